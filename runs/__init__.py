@@ -1,0 +1,1 @@
+"""Settings of each data set (TOML); experiments write their results into runs/out/."""
