@@ -1,0 +1,109 @@
+# Every target first makes .venv with what it needs. `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN GOLDEN ARGS
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help search data gradcheck show test check-slow lint venv clean need-DATA need-RUN FORCE
+.SUFFIXES:
+
+# Options count only on the command line: a NAME or SEED left in the environment is not meant for us.
+$(foreach v,$(OPTIONS),$(if $(filter environment,$(origin $v)),$(eval override $v :=)))
+
+# $(call quoted,X): the value of X as one shell word.  $(call option,--x,X): "--x value" if X is given.
+# $(call flag,--x,X): "--x" if X is given and not 0.
+quoted = '$(subst ','\'',$(value $1))'
+option = $(if $(value $2),$1 $(call quoted,$2))
+flag = $(if $(filter-out 0,$(value $2)),$1)
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 } \
+	                  /^#:/ { print substr($$0, 4) }' Makefile
+
+search: need-DATA $(VENV)/installed-core ## the whole job: spike cache, search, discretise, retrain, test (needs DATA=)
+	@$(BIN)/hrmas search $(call quoted,DATA) $(call option,--raw,RAW) $(call option,--seeds,SEED) \
+	    $(call option,--seeds,SEEDS) $(call option,--name,NAME) $(call option,--backend,BACKEND) \
+	    $(call option,--profile,PROFILE) $(call option,--preset,PRESET) $(call option,--set,SET) \
+	    $(call flag,--strict,STRICT) $(call flag,--fresh,FRESH)
+
+data: need-DATA $(VENV)/installed-core ## build the spike cache only (needs DATA=)
+	@$(BIN)/hrmas data build $(call quoted,DATA) $(call option,--raw,RAW) $(call option,--set,SET)
+
+show: need-RUN $(VENV)/installed-core ## what a run found: architecture, accuracy, settings (needs RUN=)
+	@$(BIN)/hrmas show $(call quoted,RUN)
+
+gradcheck: $(VENV)/installed-core ## check the gradients
+	@$(BIN)/hrmas gradcheck $(call option,--golden,GOLDEN) $(call option,--backend,BACKEND)
+
+test: $(VENV)/installed-test ## the tests, the slow ones left out (ARGS="-k config" picks some)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check-slow: $(VENV)/installed-test ## the slow tests
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/installed-lint ## style and likely errors
+	@$(BIN)/ruff check .
+
+venv: $(VENV)/installed-core ## make .venv with the program in it
+
+clean: ## remove .venv and everything built; data/ and runs/out/ stay
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+#:
+#: Options of search:
+#:   DATA=ti46|fsdd|ntidigits|nmnist|dvsgesture   or the path of a settings file (TOML)
+#:   RAW=folder         the raw recordings
+#:   SEED=0, SEEDS=0-4  one seed or several, one run each     NAME=x       another name for the run
+#:   PROFILE=paper|demo how long to run                       PRESET=default|published
+#:   SET="training.lr=1e-3 network.neurons=[400]"             single settings
+#:   BACKEND=auto|cpu   STRICT=1   FRESH=1
+#: PYTHON=python3.12 picks the Python that .venv is made with.
+
+# --- the pieces ----------------------------------------------------------------------------------
+
+comma := ,
+fail = { echo "make: "$1 >&2; exit 2; }
+
+need-DATA:
+	@$(if $(value DATA),,$(call fail,"which data set? For example: make $(firstword $(MAKECMDGOALS)) DATA=ntidigits"))
+	@$(if $(and $(value SEED),$(value SEEDS)),$(call fail,"give SEED= or SEEDS=$(comma) not both"))
+
+need-RUN:
+	@$(if $(value RUN),,$(call fail,"which run? For example: make $(firstword $(MAKECMDGOALS)) RUN=runs/out/ntidigits-s0"))
+
+# One stamp per extra. .venv knows the folder it was made for: a copied checkout gets its own.
+HOME_OF_VENV := $(shell cat $(VENV)/installed-core 2>/dev/null)
+ifneq ($(HOME_OF_VENV),$(CURDIR))
+$(addprefix $(VENV)/installed-,core test lint): FORCE
+endif
+FORCE:
+
+# A Python asked for by name must be the one in .venv.
+ifeq ($(origin PYTHON),command line)
+version_of = $(shell $1 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+ifneq ($(filter-out clean,$(or $(MAKECMDGOALS),help)),)
+ifneq ($(wildcard $(BIN)/python),)
+ifneq ($(call version_of,$(BIN)/python),$(call version_of,$(PYTHON)))
+$(error .venv holds Python $(call version_of,$(BIN)/python), not $(PYTHON): run 'make clean' first)
+endif
+endif
+endif
+endif
+
+$(VENV)/installed-%: setup.cfg pyproject.toml
+	@command -v $(PYTHON) >/dev/null || $(call fail,"$(PYTHON) not found; Python 3.11 or newer is needed: make PYTHON=/path/to/python3.12 ...")
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    $(call fail,"$$($(PYTHON) -V 2>&1) is too old; Python 3.11 or newer is needed: make PYTHON=python3.12 ...")
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
+	    $(call fail,"$(PYTHON) has no venv module; install it (Debian and Ubuntu: apt install python3-venv)")
+	@$(if $(filter-out $(CURDIR),$(HOME_OF_VENV)),rm -rf $(VENV),:)
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing into $(VENV) ($(patsubst core,numpy$(comma) numba$(comma) scipy$(comma) h5py,$*)) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e "$(if $(filter core,$*),.,.[$*])"
+	@printf '%s\n' '$(CURDIR)' > $(VENV)/installed-core
+	@touch $@
