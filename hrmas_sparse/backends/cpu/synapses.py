@@ -1,0 +1,162 @@
+"""Synapses of one chunk: spikes to current going forward, errors to effects and gradients going back.
+
+A chunk is up to ``LANES`` samples. Its arrays end in an axis of samples, the lanes: one neuron at one
+step is one cache line of float32, and every sum over synapses runs in all samples at once. Spikes come
+as bit masks, one word a neuron, so a loop over spikes visits only neurons that fired. The order is
+fixed (step, then neuron, then lane), so are the sums.
+
+Shapes: T steps, C neurons sending, N neurons receiving, L = LANES. Weights are (C, N).
+"""
+
+from numba import uint16
+
+from hrmas_sparse.backends.cpu.compile import jit
+from hrmas_sparse.backends.cpu.lanes import (
+    LANES, add, add_scaled, bits_to_lanes, load, lowest_bit, multiply, splat, store)
+
+
+@jit
+def _value(values, t, r, lane, one):
+    """What the sender sends: 1, or a real value where the spikes carry values."""
+    return values[t, r, lane] if values.size else one
+
+
+@jit
+def _sum_rows(spikes, t, w, rows):
+    """rows[l, :] = sum of w[c, :] over the spikes of step t; return whether there was any."""
+    mask = spikes.mask[t]
+    some = False
+    rows[:, :] = 0
+    one = w.dtype.type(1)
+    for c in range(mask.shape[0]):
+        bits = mask[c]
+        some |= bits != 0
+        while bits:
+            lane = lowest_bit(bits)
+            bits &= uint16(bits - 1)
+            value = _value(spikes.values, t, c, lane, one)
+            for n in range(w.shape[1]):
+                rows[lane, n] += value * w[c, n]
+    return some
+
+
+@jit
+def feedforward(spikes, w, current, rows):
+    """current[t, n, l] = sum_c s_c[t, l] w[c, n]; scratch rows (L, N)."""
+    for t in range(current.shape[0]):
+        out = current[t]
+        if _sum_rows(spikes, t, w, rows):
+            for n in range(out.shape[0]):
+                for lane in range(LANES):
+                    out[n, lane] = rows[lane, n]
+        else:
+            out[:, :] = 0
+
+
+@jit
+def feedforward_transpose(w, errors, effect):
+    """effect[t, c, l] = sum_n w[c, n] errors[t, n, l]; four senders at a time share each load."""
+    senders, receivers = w.shape
+    zero = splat(w.dtype.type(0))
+    for t in range(errors.shape[0]):
+        error, out = errors[t], effect[t]
+        for c in range(0, senders - senders % 4, 4):
+            sum0, sum1, sum2, sum3 = zero, zero, zero, zero
+            for n in range(receivers):
+                one = load(error, n)
+                sum0 = add_scaled(sum0, w[c, n], one)
+                sum1 = add_scaled(sum1, w[c + 1, n], one)
+                sum2 = add_scaled(sum2, w[c + 2, n], one)
+                sum3 = add_scaled(sum3, w[c + 3, n], one)
+            store(out, c, sum0)
+            store(out, c + 1, sum1)
+            store(out, c + 2, sum2)
+            store(out, c + 3, sum3)
+        for c in range(senders - senders % 4, senders):
+            sum0 = zero
+            for n in range(receivers):
+                sum0 = add_scaled(sum0, w[c, n], load(error, n))
+            store(out, c, sum0)
+
+
+@jit
+def scatter(links, spikes, t, current):
+    """current[i, l] += sum_r W_ir s_r[t, l] over the links r -> i."""
+    mask, values = spikes.mask[t], spikes.values
+    one = links.data.dtype.type(1)
+    for r in range(mask.shape[0]):
+        bits = mask[r]
+        if bits:
+            sent = bits_to_lanes(bits, one)
+            if values.size:
+                sent = multiply(sent, load(values[t], r))
+            for k in range(links.indptr[r], links.indptr[r + 1]):
+                i = links.indices[k]
+                store(current, i, add_scaled(load(current, i), links.data[k], sent))
+
+
+@jit
+def gather(links, error, effect):
+    """effect[r, l] += sum_i W_ir error[i, l] over the links r -> i: the transpose of scatter."""
+    indices, data = links.indices, links.data
+    zero = splat(data.dtype.type(0))
+    for r in range(effect.shape[0]):
+        start, stop = links.indptr[r], links.indptr[r + 1]
+        whole = stop - (stop - start) % 4
+        sum0, sum1, sum2, sum3 = load(effect, r), zero, zero, zero
+        for k in range(start, whole, 4):
+            sum0 = add_scaled(sum0, data[k], load(error, indices[k]))
+            sum1 = add_scaled(sum1, data[k + 1], load(error, indices[k + 1]))
+            sum2 = add_scaled(sum2, data[k + 2], load(error, indices[k + 2]))
+            sum3 = add_scaled(sum3, data[k + 3], load(error, indices[k + 3]))
+        for k in range(whole, stop):
+            sum0 = add_scaled(sum0, data[k], load(error, indices[k]))
+        store(effect, r, add(add(sum0, sum1), add(sum2, sum3)))
+
+
+@jit
+def _add_outer(spikes, t, rows, dw):
+    """dw[c, :] += s_c[t, l] rows[l, :] for every spike of step t."""
+    mask = spikes.mask[t]
+    one = dw.dtype.type(1)
+    for c in range(mask.shape[0]):
+        bits = mask[c]
+        while bits:
+            lane = lowest_bit(bits)
+            bits &= uint16(bits - 1)
+            value = _value(spikes.values, t, c, lane, one)
+            for n in range(dw.shape[1]):
+                dw[c, n] += value * rows[lane, n]
+
+
+@jit
+def _add_links(links, spikes, t, rows, dlinks):
+    """dlinks[k] += s_r[t, l] rows[l, i] for every spike of step t and every link k: r -> i."""
+    mask = spikes.mask[t]
+    one = dlinks.dtype.type(1)
+    for r in range(mask.shape[0]):
+        bits = mask[r]
+        while bits:
+            lane = lowest_bit(bits)
+            bits &= uint16(bits - 1)
+            value = _value(spikes.values, t, r, lane, one)
+            for k in range(links.indptr[r], links.indptr[r + 1]):
+                dlinks[k] += value * rows[lane, links.indices[k]]
+
+
+@jit
+def weight_gradients(received, spikes, links, errors, dw, dlinks, rows):
+    """Add the chunk's gradients of a layer's weights (SPEC 6): a spike times the filtered error it met.
+
+    received : spikes the layer received, (T, C); they act in the same step
+    spikes : the layer's own, (T, N); they act one step later along the links
+    errors : E (T, N, L); dw : (C, N); dlinks : (nnz,); scratch rows (L, N)
+    """
+    for t in range(errors.shape[0]):
+        error = errors[t]
+        for n in range(error.shape[0]):
+            for lane in range(LANES):
+                rows[lane, n] = error[n, lane]
+        _add_outer(received, t, rows, dw)
+        if t > 0 and dlinks.size:
+            _add_links(links, spikes, t - 1, rows, dlinks)
