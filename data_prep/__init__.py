@@ -1,0 +1,165 @@
+"""Raw recordings in, spike caches out.
+
+A reader is a module with
+
+    CHANNELS, CLASS_NAMES   of its samples
+    ENCODINGS               the values of `data.encoding` it can make
+    settings(data)          dict of the constants its events depend on, besides the configuration's
+    find(raw)               Path -> `source.Source`, or an InputError that names what is missing
+    samples(source, data, notes)
+                            iterator of (split, id, label, step, channel, value) as `CacheWriter.add` takes them,
+                            counting in `notes` (a Counter) what it drops, saturates or repairs
+
+and becomes known by its entry in `READERS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from data_prep import ntidigits, synthetic, ti46
+from data_prep.source import Source, fingerprint, progress
+from hrmas_sparse.errors import InputError
+from hrmas_sparse.spikes import SCHEMA, SPLITS, CacheWriter, Meta, SpikeCache, open_cache
+
+READERS = {"ntidigits": ntidigits, "ti46": ti46}
+
+
+def prepare(
+    data,
+    raw: Path | None,
+    cache_root: Path,
+    strict: bool = False,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Path of an up to date cache of `data`, built if there is none.
+
+    A cache is up to date if schema, settings and the content of the raw files are those it was made from.
+
+    Parameters
+    ----------
+    data : hrmas_sparse.config.DataConfig
+    raw : file or folder of the recordings; by default ``data/raw/<dataset>`` under the current directory
+    cache_root : folder of the caches, made if missing
+    strict : refuse the synthetic stand-in for N-TIDIGITS
+    seed : of the stand-in
+    say : takes each line for the user
+
+    Raises
+    ------
+    InputError
+        Recordings missing or malformed, a data set or encoding that no reader knows, a folder that cannot be written.
+    """
+    reader = READERS.get(data.dataset)
+    if reader is None:
+        raise InputError(f"data.dataset: expected one of {', '.join(READERS)}, found {data.dataset!r}")
+    if data.encoding not in reader.ENCODINGS:
+        allowed = " or ".join(reader.ENCODINGS)
+        raise InputError(f"data.encoding: expected {allowed} for {data.dataset}, found {data.encoding!r}")
+    cache_root = Path(cache_root)
+    try:
+        cache_root.mkdir(parents=True, exist_ok=True)
+        source = _find(data.dataset, raw, cache_root, strict, seed, say)
+        return _up_to_date(reader, source, data, cache_root, say)
+    except OSError as error:
+        raise InputError(f"data set {data.dataset}: {error}") from error
+
+
+def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: int, say) -> Source:
+    reader, default = READERS[dataset], Path("data/raw") / dataset
+    if raw is not None:
+        raw = Path(raw)
+        if not raw.exists():
+            raise InputError(f"{raw}: no such file or folder; give the recordings of {dataset} with RAW=<path> (--raw)")
+    elif dataset == "ntidigits" and not (default / ntidigits.FILE_NAME).is_file():
+        real = default / ntidigits.FILE_NAME
+        if strict:
+            raise InputError(
+                f"{real}: no such file; put N-TIDIGITS18 there, or allow the stand-in (no STRICT, --strict)"
+            )
+        say(
+            f"*** NO N-TIDIGITS RECORDINGS: USING A SYNTHETIC STAND-IN; its results are not N-TIDIGITS results. Put the "
+            f"real file at {real} or give RAW=<path>; STRICT=1 (--strict) forbids the stand-in. ***"
+        )
+        raw = synthetic.stand_in(cache_root, seed)
+    elif not default.exists():
+        raise InputError(f"{default}: no such folder; put the recordings of {dataset} there or give RAW=<path> (--raw)")
+    source = reader.find(raw or default)
+    if strict and source.provenance != "real":
+        raise InputError(
+            f"{source.root}: a {source.provenance}, which STRICT=1 (--strict) forbids; give the recordings"
+        )
+    return source
+
+
+def _up_to_date(reader, source: Source, data, cache_root: Path, say) -> Path:
+    settings = {name: getattr(data, name) for name in ("encoding", "value", "steps", "partition")}
+    meta = Meta(
+        dataset=data.dataset,
+        fingerprint=fingerprint(source),
+        encoding=settings | {"layout": source.layout} | reader.settings(data),
+        steps=data.steps,
+        channels=reader.CHANNELS,
+        classes=len(reader.CLASS_NAMES),
+        class_names=tuple(reader.CLASS_NAMES),
+        provenance=source.provenance,
+        notes=Counter(),
+    )
+    key = json.dumps([SCHEMA, meta.fingerprint, meta.encoding], sort_keys=True)
+    path = cache_root / f"{data.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.h5"
+    reason = _stale(path, meta)
+    if reason:
+        say(f"{path}: building ({reason}) from {source.root}")
+        _build(path, meta, reader, source, data)
+    for line in summary(open_cache(path)):
+        say(line)
+    return path
+
+
+def _stale(path: Path, meta: Meta) -> str:
+    """Why the cache at `path` must be built; empty if it is what `meta` asks for."""
+    if not path.exists():
+        return "no cache yet"
+    try:
+        found = open_cache(path).meta
+    except InputError as error:
+        return f"not usable: {error}"
+    wanted = ("dataset", "fingerprint", "encoding", "steps", "channels", "classes", "class_names", "provenance")
+    differs = [name for name in wanted if getattr(found, name) != getattr(meta, name)]
+    return f"another {', '.join(differs)}" if differs else ""
+
+
+def _build(path: Path, meta: Meta, reader, source: Source, data) -> None:
+    counts = Counter()
+    with CacheWriter(path, meta) as cache:
+        for split, *sample in progress(reader.samples(source, data, meta.notes), f"reading {data.dataset}", "sample"):
+            cache.add(split, *sample)
+            counts[split] += 1
+        for split in SPLITS:
+            if not counts[split]:
+                raise InputError(f"{source.root}: no {split} sample of {data.dataset} in it; is the data set complete?")
+
+
+def summary(cache: SpikeCache) -> list[str]:
+    """What is in a cache, as lines for the user."""
+    meta, splits = cache.meta, {split: getattr(cache, split) for split in SPLITS}
+    samples = ", ".join(f"{len(events):,} {split}" for split, events in splits.items())
+    events = sum(len(events.step) for events in splits.values())
+    bins = sum(map(len, splits.values())) * meta.steps * meta.channels
+    silent = [f"{split} has no {name}" for split, e in splits.items() for name in _absent(meta, e.label)]
+    return [
+        f"{meta.dataset}: {samples} samples ({meta.provenance}), {meta.classes} classes, "
+        f"{meta.channels} channels x {meta.steps} steps, {events:,} events ({events / bins:.1%} of the bins)",
+        *(f"  {count:,} {what}" for what, count in meta.notes.items() if count),
+        *([f"  classes missing: {', '.join(silent)}"] if silent else []),
+    ]
+
+
+def _absent(meta: Meta, labels) -> list[str]:
+    there = set(labels.tolist())
+    return [name for label, name in enumerate(meta.class_names) if label not in there]

@@ -1,0 +1,134 @@
+"""N-TIDIGITS18: spikes of a silicon cochlea, spoken digits; one HDF5 file.
+
+``{train,test}_labels`` name the recordings ``man|woman-<speaker>-<production>-<digits>``; below
+``{train,test}_addresses`` and ``{train,test}_timestamps`` each has its channels, 0..63, and times in seconds.  Only single
+digits are used.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from data_prep.encode import bin_spikes
+from data_prep.source import Source
+from hrmas_sparse.errors import InputError
+
+FILE_NAME = "n-tidigits.hdf5"
+CHANNELS = 64
+CLASS_NAMES = ("z", "1", "2", "3", "4", "5", "6", "7", "8", "9", "o")
+ENCODINGS = ("bin",)
+STEP_MS = 5
+
+_GROUPS = ("train", "test")
+_SNAP = 1e-6  # steps: a time that is a whole step but for its last bits belongs to the step it starts
+
+
+def settings(data) -> dict:
+    """Constants that the events depend on, besides the configuration's."""
+    return {"step_ms": STEP_MS}
+
+
+def find(raw: Path) -> Source:
+    """The file: `raw` itself or `n-tidigits.hdf5` in it.
+
+    Raises
+    ------
+    InputError
+        If it is not there, is no HDF5 file or lacks a group; the message names file and group.
+    """
+    path = raw / FILE_NAME if raw.is_dir() else raw
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected the N-TIDIGITS18 file {FILE_NAME}")
+    with _opened(path) as file:
+        for name in (f"{split}_{part}" for split in _GROUPS for part in ("labels", "addresses", "timestamps")):
+            kind = h5py.Dataset if name.endswith("labels") else h5py.Group
+            if not isinstance(file.get(name), kind):
+                raise InputError(
+                    f"{path}: {kind.__name__.lower()} /{name} is missing; is this N-TIDIGITS18? Get it again"
+                )
+        provenance = str(file.attrs.get("provenance", "real"))
+    return Source(path, (path,), provenance=provenance)
+
+
+def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
+    """Yield (split, id, label, step, channel, value) for each single digit, as stored.
+
+    ``data.partition``: "official" keeps the stored groups, "ab" trains on production a and tests on b of both.
+    """
+    path = source.root
+    with _opened(path) as file:
+        for group in _GROUPS:
+            for record, name in enumerate(file[f"{group}_labels"][:]):
+                name = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+                where = f"{path}, /{group}_labels record {record} ({name!r})"
+                production, digits = _parse(where, name)
+                if len(digits) != 1:
+                    notes["recordings of several digits skipped"] += 1
+                    continue
+                split = _partition(where, group, production, data.partition)
+                address, time = _spikes(path, file, group, name)
+                # Division would put 0.29 s into step 57: 0.29 is a little less than 58 steps of 5 ms in floating point.
+                step = np.floor(np.minimum(time * (1000 / STEP_MS), data.steps) + _SNAP).astype(np.int64)
+                yield split, name, _label(where, digits), *bin_spikes(step, address, data, CHANNELS, notes)
+
+
+def _opened(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise InputError(f"{path}: expected an HDF5 file, could not open it ({error}); get it again") from error
+
+
+def _parse(where: str, name: str) -> tuple[str, str]:
+    """Production and digits of a recording's name."""
+    parts = name.split("-")
+    if len(parts) != 4 or not parts[3]:
+        raise InputError(f"{where}: expected a name like woman-ac-a-3; get the file again")
+    return parts[2], parts[3]
+
+
+def _label(where: str, digit: str) -> int:
+    if digit not in CLASS_NAMES:
+        raise InputError(f"{where}: unknown digit {digit!r}, expected one of {' '.join(CLASS_NAMES)}")
+    return CLASS_NAMES.index(digit)
+
+
+def _partition(where: str, group: str, production: str, partition: str) -> str:
+    if partition != "ab":
+        return group
+    if production not in ("a", "b"):
+        raise InputError(f"{where}: partition 'ab' needs production a or b, found {production!r}; use 'official'")
+    return {"a": "train", "b": "test"}[production]
+
+
+def _spikes(path: Path, file: h5py.File, group: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Channels (E,) int64 and times (E,) float64, seconds, of one recording."""
+
+    def refuse(part: str, what: str):
+        raise InputError(f"{path}, /{group}_{part}/{name}: {what}; get the file again")
+
+    arrays = {}
+    for part in ("addresses", "timestamps"):
+        dataset = file[f"{group}_{part}"].get(name)
+        if not isinstance(dataset, h5py.Dataset):
+            refuse(part, "no such data set, though the labels name it")
+        if dataset.dtype.kind not in "iuf":
+            refuse(part, f"expected numbers, found dtype {dataset.dtype}")
+        arrays[part] = np.asarray(dataset[()], dtype=np.float64).reshape(-1)
+    address, time = arrays["addresses"], arrays["timestamps"]
+    if len(address) != len(time):
+        refuse("addresses", f"{len(address)} addresses, but {len(time)} timestamps")
+    checks = (
+        ("addresses", address, (address >= 0) & (address < CHANNELS) & (address == np.floor(address)), "channel 0..63"),
+        ("timestamps", time, (time >= 0) & np.isfinite(time), "time in seconds, not negative"),
+    )
+    for part, array, good, expected in checks:
+        if not good.all():
+            entry = int(np.argmin(good))
+            refuse(part, f"entry {entry}: expected a {expected}, found {array[entry]}")
+    return address.astype(np.int64), time

@@ -1,0 +1,96 @@
+"""A stand-in for N-TIDIGITS18, in its file layout, for machines that do not have the recordings.
+
+A word is three formants: tracks of the centre channel over the time of the word.  Words come in families that share
+their tracks and differ only in which of them run forwards and which backwards, so that spike counts tell the family but
+not the word: a network has to use time.  Speakers shift the tracks and speak at their own rate; words are warped in
+time, spikes jitter, and one spike in six is background.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from data_prep.ntidigits import CHANNELS, CLASS_NAMES
+from hrmas_sparse.spikes import atomic_write
+
+VERSION = 1
+SPEAKERS = {"train": 20, "test": 10}  # each says every word twice, productions a and b
+DURATION = 1.5  # seconds
+SPIKES = 1000  # a recording, whatever the word
+
+_BACKGROUND = 1 / 6
+_WIDTH = 1.8  # standard deviation across channels
+_JITTER = 0.004  # seconds
+# (families, formants, knots) channels, evenly spaced in time.  None reads the same backwards.
+_TRACKS = np.array(
+    [
+        [[4, 7, 12, 18, 22], [26, 28, 34, 40, 41], [45, 47, 50, 56, 60]],
+        [[6, 18, 19, 16, 14], [23, 24, 25, 30, 40], [58, 52, 47, 47, 45]],
+        [[15, 14, 9, 5, 4], [20, 30, 37, 38, 36], [47, 44, 50, 57, 58]],
+    ]
+)
+# Members of a family: any two differ in the direction of two formants, so no single formant is enough.
+_BACKWARDS = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]], dtype=bool)
+
+
+def stand_in(folder: Path, seed: int) -> Path:
+    """Path of the stand-in for `seed` in `folder`; made there, whole or not at all, unless it is there already."""
+    path = folder / f"synthetic-ntidigits-{seed}.hdf5"
+    if not _is_current(path, seed):
+        with atomic_write(path) as beside:
+            write(beside, seed)
+    return path
+
+
+def _is_current(path: Path, seed: int) -> bool:
+    try:
+        with h5py.File(path, "r") as file:
+            return file.attrs.get("generator") == VERSION and file.attrs.get("seed") == seed
+    except OSError:
+        return False
+
+
+def write(path: Path, seed: int) -> None:
+    """Write 440 training and 220 test words to `path`; the same seed gives the same file, byte for byte."""
+    rng = np.random.default_rng([VERSION, seed])
+    with h5py.File(path, "w") as file:
+        file.attrs.update(provenance="synthetic stand-in", generator=VERSION, seed=seed)
+        spoken = 0
+        for group, speakers in SPEAKERS.items():
+            names = []
+            for speaker in range(spoken, spoken + speakers):
+                shift, rate = rng.normal(0.0, 1.0) + (1.0 if speaker % 2 else -1.0), rng.uniform(0.85, 1.15)
+                prefix = f"{'woman' if speaker % 2 else 'man'}-{chr(97 + speaker // 26)}{chr(97 + speaker % 26)}"
+                for production in "ab":
+                    for label, digit in enumerate(CLASS_NAMES):
+                        names.append(f"{prefix}-{production}-{digit}")
+                        address, time = _word(rng, label, shift, rate)
+                        file[f"{group}_addresses/{names[-1]}"] = address
+                        file[f"{group}_timestamps/{names[-1]}"] = time
+            file[f"{group}_labels"] = np.array(names, dtype=np.bytes_)
+            spoken += speakers
+
+
+def _word(rng: np.random.Generator, label: int, shift: float, rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Channels (E,) uint8 and times (E,) float64, seconds, rising, of one spoken word."""
+    family, member = divmod(label, len(_BACKWARDS))
+    voiced = rng.binomial(SPIKES, 1 - _BACKGROUND)
+    formant = rng.integers(_TRACKS.shape[1], size=voiced)
+    phase = rng.uniform(size=voiced)  # uniform, so that a track reversed in time has the same counts
+    along = np.where(_BACKWARDS[member, formant], 1 - phase, phase) * (_TRACKS.shape[2] - 1)
+    knot = along.astype(int)
+    tracks = _TRACKS[family, formant]
+    rows = np.arange(voiced)
+    centre = tracks[rows, knot] + (along - knot) * (tracks[rows, knot + 1] - tracks[rows, knot])
+    channel = np.rint(centre + shift + rng.normal(0.0, _WIDTH, voiced)).astype(int)
+    onset, warp = rng.uniform(0.05, 0.2), np.exp(rng.normal(0.0, 0.15))
+    time = onset + 0.95 * rate * phase**warp + rng.normal(0.0, _JITTER, voiced)
+
+    channel = np.concatenate([channel, rng.integers(CHANNELS, size=SPIKES - voiced)])
+    time = np.concatenate([time, rng.uniform(0.0, DURATION, SPIKES - voiced)])
+    heard = (channel >= 0) & (channel < CHANNELS) & (time >= 0) & (time < DURATION)
+    order = np.argsort(time[heard], kind="stable")
+    return channel[heard][order].astype(np.uint8), time[heard][order]
