@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from . import checks
-from .errors import InputError
+from hrmas_sparse import checks
+from hrmas_sparse.errors import InputError
 
 RUNS = Path(__file__).resolve().parent.parent / "runs"
 
