@@ -1,0 +1,92 @@
+"""The discrete result of a search: a motif size and a type for every connection of the motif."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from hrmas_sparse.errors import InputError
+from hrmas_sparse.files import read_json, write_json
+
+EXCITATORY, INHIBITORY, NONE = range(3)
+TYPE_NAMES = ("excitatory", "inhibitory", "none")
+SYMBOLS = "+-."
+
+
+@dataclass(frozen=True, eq=False)
+class Architecture:
+    """One SC-ML layer (paper 2.2).
+
+    Attributes
+    ----------
+    neurons : int
+    motif_size : int, divides neurons
+    inter : bool, whether neighbouring motifs are linked
+    types : int8 array, EXCITATORY, INHIBITORY or NONE. Tied: one per connection of the motif,
+        first the v*v inside it (target, source), then the v*2 from its neighbours (target, previous or
+        next), those only if inter. Untied: one per connection of the layer, by source then target.
+    tied : bool, whether all motifs share one topology
+    """
+
+    neurons: int
+    motif_size: int
+    inter: bool
+    types: np.ndarray
+    tied: bool = True
+
+    def __post_init__(self):
+        v = self.motif_size
+        if v < 1 or self.neurons < 1 or self.neurons % v:
+            raise InputError(f"motif_size {v} does not divide {self.neurons} neurons")
+        if self.types.ndim != 1 or not np.isin(self.types, (EXCITATORY, INHIBITORY, NONE)).all():
+            raise InputError("types must be a list of 0 (excitatory), 1 (inhibitory), 2 (none)")
+        if self.tied and self.types.size != v * v + 2 * v * self.inter:
+            raise InputError(f"a motif of {v} neurons has {v * v + 2 * v * self.inter} types, found {self.types.size}")
+
+    @property
+    def intra(self):
+        """Types inside the motif, (v, v): [target, source]. Tied only."""
+        return self.types[:self.motif_size**2].reshape(self.motif_size, self.motif_size)
+
+    @property
+    def lateral(self):
+        """Types from the neighbouring motifs, (v, 2): [target, previous or next], or (v, 0). Tied only."""
+        return self.types[self.motif_size**2:].reshape(self.motif_size, -1)
+
+    def describe(self):
+        """Lines of text: the motif as a small matrix, rows receive, columns send."""
+        head = f"motif size {self.motif_size}, {self.neurons} neurons, {self.neurons // self.motif_size} motifs"
+        if not self.tied:
+            return [head + ", every connection has its own type"]
+        lines = [head, "rows receive, columns send:  + excitatory   - inhibitory   . none"
+                 + ("   | previous, next motif" if self.inter else "")]
+        for row, side in zip(self.intra, self.lateral):
+            text = " ".join(SYMBOLS[t] for t in row)
+            lines.append("  " + text + (" | " + " ".join(SYMBOLS[t] for t in side) if self.inter else ""))
+        return lines
+
+
+def save(path, layers):
+    """Write the architectures of all hidden layers as JSON, atomically."""
+    write_json(path, {"schema": 1, "types": list(TYPE_NAMES), "layers": [
+        {"neurons": a.neurons, "motif_size": a.motif_size, "inter": a.inter, "tied": a.tied,
+         "connection_types": a.types.tolist()} for a in layers]})
+
+
+def load(path):
+    """Read what :func:`save` wrote.
+
+    Raises
+    ------
+    InputError
+        The file is missing, not JSON, or not a valid architecture.
+    """
+    try:
+        layers = read_json(Path(path))["layers"]
+        return [Architecture(int(a["neurons"]), int(a["motif_size"]), bool(a["inter"]),
+                             np.array(a["connection_types"], dtype=np.int8), bool(a["tied"])) for a in layers]
+    except (KeyError, TypeError, ValueError, OverflowError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not an architecture file: {error!r}") from error
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error

@@ -1,0 +1,118 @@
+"""The interface every backend offers, and its full documentation.
+
+A backend simulates *chunks*: a few samples that run through the network together. How many is the
+backend's choice and depends on the problem alone, never on the number of threads, so that sums over
+chunks, always taken in the same order, give the same bits whatever the machine's load or threads.
+
+The network (one floor up) strings these calls together, layer by layer. Nothing above this folder knows
+how a backend lays out its arrays: what :meth:`Backend.pack` gives and what the calls return is opaque
+until :meth:`Backend.unpack`.
+
+Shapes: b samples of a chunk, B of a batch, T steps, C senders, N neurons of a layer, nnz links.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from hrmas_sparse.neuron import Constants, PlasticityConstants
+from hrmas_sparse.topology import Links
+
+
+class Chunk(NamedTuple):
+    """Samples that are simulated together."""
+
+    spikes: Any            # opaque, what the samples send into the first layer
+    labels: np.ndarray     # (b,) int64
+    first: int             # index of its first sample in the batch
+    steps: int             # T
+
+
+class Synapses(NamedTuple):
+    """The weights of one layer."""
+
+    w: np.ndarray          # (C, N) feedforward
+    links: Links           # recurrent; empty for a layer without recurrence
+
+
+class Intrinsic(NamedTuple):
+    """Intrinsic parameters of one layer, prepared by :meth:`Backend.intrinsic`; opaque arrays."""
+
+    inv_tau: Any
+    gain: Any
+
+
+class Tape(NamedTuple):
+    """What forward leaves for backward, one per layer and chunk; opaque.
+
+    Valid until the same slot is used again by the same worker.
+    """
+
+    received: Any          # spikes the layer received
+    spikes: Any            # spikes it sent
+    v: Any                 # membrane potential before reset
+    silent: Any            # who had been silent lately
+    psc: Any               # filtered spikes, if kept
+
+
+class Plastic(NamedTuple):
+    """What intrinsic plasticity left of one layer and chunk."""
+
+    R_sum: np.ndarray      # (N,) sum over the chunk's samples of R at the end
+    tau_sum: np.ndarray    # (N,)
+    trajectory: Any        # the R and tau each step used, if kept: opaque, unpack gives (2, b, T, N)
+
+
+class Backend(Protocol):
+    """A way to simulate. ``slot`` numbers the layer, so that buffers can be reused."""
+
+    name: str
+
+    def map(self, function, items: list) -> list:
+        """Apply a function to every item, several at once where it pays; results in order."""
+
+    def pack(self, events, dtype) -> list[Chunk]:
+        """Cut a batch of events (:class:`hrmas_sparse.spikes.Events`) into chunks."""
+
+    def unpack(self, array, size: int) -> np.ndarray:
+        """Turn an opaque (..., T, N) array of a chunk into (..., b, T, N), as a copy."""
+
+    def unpack_spikes(self, spikes, size: int) -> np.ndarray:
+        """Turn opaque spikes into a float array (b, T, N)."""
+
+    def intrinsic(self, R, tau, chunk: Chunk) -> Intrinsic:
+        """Prepare R and tau, (N,), (T, N) or (B, T, N), for a chunk."""
+
+    def forward(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, received, slot: int,
+                keep_psc=False) -> Tape:
+        """Run one layer through all steps (SPEC 1)."""
+
+    def forward_plastic(self, k: Constants, p: PlasticityConstants, synapses: Synapses, R, tau, received,
+                        slot: int, size: int, keep_trajectory=False) -> tuple[Tape, Plastic]:
+        """Run one layer while SpiKL-IP adapts each sample's own copy of R and tau, (N,) (SPEC 8)."""
+
+    def trajectory(self, plastic: Plastic) -> Intrinsic:
+        """Intrinsic parameters along a kept trajectory, for backward [27, 28]."""
+
+    def effect_of_output(self, k: Constants, tape: Tape, psc_gradient, slot: int):
+        """A of the output layer from g = dL/da, (b, T, N) (SPEC 6)."""
+
+    def effect_below(self, w, errors, slot: int):
+        """A of the layer below through the feedforward weights: sum_p w_rp E_p[t]."""
+
+    def backward(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, tape: Tape, effect, slot: int,
+                 keep_delta=False):
+        """TSSL-BP of one layer (SPEC 5). Returns (E, delta), both opaque; delta None unless kept.
+
+        ``effect`` is consumed.
+        """
+
+    def weight_gradients(self, tape: Tape, synapses: Synapses, errors, dw, dlinks, slot: int) -> None:
+        """Add a chunk's gradients of w, (C, N), and of the links' weights, (nnz,) (SPEC 6)."""
+
+    def forward_smooth(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, received, slot: int,
+                       keep_psc=False) -> Tape:
+        """The smooth variant of forward (SPEC 12a), float64, for gradient checks."""
+
+    def backward_smooth(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, tape: Tape, effect, slot: int):
+        """The exact derivative of the smooth variant. Returns (E, None)."""

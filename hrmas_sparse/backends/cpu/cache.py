@@ -1,0 +1,23 @@
+"""Where compiled kernels are kept on disk.
+
+Numba notices when the file of a kernel changes, but not when a file it calls into does, such as
+neuron.py. So the folder's name carries a checksum of everything that is compiled.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+from numba import config
+
+from hrmas_sparse import neuron
+
+
+def use_own_folder():
+    """Point Numba's cache at a folder for these very sources, unless the user chose one."""
+    if os.environ.get("NUMBA_CACHE_DIR"):
+        return
+    sources = [Path(neuron.__file__), *sorted(Path(__file__).parent.glob("*.py"))]
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    config.CACHE_DIR = os.path.join(home, "hrmas_sparse", digest)

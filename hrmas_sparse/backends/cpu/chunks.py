@@ -1,0 +1,84 @@
+"""Chunks of samples on the CPU: events to bit masks and back, and buffers that are allocated once."""
+
+import threading
+from typing import NamedTuple
+
+import numpy as np
+
+from hrmas_sparse.backends.cpu.compile import jit
+from hrmas_sparse.backends.cpu.lanes import LANES
+
+
+class Spikes(NamedTuple):
+    """Spikes of a chunk: bit l of mask[t, n] says whether neuron n of sample l spiked at step t.
+
+    values (T, N, LANES) holds real-valued input, or is (0, 0, 0) where every spike counts 1.
+    """
+
+    mask: np.ndarray
+    values: np.ndarray
+
+
+@jit
+def set_bits(indptr, step, channel, first, mask):
+    """Set the bits of the events of samples first, first + 1, ... in a zeroed mask (T, C)."""
+    for lane in range(min(LANES, indptr.size - 1 - first)):
+        for e in range(indptr[first + lane], indptr[first + lane + 1]):
+            mask[step[e], channel[e]] |= np.uint16(1 << lane)
+
+
+@jit
+def set_values(indptr, step, channel, value, first, values):
+    """As :func:`set_bits`, for the events' values in a zeroed array (T, C, LANES)."""
+    for lane in range(min(LANES, indptr.size - 1 - first)):
+        for e in range(indptr[first + lane], indptr[first + lane + 1]):
+            values[step[e], channel[e], lane] = value[e]
+
+
+def pack(events, first, dtype):
+    """Spikes of up to LANES samples of a batch, starting at one."""
+    shape = (events.steps, events.channels)
+    chosen = slice(events.indptr[first], events.indptr[min(first + LANES, len(events))])
+    value = events.value[chosen]
+    spikes = Spikes(np.zeros(shape, np.uint16), np.zeros((*shape, LANES) if (value != 1).any() else (0, 0, 0), dtype))
+    set_bits(events.indptr, events.step, events.channel, first, spikes.mask)
+    if spikes.values.size:
+        set_values(events.indptr, events.step, events.channel, events.value, first, spikes.values)
+    return spikes
+
+
+def unpack_spikes(spikes, size):
+    """Spikes of a chunk as a float64 array (size, T, N)."""
+    bits = (spikes.mask[None] >> np.arange(size, dtype=np.uint16)[:, None, None]) & 1
+    if spikes.values.size:
+        return bits * spikes.values[..., :size].transpose(2, 0, 1).astype(np.float64)
+    return bits.astype(np.float64)
+
+
+def aligned(shape, dtype):
+    """An uninitialised array that starts on a cache line."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start:start + size].view(dtype).reshape(shape)
+
+
+class Buffers(threading.local):
+    """Arrays by name, one set per worker thread. Fresh memory is slower than any kernel: reuse it."""
+
+    def __init__(self):
+        self._arrays = {}
+
+    def get(self, name, shape, dtype):
+        """The array of that name, as the last user left it, or a new one if shape or dtype changed."""
+        array = self._arrays.get(name)
+        if array is None or array.shape != tuple(shape) or array.dtype != dtype:
+            array = self._arrays[name] = aligned(shape, dtype)
+        return array
+
+    def zeroed(self, name, shape, dtype):
+        """As :meth:`get`, filled with zeros."""
+        array = self.get(name, shape, dtype)
+        array[...] = 0
+        return array

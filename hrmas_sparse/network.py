@@ -1,0 +1,314 @@
+"""The network: layers strung together, forward -> tapes, backward -> gradients, loss and decision.
+
+Hidden layers (SC-ML or plain LIF) are connected by feedforward weights and followed by a feedforward
+LIF output layer. Parameters are one flat dict of arrays:
+
+    w1, w2, ..., w_out          feedforward weights into each layer, (C, N): row = sender
+    rec1.w_exc, rec1.alpha_5    parameters of a layer's recurrence, named by its kind (topology.py)
+
+and intrinsic parameters another, R1, tau1, R2, ..., each (N,) (or a trajectory (T, N), (B, T, N)).
+A batch is cut into chunks by the backend; a chunk goes forward and back through all layers before the
+next one starts, so its tapes stay in cache and the memory needed does not grow with the batch.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hrmas_sparse import neuron
+from hrmas_sparse.backends.base import Synapses
+from hrmas_sparse.topology import Links
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer: neurons, threshold (unit of psc), recurrence (see topology.py) or None."""
+
+    size: int
+    v_th: float
+    recurrence: Any = None
+
+
+@dataclass(frozen=True)
+class Neurons:
+    """Constants all layers share; see :func:`neuron.constants`. smooth: the variant of SPEC 12(a)."""
+
+    tau_m: float
+    tau_s: float
+    slope_cap: float
+    surrogate_width: float
+    smooth: bool = False
+
+
+@dataclass(frozen=True)
+class Plasticity:
+    """SpiKL-IP settings; see :func:`neuron.plasticity_constants`."""
+
+    tau_cal: float
+    gamma: float
+    mu: float
+
+
+class Outcome(NamedTuple):
+    """What one pass over a batch gives.
+
+    loss : float, mean over the batch; predicted : (B,) int64;
+    gradients : dict like the parameters, or None; intrinsic : dict R1, tau1, ... after SpiKL-IP, or None;
+    records : one dict of arrays per layer (output last), or None;
+    rates : mean spikes per neuron and step of each layer.
+    """
+
+    loss: float
+    predicted: np.ndarray
+    gradients: dict | None
+    intrinsic: dict | None
+    records: list | None
+    rates: list
+
+
+class _Part(NamedTuple):
+    """A chunk's contribution to an outcome; sums, not means."""
+
+    loss: np.ndarray
+    predicted: np.ndarray
+    plastic: list
+    records: list | None
+    spikes: list
+
+
+def psc_loss(psc, labels, tau_s, period=1):
+    """The paper's loss of each sample [29, 30]: squared distance to the psc of the desired spike train.
+
+    Parameters
+    ----------
+    psc : (b, T, O) output psc; labels : (b,) int; tau_s : steps
+    period : the true class should spike at steps period-1, 2 period-1, ...
+
+    Returns
+    -------
+    loss (b,), its gradient with respect to psc (b, T, O)
+    """
+    steps = psc.shape[1]
+    desired, trace = np.zeros(steps), 0.0
+    for t in range(steps):
+        trace = (1 - 1 / tau_s) * trace + ((t + 1) % period == 0)
+        desired[t] = trace
+    error = psc.astype(np.float64)
+    error[np.arange(len(labels)), :, labels] -= desired
+    return 0.5 * (error**2).sum(axis=(1, 2)), error
+
+
+def cross_entropy_loss(psc, labels, scale=0.02):
+    """Cross entropy of each sample on softmax(scale * sum_t psc); arguments and result as :func:`psc_loss`."""
+    logits = scale * psc.sum(axis=1, dtype=np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    own = np.arange(len(labels)), labels
+    error = np.exp(log_probability)
+    error[own] -= 1
+    return -log_probability[own], np.repeat(scale * error[:, None], psc.shape[1], axis=1)
+
+
+def decide(psc):
+    """The decided class of each sample: largest summed output psc, the lower class of a tie; (b,)."""
+    return psc.sum(axis=1, dtype=np.float64).argmax(axis=1)
+
+
+class Network:
+    """A network on a backend.
+
+    Parameters
+    ----------
+    inputs : channels of the input
+    hidden : list of :class:`Layer`
+    output : :class:`Layer` without recurrence, one neuron a class
+    neurons : :class:`Neurons`
+    loss : function (psc, labels) -> (loss, gradient), see :func:`psc_loss`
+    backend : see :mod:`hrmas_sparse.backends`
+    dtype : "float32" or "float64"
+    """
+
+    def __init__(self, inputs, hidden, output, neurons, loss, backend, dtype="float32"):
+        self.inputs, self.hidden, self.output = inputs, list(hidden), output
+        self.neurons, self.loss, self.backend, self.dtype = neurons, loss, backend, np.dtype(dtype)
+        self.layers = [*self.hidden, output]
+        self.names = [f"w{n}" for n in range(1, len(self.layers))] + ["w_out"]
+        self.constants = [neuron.constants(self.dtype, neurons.tau_s, layer.v_th, neurons.slope_cap,
+                                           neurons.surrogate_width) for layer in self.layers]
+
+    # ---- parameters ----------------------------------------------------------------------------------
+
+    def initial_parameters(self, rng):
+        """Fresh parameters: feedforward He normal, recurrence as its kind starts (paper 3.1.3)."""
+        parameters, senders = {}, self.inputs
+        for n, (name, layer) in enumerate(zip(self.names, self.layers), start=1):
+            weights = rng.standard_normal((senders, layer.size)) * np.sqrt(2 / senders)
+            parameters[name] = weights.astype(self.dtype)
+            if layer.recurrence is not None:
+                own = layer.recurrence.initial(self.dtype, rng)
+                parameters.update({f"rec{n}.{key}": value for key, value in own.items()})
+            senders = layer.size
+        return parameters
+
+    def initial_intrinsic(self):
+        """R = tau = tau_m for every hidden neuron."""
+        return {f"{key}{n}": np.full(layer.size, self.neurons.tau_m, self.dtype)
+                for n, layer in enumerate(self.hidden, start=1) for key in ("R", "tau")}
+
+    def alpha_names(self):
+        """Names of the architecture parameters."""
+        return [f"rec{n}.{key}" for n, layer in enumerate(self.layers, start=1)
+                if layer.recurrence is not None for key in layer.recurrence.alpha_names]
+
+    def weight_names(self):
+        """Names of the trained weights, in a fixed order."""
+        recurrent = [f"rec{n}.{key}" for n, layer in enumerate(self.layers, start=1)
+                     if layer.recurrence is not None for key in layer.recurrence.weight_names]
+        return [*self.names, *recurrent]
+
+    def own(self, values, n):
+        """The part of a flat dict that belongs to the recurrence of hidden layer n (from 1)."""
+        prefix = f"rec{n}."
+        return {key[len(prefix):]: value for key, value in values.items() if key.startswith(prefix)}
+
+    def synapses(self, parameters):
+        """What the backend needs of the parameters: weights and links of every layer."""
+        found = []
+        for n, (name, layer) in enumerate(zip(self.names, self.layers), start=1):
+            if layer.recurrence is not None:
+                links = layer.recurrence.links(self.own(parameters, n))
+            else:
+                links = Links(np.zeros(layer.size + 1, np.int64), np.zeros(0, np.uint32), np.zeros(0, self.dtype))
+            found.append(Synapses(parameters[name], links))
+        return found
+
+    # ---- passes over a batch -------------------------------------------------------------------------
+
+    def evaluate(self, parameters, intrinsic, events, record=False):
+        """Forward only: an :class:`Outcome` without gradients."""
+        return self._run(parameters, intrinsic, events, False, None, record)
+
+    def gradients(self, parameters, intrinsic, events, plasticity=None, record=False):
+        """Forward and backward. With ``plasticity``, SpiKL-IP runs during the pass (online mode, [27, 28])."""
+        return self._run(parameters, intrinsic, events, True, plasticity, record)
+
+    def adapt(self, parameters, intrinsic, events, plasticity, record=False):
+        """The IP window (SPEC 8): forward only, SpiKL-IP running in every recurrent layer."""
+        return self._run(parameters, intrinsic, events, False, plasticity, record)
+
+    def _run(self, parameters, intrinsic, events, backward, plasticity, record):
+        if len(events) == 0:
+            raise ValueError("an empty batch has no mean")
+        run = _Pass(self, parameters, intrinsic, events, backward, plasticity, record)
+        chunks = self.backend.pack(events, self.dtype)
+        parts = self.backend.map(run.chunk, list(enumerate(chunks)))
+        loss = float(np.concatenate([part.loss for part in parts]).sum()) / len(events)
+        predicted = np.concatenate([part.predicted for part in parts])
+        records = None
+        if record:
+            records = [{key: np.concatenate([part.records[l][key] for part in parts], axis=1 if key == "trajectory" else 0)
+                        for key in parts[0].records[l]} for l in range(len(self.layers))]
+        after = self._mean_intrinsic(intrinsic, parts, len(events)) if plasticity else None
+        rates = [sum(part.spikes[l] for part in parts) / (len(events) * events.steps * layer.size)
+                 for l, layer in enumerate(self.layers)]
+        return Outcome(loss, predicted, run.reduced() if backward else None, after, records, rates)
+
+    def _mean_intrinsic(self, intrinsic, parts, samples):
+        """The window's result: each neuron's mean over the samples' copies, summed chunk by chunk."""
+        after = dict(intrinsic)
+        for n in range(1, len(self.hidden) + 1):
+            own = [part.plastic[n - 1] for part in parts]
+            if own[0] is not None:
+                after[f"R{n}"] = (sum(p.R_sum for p in own) / samples).astype(self.dtype)
+                after[f"tau{n}"] = (sum(p.tau_sum for p in own) / samples).astype(self.dtype)
+        return after
+
+
+class _Pass:
+    """One pass over one batch; :meth:`chunk` may run on several threads at once."""
+
+    def __init__(self, network, parameters, intrinsic, events, backward, plasticity, record):
+        self.network, self.parameters, self.intrinsic = network, parameters, intrinsic
+        self.backward, self.plasticity, self.record, self.samples = backward, plasticity, record, len(events)
+        self.synapses = network.synapses(parameters)
+        self.fixed = np.full(network.output.size, network.neurons.tau_m, network.dtype)
+        self.gradients = {}
+
+    def chunk(self, numbered):
+        """Simulate one chunk; returns a :class:`_Part`, leaves its gradients in ``self.gradients``."""
+        index, chunk = numbered
+        tapes, intrinsics, plastics = self._forward(chunk)
+        size = len(chunk.labels)
+        psc = self.network.backend.unpack(tapes[-1].psc, size)
+        loss, psc_gradient = self.network.loss(psc, chunk.labels)
+        records = [self._record(tape, plastic, size) for tape, plastic in zip(tapes, plastics)] if self.record else None
+        if self.backward:
+            self._backward(index, tapes, intrinsics, psc_gradient, records, size)
+        spikes = [int(np.bitwise_count(tape.spikes.mask).sum()) for tape in tapes]
+        return _Part(loss, decide(psc), plastics, records, spikes)
+
+    def _forward(self, chunk):
+        net, backend = self.network, self.network.backend
+        run = backend.forward_smooth if net.neurons.smooth else backend.forward
+        received, tapes, intrinsics, plastics = chunk.spikes, [], [], []
+        for slot, (layer, k, synapses) in enumerate(zip(net.layers, net.constants, self.synapses)):
+            last = slot == len(net.layers) - 1
+            R, tau = (self.fixed, self.fixed) if last else (
+                self.intrinsic[f"R{slot + 1}"], self.intrinsic[f"tau{slot + 1}"])
+            plastic = None
+            if self.plasticity and layer.recurrence is not None:
+                p = neuron.plasticity_constants(net.dtype, net.neurons.tau_m, self.plasticity.tau_cal, layer.v_th,
+                                                self.plasticity.gamma, self.plasticity.mu)
+                keep = self.backward or self.record
+                tape, plastic = backend.forward_plastic(k, p, synapses, R, tau, received, slot, len(chunk.labels), keep)
+                intrinsic = backend.trajectory(plastic) if self.backward else None
+            else:
+                intrinsic = backend.intrinsic(R, tau, chunk)
+                tape = run(k, synapses, intrinsic, received, slot, keep_psc=last or self.record)
+            tapes.append(tape)
+            intrinsics.append(intrinsic)
+            plastics.append(plastic)
+            received = tape.spikes
+        return tapes, intrinsics, plastics
+
+    def _backward(self, index, tapes, intrinsics, psc_gradient, records, size):
+        net, backend = self.network, self.network.backend
+        run = backend.backward_smooth if net.neurons.smooth else backend.backward
+        own = self.gradients[index] = [(np.zeros_like(s.w), np.zeros_like(s.links.data)) for s in self.synapses]
+        top = len(tapes) - 1
+        effect = backend.effect_of_output(net.constants[top], tapes[top], psc_gradient, top)
+        for slot in range(top, -1, -1):
+            extra = {"keep_delta": True} if records and not net.neurons.smooth else {}
+            errors, delta = run(net.constants[slot], self.synapses[slot], intrinsics[slot], tapes[slot], effect, slot,
+                                **extra)
+            if delta is not None:
+                records[slot]["delta"] = backend.unpack(delta, size)
+            backend.weight_gradients(tapes[slot], self.synapses[slot], errors, *own[slot], slot)
+            if slot:
+                effect = backend.effect_below(self.synapses[slot].w, errors, slot - 1)
+
+    def _record(self, tape, plastic, size):
+        """Everything a test or a figure may want of a layer, as plain arrays (b, T, N)."""
+        backend = self.network.backend
+        found = {"spikes": backend.unpack_spikes(tape.spikes, size), "v": backend.unpack(tape.v, size)}
+        if tape.psc.shape[0]:
+            found["psc"] = backend.unpack(tape.psc, size)
+        if plastic is not None:
+            found["trajectory"] = backend.unpack(plastic.trajectory, size)
+        return found
+
+    def reduced(self):
+        """Gradients of the batch mean, summed chunk by chunk in order, pulled back to the parameters."""
+        net, found = self.network, {}
+        for slot, (name, layer) in enumerate(zip(net.names, net.layers)):
+            dw, dlinks = self.gradients[0][slot]
+            for index in range(1, len(self.gradients)):
+                dw += self.gradients[index][slot][0]
+                dlinks += self.gradients[index][slot][1]
+            scale = net.dtype.type(1 / self.samples)
+            found[name] = dw * scale
+            if layer.recurrence is not None:
+                own = layer.recurrence.pullback(net.own(self.parameters, slot + 1), dlinks * scale)
+                found.update({f"rec{slot + 1}.{key}": value for key, value in own.items()})
+        return found

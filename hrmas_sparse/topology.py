@@ -1,0 +1,240 @@
+"""Recurrent connections of a layer: which there are, and what their weights are made of.
+
+Every kind of recurrence is a set of *links*, a sparse matrix whose rows are senders (source r), plus a
+rule that makes the weights of the links from trained parameters and, going back, the gradients of
+those parameters from those of the weights. The simulation only ever sees the links.
+
+    Supernet   weights relaxed over motif sizes and types (SPEC 3, [11, 15])
+    Motif      a found or random architecture: excitatory trained, inhibitory fixed
+    Free       any pattern, every weight trained
+
+Links are ordered by source, then target; ``data[k]`` is W_ir of link k: r -> i.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hrmas_sparse.architecture import EXCITATORY, INHIBITORY, NONE, Architecture
+from hrmas_sparse.errors import InputError
+
+
+class Links(NamedTuple):
+    """A layer's recurrent weights in CSR form, one row per sending neuron.
+
+    indptr : (N + 1,) int64; indices : (nnz,) uint32, receiving neurons, rising inside a row;
+    data : (nnz,) weights.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+
+
+class Connections(NamedTuple):
+    """Connections without weights, sorted by source, then target; all arrays (nnz,) int64."""
+
+    source: np.ndarray
+    target: np.ndarray
+    row: np.ndarray  # which row of the motif's table of types the connection uses
+
+
+def motif_connections(neurons, size, inter=True, tied=True):
+    """All connections an SC-ML layer of one motif size may have [16, 17].
+
+    Returns
+    -------
+    Connections
+        ``row`` counts (target position, source position) pairs, then (target position, previous or
+        next motif); untied it counts connections.
+    """
+    if size < 1 or neurons % size:
+        raise InputError(f"motif size {size} does not divide {neurons} neurons")
+    neuron, position = np.arange(neurons), np.arange(neurons) % size
+    first = neuron - position
+    target = np.repeat(neuron, size)
+    offset = np.tile(np.arange(size), neurons)
+    parts = [(np.repeat(first, size) + offset, target, position[target] * size + offset)]
+    if inter:
+        for side, step in enumerate((-size, size)):
+            inside = (neuron + step >= 0) & (neuron + step < neurons)
+            parts.append((neuron[inside] + step, neuron[inside], size * size + 2 * position[inside] + side))
+    source, target, row = (np.concatenate(column) for column in zip(*parts))
+    order = np.lexsort((target, source))
+    row = row[order] if tied else np.arange(order.size)
+    return Connections(source[order], target[order], row)
+
+
+def table_rows(neurons, size, inter=True, tied=True):
+    """Number of rows of a motif size's table of types."""
+    if tied:
+        return size * size + 2 * size * inter
+    return neurons * size + 2 * (neurons - size) * inter
+
+
+class _Recurrence:
+    """What the kinds share: the pattern of links.
+
+    ``weight_names`` and ``alpha_names`` say which parameters are weights and which architecture.
+    """
+
+    weight_names = ()
+    alpha_names = ()
+
+    def __init__(self, neurons, source, target):
+        self.neurons = neurons
+        self.source, self.target = source, target
+        self.indptr = np.searchsorted(source, np.arange(neurons + 1)).astype(np.int64)
+        self.indices = target.astype(np.uint32)
+
+    def links(self, parameters):
+        """Links with the weights that the parameters make."""
+        return Links(self.indptr, self.indices, self.effective(parameters))
+
+    def dense(self, data):
+        """Weights of the links as a matrix (N, N), [target, source]; small layers only."""
+        matrix = np.zeros((self.neurons, self.neurons), dtype=data.dtype)
+        matrix[self.target, self.source] = data
+        return matrix
+
+
+class Free(_Recurrence):
+    """Any pattern; every weight is trained (parameter ``w_rec``, (nnz,))."""
+
+    weight_names = ("w_rec",)
+
+    def effective(self, parameters):
+        """Weights of the links, (nnz,)."""
+        return parameters["w_rec"]
+
+    def pullback(self, parameters, gradient):
+        """Gradients of the parameters from those of the links' weights."""
+        return {"w_rec": gradient}
+
+
+class Motif(_Recurrence):
+    """A discrete architecture: ``w_exc`` (one per excitatory link) trained, inhibitory weight fixed."""
+
+    weight_names = ("w_exc",)
+
+    def __init__(self, architecture, w_exc=0.2, w_inh=-2.0):
+        self.architecture, self.w_start, self.w_inh = architecture, w_exc, w_inh
+        a = architecture
+        all_links = motif_connections(a.neurons, a.motif_size, a.inter, a.tied)
+        if all_links.row.max(initial=-1) >= a.types.size:
+            raise InputError(f"architecture has {a.types.size} types for {all_links.row.max() + 1} connections")
+        types = a.types[all_links.row]
+        kept = types != NONE
+        super().__init__(a.neurons, all_links.source[kept], all_links.target[kept])
+        self.excitatory = types[kept] == EXCITATORY
+        self.possible = kept.size
+
+    def initial(self, dtype, rng=None):
+        """Parameters at the start of training."""
+        return {"w_exc": np.full(int(self.excitatory.sum()), self.w_start, dtype)}
+
+    def effective(self, parameters):
+        """Weights of the links, (nnz,)."""
+        weights = np.full(self.excitatory.size, self.w_inh, parameters["w_exc"].dtype)
+        weights[self.excitatory] = parameters["w_exc"]
+        return weights
+
+    def pullback(self, parameters, gradient):
+        """Gradients of the parameters from those of the links' weights."""
+        return {"w_exc": gradient[self.excitatory]}
+
+
+def softmax(x):
+    """Softmax over the last axis."""
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def softmax_pullback(hat, dhat):
+    """Gradient through a softmax over the last axis."""
+    return hat * (dhat - (hat * dhat).sum(axis=-1, keepdims=True))
+
+
+class Supernet(_Recurrence):
+    """The relaxed layer: one effective matrix over all motif sizes and types (SPEC 3).
+
+    Parameters: ``w_exc`` (nnz,), shared by the motif sizes; ``alpha_size`` (sizes,);
+    ``alpha_<v>`` (rows, 3) for each motif size v, rows as in :func:`motif_connections`.
+    """
+
+    weight_names = ("w_exc",)
+
+    def __init__(self, neurons, sizes, inter=True, tied=True, w_exc=0.2, w_inh=-2.0, alpha_scale=1e-3):
+        self.sizes, self.inter, self.tied = tuple(sizes), inter, tied
+        self.w_start, self.w_inh, self.alpha_scale = w_exc, w_inh, alpha_scale
+        self.alpha_names = ("alpha_size", *(f"alpha_{v}" for v in self.sizes))
+        each = [motif_connections(neurons, v, inter, tied) for v in self.sizes]
+        keys = [c.source * neurons + c.target for c in each]
+        union = np.unique(np.concatenate(keys))
+        super().__init__(neurons, union // neurons, union % neurons)
+        self._rows = [c.row for c in each]
+        self._places = [np.searchsorted(union, key) for key in keys]
+
+    def initial(self, dtype, rng):
+        """Parameters at the start of the search: w_exc constant, alpha nearly uniform."""
+        start = {"w_exc": np.full(self.source.size, self.w_start, dtype)}
+        shapes = [(len(self.sizes),), *((table_rows(self.neurons, v, self.inter, self.tied), 3) for v in self.sizes)]
+        for name, shape in zip(self.alpha_names, shapes):
+            start[name] = (self.alpha_scale * rng.standard_normal(shape)).astype(dtype)
+        return start
+
+    def effective(self, parameters):
+        """Weights of the links, (nnz,): the line of SPEC 3."""
+        w_exc = parameters["w_exc"]
+        weights = np.zeros_like(w_exc)
+        hat_size = softmax(parameters["alpha_size"])
+        for v, hat, rows, places in zip(self.sizes, hat_size, self._rows, self._places):
+            types = hat * softmax(parameters[f"alpha_{v}"])
+            inhibition = types[:, INHIBITORY] * w_exc.dtype.type(self.w_inh)
+            weights[places] += types[rows, EXCITATORY] * w_exc[places] + inhibition[rows]
+        return weights
+
+    def pullback(self, parameters, gradient):
+        """Gradients of w_exc and every alpha from those of the links' weights: the chain rule of SPEC 3."""
+        w_exc = parameters["w_exc"]
+        real = w_exc.dtype
+        hat_size = softmax(parameters["alpha_size"])
+        dhat_size = np.zeros_like(hat_size)
+        found = {"w_exc": np.zeros_like(w_exc)}
+        for s, (v, rows, places) in enumerate(zip(self.sizes, self._rows, self._places)):
+            hat = softmax(parameters[f"alpha_{v}"])
+            g = gradient[places]
+            excitation = np.bincount(rows, g * w_exc[places], hat.shape[0])
+            inhibition = self.w_inh * np.bincount(rows, g, hat.shape[0])
+            # not a BLAS dot product: its bits depend on the number of BLAS threads
+            dhat_size[s] = (hat[:, EXCITATORY] * excitation + hat[:, INHIBITORY] * inhibition).sum()
+            dhat = np.zeros(hat.shape)
+            dhat[:, EXCITATORY], dhat[:, INHIBITORY] = hat_size[s] * excitation, hat_size[s] * inhibition
+            found[f"alpha_{v}"] = softmax_pullback(hat, dhat).astype(real)
+            found["w_exc"][places] += g * (hat_size[s] * hat[rows, EXCITATORY])
+        found["alpha_size"] = softmax_pullback(hat_size, dhat_size)
+        return found
+
+    def best_size(self, parameters):
+        """The most probable motif size; the smaller one of a tie."""
+        alpha = parameters["alpha_size"]
+        return min(v for v, a in zip(self.sizes, alpha) if a == alpha.max())
+
+    def narrowed(self, size):
+        """The supernet of one motif size alone, for stage 2."""
+        return Supernet(self.neurons, (size,), self.inter, self.tied, self.w_start, self.w_inh, self.alpha_scale)
+
+    def narrow(self, values, size):
+        """Parameters, or anything of their shapes, carried over to ``narrowed(size)``."""
+        s = self.sizes.index(size)
+        return {"w_exc": values["w_exc"][self._places[s]], "alpha_size": values["alpha_size"][s:s + 1],
+                f"alpha_{size}": values[f"alpha_{size}"]}
+
+    def discretize(self, parameters):
+        """The most probable motif size with the most probable type of each connection.
+
+        Ties go to the smaller size and to excitatory, inhibitory, none in that order (SPEC 14).
+        """
+        size = self.best_size(parameters)
+        types = parameters[f"alpha_{size}"].argmax(axis=-1).astype(np.int8)
+        return Architecture(self.neurons, size, self.inter, types, self.tied)
