@@ -1,0 +1,64 @@
+"""Optimisation: Adam, clipping by global norm, learning rate schedules, the projection of w_exc."""
+
+import math
+
+import numpy as np
+
+
+def global_norm(gradients):
+    """Euclidean norm over all arrays together, in float64 and in the order of the dict."""
+    # Not a BLAS norm: its bits depend on the number of BLAS threads.
+    return math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients.values()))
+
+
+def clipped(gradients, limit):
+    """Gradients scaled down to a global norm of ``limit`` where they exceed it, and their norm before."""
+    norm = global_norm(gradients)
+    if limit is None or not norm > limit:
+        return gradients, norm
+    scale = limit / norm
+    return {name: g * g.dtype.type(scale) for name, g in gradients.items()}, norm
+
+
+def scheduled(rate, schedule, progress):
+    """Learning rate at a progress of 0 to 1 through the phase; schedule "constant" or "cosine"."""
+    return rate if schedule == "constant" else rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def project(parameters):
+    """Keep excitatory weights excitatory: w_exc >= 0, in place (paper 2.3.1)."""
+    for name, value in parameters.items():
+        if name.endswith(".w_exc"):
+            np.maximum(value, 0, out=value)
+
+
+class Adam:
+    """Adam (Kingma and Ba, 2014) on a dict of arrays.
+
+    Parameters
+    ----------
+    betas : decay of the first and second moment
+    eps : added to the root of the second moment
+
+    Attributes
+    ----------
+    m, v : moments by name, shaped as the parameters; step : number of updates made
+    """
+
+    def __init__(self, betas=(0.9, 0.999), eps=1e-8):
+        self.betas, self.eps = betas, eps
+        self.m, self.v, self.step = {}, {}, 0
+
+    def update(self, parameters, gradients, rate):
+        """Move the parameters named in ``gradients`` by one step, in place."""
+        self.step += 1
+        b1, b2 = self.betas
+        unbias1, unbias2 = 1 - b1**self.step, math.sqrt(1 - b2**self.step)
+        for name, g in gradients.items():
+            m = self.m.setdefault(name, np.zeros_like(g))
+            v = self.v.setdefault(name, np.zeros_like(g))
+            m *= b1
+            m += (1 - b1) * g
+            v *= b2
+            v += (1 - b2) * np.square(g)
+            parameters[name] -= (rate / unbias1) * m / (np.sqrt(v) / unbias2 + self.eps)

@@ -1,0 +1,151 @@
+"""HRMAS: the alternating search for an architecture [5-14, Algorithm 1, Figure 2] (SPEC 7).
+
+One iteration, on a batch of each half of the training set:
+
+    alpha step   the bi-level gradient [12-14] on the validation batch, Adam
+    w step       the gradient on the training batch, clipped, Adam, w_exc kept >= 0
+    IP step      SpiKL-IP adapts R and tau: a window over the training batch, or online in the w step
+
+Stage 1 learns motif size and types; its best size is kept, and stage 2 goes on with the types alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hrmas_sparse.optim import Adam, clipped, global_norm, project
+from hrmas_sparse.topology import softmax
+
+
+def _part(values, names):
+    return {name: values[name] for name in names}
+
+
+def _moved(parameters, step, direction):
+    """A copy of the parameters, moved by step * direction where direction has an entry."""
+    return parameters | {name: parameters[name] + d.dtype.type(step) * d for name, d in direction.items()}
+
+
+def alpha_gradient(network, parameters, intrinsic, train, valid, eta, clip=None, order="second", plasticity=None):
+    """Gradient of L_valid(w - eta grad L_train(w, alpha), alpha) with respect to alpha [12-14].
+
+    Parameters
+    ----------
+    network : :class:`hrmas_sparse.network.Network` with supernet layers
+    parameters, intrinsic : its dicts, left as they are
+    train, valid : batches of events
+    eta : step of the inner update
+    clip : global norm the inner gradient is clipped to, or None
+    order : "second", or "first", which takes eta = 0
+    plasticity : runs SpiKL-IP during the passes (online mode), or None
+
+    Returns
+    -------
+    gradients : dict of the alphas
+    outcome : :class:`hrmas_sparse.network.Outcome` of the validation batch at w'
+    """
+    weights, alphas = network.weight_names(), network.alpha_names()
+    inner = parameters
+    if order == "second":
+        step, _ = clipped(_part(network.gradients(parameters, intrinsic, train, plasticity).gradients, weights), clip)
+        inner = _moved(parameters, -eta, step)
+    outcome = network.gradients(inner, intrinsic, valid, plasticity)
+    found, direction = _part(outcome.gradients, alphas), _part(outcome.gradients, weights)
+    norm = global_norm(direction)
+    if order == "first" or norm == 0 or not np.isfinite(norm):
+        return found, outcome
+    eps = 0.01 / norm
+    ahead, behind = (network.gradients(_moved(parameters, side * eps, direction), intrinsic, train,
+                                       plasticity).gradients for side in (1, -1))
+    return {name: g - g.dtype.type(eta / (2 * eps)) * (ahead[name] - behind[name]) for name, g in found.items()}, outcome
+
+
+@dataclass
+class Learner:
+    """What changes while a network learns: parameters, intrinsic parameters and two optimisers."""
+
+    parameters: dict
+    intrinsic: dict
+    w_adam: Adam
+    alpha_adam: Adam
+
+
+def weight_step(network, learner, batch, rate, clip, plasticity=None):
+    """One step of w on a batch; with ``plasticity``, SpiKL-IP online. Returns outcome and gradient norm."""
+    outcome = network.gradients(learner.parameters, learner.intrinsic, batch, plasticity)
+    step, norm = clipped(_part(outcome.gradients, network.weight_names()), clip)
+    if not (np.isfinite(outcome.loss) and np.isfinite(norm)):
+        return outcome, norm  # the caller stops the run; nothing has changed
+    learner.w_adam.update(learner.parameters, step, rate)
+    project(learner.parameters)
+    if plasticity:
+        learner.intrinsic = outcome.intrinsic
+    return outcome, norm
+
+
+def search_step(network, learner, train, valid, rate, settings, clip, plasticity, mode):
+    """One HRMAS iteration.
+
+    Parameters
+    ----------
+    network, learner : what is searched
+    train, valid : batches of events
+    rate : learning rate of w
+    settings : :class:`hrmas_sparse.config.SearchConfig`
+    clip : global norm of the gradient of w
+    plasticity : SpiKL-IP settings
+    mode : "window", "online" or "off"
+
+    Returns
+    -------
+    outcomes of the training and the validation batch, gradient norm of w
+    """
+    online = plasticity if mode == "online" else None
+    eta = rate if settings.eta is None else settings.eta
+    alpha, valid_outcome = alpha_gradient(network, learner.parameters, learner.intrinsic, train, valid, eta, clip,
+                                          settings.alpha_order, online)
+    if not all(np.isfinite(g).all() for g in alpha.values()):
+        return valid_outcome._replace(loss=np.nan), valid_outcome, np.nan
+    learner.alpha_adam.update(learner.parameters, alpha, settings.alpha_lr)
+    outcome, norm = weight_step(network, learner, train, rate, clip, online)
+    if mode == "window" and np.isfinite(outcome.loss):
+        learner.intrinsic = network.adapt(learner.parameters, learner.intrinsic, train, plasticity).intrinsic
+    return outcome, valid_outcome, norm
+
+
+def keep_best_sizes(network, learner):
+    """End of stage 1: keep each layer's most probable motif size, with what was learnt for it.
+
+    Returns
+    -------
+    sizes : list of the motif size of each hidden layer; the learner is narrowed in place
+    """
+    sizes = []
+    for n, layer in enumerate(network.hidden, start=1):
+        supernet = layer.recurrence
+        size = supernet.best_size(network.own(learner.parameters, n))
+        sizes.append(size)
+        for values in (learner.parameters, learner.w_adam.m, learner.w_adam.v, learner.alpha_adam.m,
+                       learner.alpha_adam.v):
+            own = network.own(values, n)
+            if own:
+                for key in own:
+                    del values[f"rec{n}.{key}"]
+                values.update({f"rec{n}.{key}": value for key, value in supernet.narrow(own, size).items()})
+    return sizes
+
+
+def discretize(network, learner):
+    """The architecture of every hidden layer: its most probable motif size and types."""
+    return [layer.recurrence.discretize(network.own(learner.parameters, n))
+            for n, layer in enumerate(network.hidden, start=1)]
+
+
+def entropy(network, parameters):
+    """Mean entropy in nats of the type distributions and of the size distribution, over all layers."""
+    types, sizes = [], []
+    for name in network.alpha_names():
+        hat = softmax(parameters[name].astype(np.float64))
+        h = -(hat * np.log(np.maximum(hat, 1e-300))).sum(axis=-1)
+        (sizes if name.endswith("alpha_size") else types).append(h.ravel())
+    return float(np.concatenate(types).mean()), float(np.concatenate(sizes).mean())
