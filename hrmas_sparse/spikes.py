@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
+import itertools
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -28,6 +28,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from hrmas_sparse import __version__
 from hrmas_sparse.atomic import atomic_write
 from hrmas_sparse.errors import InputError
 
@@ -125,11 +126,11 @@ class SpikeCache:
 
     def ids(self, split: str) -> list[str]:
         """Names of the samples of `split` ("train" or "test") in the raw data, in the order of `Events`."""
-        with h5py.File(self.path) as file:
+        with _opened(self.path) as file:
             return [name.decode() for name in file[split]["ids"][:]]
 
     def _split(self, split: str) -> Events:
-        with h5py.File(self.path) as file:
+        with _opened(self.path) as file:
             group = file[split]
             small = {name: group[name][:] for name in ("indptr", "label")}
             large = {name: _mapped(self.path, group[name]) for name in EVENT_ARRAYS}
@@ -152,8 +153,7 @@ def open_cache(path: str | Path) -> SpikeCache:
         Naming the file and what is wrong: not there, not HDF5, cut short, another schema, a missing or misshapen
         array.  Event arrays are not read: `verify_cache` does that.
     """
-    path = Path(path)
-    with _opened(path) as file:
+    with _opened(path := Path(path)) as file:
         meta = _read_meta(path, file)
         for split in SPLITS:
             _check_split(path, file, split, meta)
@@ -178,8 +178,7 @@ def verify_cache(path: str | Path) -> None:
                 if dataset.attrs.get("sha256") != _sha256_of(dataset):
                     _damaged(cache.path, f"/{split}/{name} does not match its checksum")
             _check_events(cache, split)
-            names = cache.ids(split)
-            if len(set(names)) != len(names):
+            if len(set(cache.ids(split))) != len(getattr(cache, split)):
                 _damaged(cache.path, f"/{split}/ids holds a name twice")
 
 
@@ -188,15 +187,14 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     if not path.is_file():
         raise InputError(f"{path}: no such cache; build one with `hrmas data build`")
     try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: expected an HDF5 spike cache, could not open it ({error}); rebuild it") from error
-    with file:
-        yield file
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py has all of them for a broken file
+        _damaged(path, f"expected an HDF5 spike cache, could not read it ({error})")
 
 
 def _damaged(path: Path, what: str):
-    raise InputError(f"{path}: {what}; delete the file and build the cache again")
+    raise InputError(f"{path}: {what}; delete the file and build the cache again") from None
 
 
 def _read_meta(path: Path, file: h5py.File) -> Meta:
@@ -274,16 +272,13 @@ class CacheWriter:
     def __init__(self, path: str | Path, meta: Meta):
         self.path, self.meta = Path(path), meta
         self._dtype = None  # of values: that of the first sample
-        self._samples = {split: [] for split in SPLITS}  # (id, label, number of events)
-        self._names = {split: set() for split in SPLITS}
+        self._samples = {split: {} for split in SPLITS}  # id: (label, number of events)
+        self._spool = {}
 
     def __enter__(self) -> CacheWriter:
         self._stack = contextlib.ExitStack()
-        self._spool = {
-            (split, name): self._stack.enter_context(tempfile.TemporaryFile(dir=self.path.parent))
-            for split in SPLITS
-            for name in EVENT_ARRAYS
-        }
+        for key in itertools.product(SPLITS, EVENT_ARRAYS):
+            self._spool[key] = self._stack.enter_context(tempfile.TemporaryFile(dir=self.path.parent))
         return self
 
     def __exit__(self, kind, error, trace) -> None:
@@ -317,15 +312,14 @@ class CacheWriter:
         for name, array in zip(EVENT_ARRAYS, (step, channel, value[order]), strict=True):
             self._spool[split, name].write(array.tobytes())
         self._dtype = value.dtype
-        self._names[split].add(id)
-        self._samples[split].append((id, label, len(step)))
+        self._samples[split][id] = label, len(step)
 
     def _check(self, split, id, label, step, channel, value) -> None:
         def expect(ok: bool, what: str) -> None:
             if not ok:
                 raise ValueError(f"{split} sample {id}: {what}")
 
-        expect(split in SPLITS and id not in self._names[split], "no such split, or the id is there already")
+        expect(split in SPLITS and id not in self._samples[split], "no such split, or the id is there already")
         expect(0 <= label < self.meta.classes, f"label {label} leaves 0..{self.meta.classes - 1}")
         expect(step.ndim == 1 and step.shape == channel.shape == value.shape, "step, channel, value differ in shape")
         expect(value.dtype in (np.uint8, np.float32), f"value has dtype {value.dtype}")
@@ -339,21 +333,24 @@ class CacheWriter:
     def _write(self, path: Path) -> None:
         # Aligned arrays, because a mapped array that straddles its element size is slow everywhere and refused by some.
         with h5py.File(path, "w", alignment_threshold=1, alignment_interval=64) as file:
-            _write_meta(file, self.meta)
+            file.attrs.update(schema=SCHEMA, program=__version__, meta_sha256=_meta_sha256(self.meta))
+            for name, value in vars(self.meta).items():
+                file.attrs[name] = value if isinstance(value, (str, int)) else json.dumps(value)
             for split in SPLITS:
                 group = file.create_group(split)
-                ids, label, length = zip(*self._samples[split], strict=True) if self._samples[split] else ((), (), ())
+                names = [name.encode() for name in self._samples[split]]
+                label, length = np.array(list(self._samples[split].values()), dtype=np.int64).reshape(-1, 2).T
                 small = {
-                    "indptr": np.concatenate([[0], np.cumsum(length)]).astype(np.int64),
-                    "label": np.array(label, dtype=np.int64),
-                    "ids": np.array([name.encode() for name in ids], dtype=np.bytes_ if ids else "S1"),
+                    "indptr": np.concatenate([[0], np.cumsum(length)]),
+                    "label": np.ascontiguousarray(label),
+                    "ids": np.array(names, dtype=np.bytes_ if names else "S1"),
                 }
                 for name, array in small.items():
                     dataset = group.create_dataset(name, data=array)
                     dataset.attrs["sha256"] = hashlib.sha256(array.tobytes()).hexdigest()
                 dtypes = {"step": np.uint16, "channel": np.uint16, "value": self._dtype or np.uint8}
                 for name, dtype in dtypes.items():
-                    _pour(self._spool[split, name], group.create_dataset(name, (sum(length),), dtype))
+                    _pour(self._spool[split, name], group.create_dataset(name, (length.sum(),), dtype))
 
 
 def _pour(spool, dataset: h5py.Dataset) -> None:
@@ -365,19 +362,6 @@ def _pour(spool, dataset: h5py.Dataset) -> None:
         digest.update(block)
         dataset[begin : begin + _BLOCK] = np.frombuffer(block, dtype=dataset.dtype)
     dataset.attrs["sha256"] = digest.hexdigest()
-
-
-def _write_meta(file: h5py.File, meta: Meta) -> None:
-    file.attrs.update(schema=SCHEMA, program=_program(), meta_sha256=_meta_sha256(meta))
-    for name, value in vars(meta).items():
-        file.attrs[name] = value if isinstance(value, (str, int)) else json.dumps(value)
-
-
-def _program() -> str:
-    try:
-        return importlib.metadata.version("hrmas_sparse")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def halve(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
