@@ -83,8 +83,8 @@ def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: 
                 f"{real}: no such file; put N-TIDIGITS18 there, or allow the stand-in (no STRICT, --strict)"
             )
         say(
-            f"*** NO N-TIDIGITS RECORDINGS: USING A SYNTHETIC STAND-IN; its results are not N-TIDIGITS results. Put the "
-            f"real file at {real} or give RAW=<path>; STRICT=1 (--strict) forbids the stand-in. ***"
+            f"*** NO N-TIDIGITS RECORDINGS: USING A SYNTHETIC STAND-IN; its results are not N-TIDIGITS results. Put "
+            f"the real file at {real} or give RAW=<path>; STRICT=1 (--strict) forbids the stand-in. ***"
         )
         raw = synthetic.stand_in(cache_root, seed)
     elif not default.exists():

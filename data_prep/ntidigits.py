@@ -1,8 +1,8 @@
 """N-TIDIGITS18: spikes of a silicon cochlea, spoken digits; one HDF5 file.
 
 ``{train,test}_labels`` name the recordings ``man|woman-<speaker>-<production>-<digits>``; below
-``{train,test}_addresses`` and ``{train,test}_timestamps`` each has its channels, 0..63, and times in seconds.  Only single
-digits are used.
+``{train,test}_addresses`` and ``{train,test}_timestamps`` each has its channels, 0..63, and times in seconds.  Only
+single digits are used.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
     """
     path = source.root
     with _opened(path) as file:
+        seen = set()
         for group in _GROUPS:
             for record, name in enumerate(file[f"{group}_labels"][:]):
                 name = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
@@ -70,11 +71,16 @@ def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
                 if len(digits) != 1:
                     notes["recordings of several digits skipped"] += 1
                     continue
-                split = _partition(where, group, production, data.partition)
+                label, split = _label(where, digits), _partition(where, group, production, data.partition)
+                if (split, name) in seen:
+                    raise InputError(
+                        f"{where}: a second recording of that name in the {split} part; get the file again"
+                    )
+                seen.add((split, name))
                 address, time = _spikes(path, file, group, name)
                 # Division would put 0.29 s into step 57: 0.29 is a little less than 58 steps of 5 ms in floating point.
                 step = np.floor(np.minimum(time * (1000 / STEP_MS), data.steps) + _SNAP).astype(np.int64)
-                yield split, name, _label(where, digits), *bin_spikes(step, address, data, CHANNELS, notes)
+                yield split, name, label, *bin_spikes(step, address, data, CHANNELS, notes)
 
 
 def _opened(path: Path) -> h5py.File:
@@ -119,7 +125,10 @@ def _spikes(path: Path, file: h5py.File, group: str, name: str) -> tuple[np.ndar
             refuse(part, "no such data set, though the labels name it")
         if dataset.dtype.kind not in "iuf":
             refuse(part, f"expected numbers, found dtype {dataset.dtype}")
-        arrays[part] = np.asarray(dataset[()], dtype=np.float64).reshape(-1)
+        try:
+            arrays[part] = np.asarray(dataset[()], dtype=np.float64).reshape(-1)
+        except (OSError, RuntimeError) as error:
+            refuse(part, f"cannot be read ({error})")
     address, time = arrays["addresses"], arrays["timestamps"]
     if len(address) != len(time):
         refuse("addresses", f"{len(address)} addresses, but {len(time)} timestamps")

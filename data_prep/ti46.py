@@ -123,6 +123,8 @@ def read_dat(path: Path) -> np.ndarray:
 
 def _row(path: Path, number: int, line: bytes) -> list[float]:
     try:
+        if b"_" in line:  # which Python takes inside a number
+            raise ValueError(line[:40])
         return list(map(float, line.split()))
     except ValueError as error:
         raise InputError(f"{path}, line {number}: expected numbers, found something else ({error})") from None
