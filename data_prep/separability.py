@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
+from data_prep.source import progress
 from hrmas_sparse.spikes import Events, SpikeCache, halve
 
-RIDGES = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+RIDGES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)  # strong to weak: each fit starts from the one before
+_BLOCK = 1000  # samples counted at a time
+
+Model = tuple[np.ndarray, np.ndarray]  # weights (features, classes), biases (classes,); float64
 
 
 def count_baseline(cache: SpikeCache, bins: int = 1) -> float:
@@ -23,21 +27,29 @@ def count_baseline(cache: SpikeCache, bins: int = 1) -> float:
     bins : equal parts of the steps; 1 counts over the whole sample and is blind to time
     """
     train, test = count_features(cache.train, bins), count_features(cache.test, bins)
-    label = cache.train.label
-    scale = 1 / np.maximum(_deviation(train), 1e-9)
+    label, classes = cache.train.label, cache.meta.classes
+    deviation = _deviation(train)
+    scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0.0)  # what never varies says nothing
     train, test = train.multiply(scale).tocsr(), test.multiply(scale).tocsr()
     fit, valid = halve(label, 0)
-    models = [_fit(train[fit], label[fit], cache.meta.classes, ridge) for ridge in RIDGES]
-    best = RIDGES[int(np.argmax([_accuracy(model, train[valid], label[valid]) for model in models]))]
-    return _accuracy(_fit(train, label, cache.meta.classes, best), test, cache.test.label)
+    model, score = (np.zeros((train.shape[1], classes)), np.zeros(classes)), {}
+    for ridge in progress(RIDGES, "count baseline", "fit"):
+        model = _fit(train[fit], label[fit], ridge, model)
+        score[ridge] = _accuracy(model, train[valid], label[valid])
+    model = _fit(train, label, max(score, key=score.get), model)
+    return _accuracy(model, test, cache.test.label)
 
 
 def count_features(events: Events, bins: int) -> csr_array:
     """Sum of values, (S, bins * channels) float64, per time bin and channel."""
-    sample = np.repeat(np.arange(len(events)), np.diff(events.indptr))
-    part = events.step.astype(np.int64) * bins // events.steps
-    shape = (len(events), bins * events.channels)
-    return csr_array((events.value.astype(np.float64), (sample, part * events.channels + events.channel)), shape)
+    blocks = []
+    for begin in range(0, len(events), _BLOCK):
+        block = events.take(np.arange(begin, min(begin + _BLOCK, len(events))))
+        sample = np.repeat(np.arange(len(block)), np.diff(block.indptr))
+        feature = block.step.astype(np.int64) * bins // block.steps * block.channels + block.channel
+        shape = (len(block), bins * block.channels)
+        blocks.append(csr_array((block.value.astype(np.float64), (sample, feature)), shape))
+    return vstack(blocks, format="csr")
 
 
 def _deviation(x: csr_array) -> np.ndarray:
@@ -45,9 +57,9 @@ def _deviation(x: csr_array) -> np.ndarray:
     return np.sqrt(np.maximum(np.asarray(x.multiply(x).mean(axis=0)).ravel() - mean**2, 0.0))
 
 
-def _fit(x: csr_array, label: np.ndarray, classes: int, ridge: float) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (features, classes) and biases (classes,) of softmax regression, mean cross-entropy + ridge |w|^2 / 2."""
-    samples, features = x.shape
+def _fit(x: csr_array, label: np.ndarray, ridge: float, start: Model) -> Model:
+    """Softmax regression, mean cross-entropy + ridge |w|^2 / 2, from `start`."""
+    (samples, features), classes = x.shape, len(start[1])
     # Centring inside the loss leaves the matrix sparse; the free bias makes it the same model, only better conditioned.
     mean = np.asarray(x.mean(axis=0)).ravel()
     transposed = x.T.tocsr()
@@ -66,11 +78,13 @@ def _fit(x: csr_array, label: np.ndarray, classes: int, ridge: float) -> tuple[n
         weights = transposed @ p - np.outer(mean, bias) + ridge * w
         return nll + ridge / 2 * np.sum(w * w), np.concatenate([weights.ravel(), bias])
 
-    flat = minimize(loss, np.zeros((features + 1) * classes), jac=True, method="L-BFGS-B", options={"maxiter": 300}).x
+    w, b = start
+    flat = np.concatenate([w.ravel(), b + mean @ w])
+    flat = minimize(loss, flat, jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
     w = flat[:-classes].reshape(features, classes)
     return w, flat[-classes:] - mean @ w
 
 
-def _accuracy(model: tuple[np.ndarray, np.ndarray], x: csr_array, label: np.ndarray) -> float:
+def _accuracy(model: Model, x: csr_array, label: np.ndarray) -> float:
     w, b = model
     return float(np.mean((x @ w + b).argmax(axis=1) == label))

@@ -108,7 +108,9 @@ def test_two_processes_build_the_same_cache(folder, cache):
     assert one == two and os.listdir(folder / "two") == [one.name]
 
 
-def test_count_features():
+@pytest.mark.parametrize("block", [1000, 2])
+def test_count_features(monkeypatch, block):
+    monkeypatch.setattr("data_prep.separability._BLOCK", block)
     events = Events(
         indptr=np.array([0, 3, 3, 4]),
         step=np.array([0, 4, 9, 5], np.uint16),
