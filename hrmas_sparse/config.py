@@ -150,9 +150,10 @@ class TrainingConfig(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(_Section):
-    """How alpha learns. eta None ("lr" in TOML) is the learning rate of w."""
+    """How the architecture is found: by HRMAS, or drawn at random. eta None ("lr" in TOML) is the learning rate of w."""
 
     section = "search"
+    method: str = _setting(checks.choice("hrmas", "random"), "hrmas")
     alpha_order: str = _setting(checks.choice("first", "second"))
     alpha_lr: float = _setting(checks.real(0.0, above=True))
     alpha_betas: tuple[float, float] = _setting(checks.betas)
@@ -223,6 +224,13 @@ def from_dict(d: dict, origin: str = "settings") -> Config:
             raise InputError(f"{origin}: {label}: expected a name, found {labels[label]!r}")
     sections = {k: v for k, v in d.items() if k not in labels}
     return _build([(origin, sections)], **labels)
+
+
+def with_overrides(settings: Config, overrides: Sequence[str]) -> Config:
+    """The same settings with "section.key=value" overrides as `load` takes them."""
+    sections = {k: v for k, v in settings.as_dict().items() if k in _SECTIONS}
+    layers = [("settings", sections), *(("--set", _parse_override(text)) for text in _split_overrides(overrides))]
+    return _build(layers, preset=settings.preset, profile=settings.profile)
 
 
 def differences(a: Config, b: Config) -> list[str]:

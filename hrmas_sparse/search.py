@@ -128,10 +128,9 @@ def keep_best_sizes(network, learner):
         for values in (learner.parameters, learner.w_adam.m, learner.w_adam.v, learner.alpha_adam.m,
                        learner.alpha_adam.v):
             own = network.own(values, n)
-            if own:
-                for key in own:
-                    del values[f"rec{n}.{key}"]
-                values.update({f"rec{n}.{key}": value for key, value in supernet.narrow(own, size).items()})
+            for key in own:
+                del values[f"rec{n}.{key}"]
+            values.update({f"rec{n}.{key}": value for key, value in supernet.narrow(own, size).items()})
     return sizes
 
 

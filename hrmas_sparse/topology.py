@@ -225,10 +225,10 @@ class Supernet(_Recurrence):
         return Supernet(self.neurons, (size,), self.inter, self.tied, self.w_start, self.w_inh, self.alpha_scale)
 
     def narrow(self, values, size):
-        """Parameters, or anything of their shapes, carried over to ``narrowed(size)``."""
+        """Parameters, or any of their moments, carried over to ``narrowed(size)``."""
         s = self.sizes.index(size)
-        return {"w_exc": values["w_exc"][self._places[s]], "alpha_size": values["alpha_size"][s:s + 1],
-                f"alpha_{size}": values[f"alpha_{size}"]}
+        kept = {"w_exc": self._places[s], "alpha_size": slice(s, s + 1), f"alpha_{size}": slice(None)}
+        return {name: values[name][chosen].copy() for name, chosen in kept.items() if name in values}
 
     def discretize(self, parameters):
         """The most probable motif size with the most probable type of each connection.

@@ -1,0 +1,264 @@
+"""The program ``hrmas``: one subcommand per job, user mistakes as one line and exit status 2."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from hrmas_sparse import __version__, config, rundir
+from hrmas_sparse.errors import InputError
+
+CACHE = Path("data/cache")
+
+
+def _seeds(text):
+    """"0", "0-4" or "0,2,5" -> list of ints."""
+    try:
+        seeds = []
+        for part in text.split(","):
+            first, _, last = part.partition("-")
+            seeds += range(int(first), int(last or first) + 1)
+        if seeds and min(seeds) >= 0:
+            return list(dict.fromkeys(seeds))
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"expected a seed, a range or a list, such as 0, 0-4 or 0,2,5; found {text!r}")
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="hrmas", description=__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=f"hrmas_sparse {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+
+    def command(name, function, text):
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(function=function)
+        return sub
+
+    def job_options(sub):
+        sub.add_argument("--raw", type=Path, help="the raw recordings: a folder, or the file of N-TIDIGITS")
+        sub.add_argument("--seeds", type=_seeds, default=[0], help="0, 0-4 or 0,2,5; one run each (default 0)")
+        sub.add_argument("--name", help="name of the run in runs/out; several seeds add -s<seed>")
+        sub.add_argument("--backend", default="auto", help="auto or cpu")
+        sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting")
+        sub.add_argument("--strict", action="store_true", help="never use the synthetic stand-in")
+        sub.add_argument("--fresh", action="store_true", help="set an old run of that name aside and start over")
+
+    sub = command("search", search, "the whole job: cache, search, discretise, retrain, test")
+    sub.add_argument("dataset", help=f"{', '.join(config.datasets())}, or a settings file (TOML)")
+    sub.add_argument("--preset", default="default", help="default or published")
+    sub.add_argument("--profile", help="paper or demo (default: the data set's; demo for the stand-in)")
+    job_options(sub)
+
+    sub = command("retrain", retrain, "train the architecture another run found, from fresh weights, and test it")
+    sub.add_argument("run", help="a run's name or folder")
+    job_options(sub)
+
+    sub = command("evaluate", evaluate, "score a finished run on any raw recordings of the same layout")
+    sub.add_argument("run", help="a run's name or folder")
+    sub.add_argument("--raw", type=Path, help="raw recordings; default: those of the run")
+    sub.add_argument("--split", choices=("train", "test"), default="test")
+    sub.add_argument("--backend", default="auto")
+    sub.add_argument("--strict", action="store_true", help="never use the synthetic stand-in")
+
+    sub = command("data", data, "spike caches: build one, verify one, or say what is in it")
+    sub.add_argument("action", choices=("build", "verify", "info"))
+    sub.add_argument("target", help="data set or settings file; for verify and info a cache file does too")
+    sub.add_argument("--raw", type=Path)
+    sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    sub.add_argument("--strict", action="store_true")
+
+    sub = command("gradcheck", gradcheck, "check the gradients against finite differences, or golden numbers")
+    sub.add_argument("--golden", type=Path, metavar="DIR", help="folder of golden .npz files")
+    sub.add_argument("--backend", default="auto")
+
+    command("runs", runs, "list the runs in runs/out")
+    command("show", show, "what a run found").add_argument("run")
+    sub = command("diff", diff, "compare two runs: settings and results")
+    sub.add_argument("a")
+    sub.add_argument("b")
+    sub.add_argument("--exact", action="store_true",
+                     help="every array and attribute, bit by bit, wall clock apart; exit status 1 if any differs")
+    return parser
+
+
+# ---- commands: each returns the exit status ----------------------------------------------------------
+
+
+def _prepare(settings, raw, strict, say=print):
+    """The up to date cache of a configuration's data."""
+    from data_prep import prepare
+    from hrmas_sparse.spikes import open_cache
+    return open_cache(prepare(settings.data, raw, CACHE, strict=strict, say=say))
+
+
+def _run_name(args, default, seed):
+    if args.name is None:
+        return f"{default}-s{seed}"
+    return args.name if len(args.seeds) == 1 else f"{args.name}-s{seed}"
+
+
+def _run_folder(name, fresh):
+    """The folder of a run, an old one set aside if wanted."""
+    if name != Path(name).name or name in (".", ".."):
+        raise InputError(f"--name: expected a plain name, found {name!r}")
+    run = rundir.RunDir(rundir.OUT / name)
+    if fresh and run.path.exists():
+        print(f"{run.path}: set aside as {run.set_aside()}")
+    return run
+
+
+def _execute(run, settings, seed, cache, backend, raw, given=None, origin=None):
+    """Start or resume one run; returns the exit status."""
+    from data_prep.separability import count_baseline
+    from hrmas_sparse.job import Job, summary
+    from hrmas_sparse.training import Stopped, stop_requests
+
+    there = rundir.start(run, settings, seed, cache, {"raw": str(raw) if raw else None, **(origin or {})})
+    if run.finished:
+        print(f"{run.path}: finished before; --fresh (FRESH=1) starts over")
+    else:
+        print(f"{run.path}: {'resuming' if there else 'starting'}, seed {seed}, profile {settings.profile}, "
+              f"preset {settings.preset}", flush=True)
+        try:
+            with stop_requests() as asked:
+                Job(run, settings, seed, cache, backend, given, lambda: count_baseline(cache)).execute(asked)
+        except Stopped as stop:
+            print(f"{run.path}: stopped and checkpointed; the same command goes on from here", file=sys.stderr)
+            return 128 + stop.signum
+    print("\n".join(summary(run, run.result())))
+    return 0
+
+
+def search(args):
+    settings = config.load(args.dataset, args.preset, args.profile, args.set)
+    cache = _prepare(settings, args.raw, args.strict)
+    if args.profile is None and cache.meta.provenance != "real":
+        settings = config.load(args.dataset, args.preset, "demo", args.set)
+    for seed in args.seeds:
+        run = _run_folder(_run_name(args, settings.data.dataset, seed), args.fresh)
+        status = _execute(run, settings, seed, cache, args.backend, args.raw)
+        if status:
+            return status
+    return 0
+
+
+def retrain(args):
+    from hrmas_sparse import architecture
+    source = rundir.open_run(args.run)
+    settings = config.with_overrides(source.config(), args.set)
+    if not source.architecture_path.exists():
+        raise InputError(f"{source.path}: has no architecture yet (or no recurrence); let its search end first")
+    given = architecture.load(source.architecture_path)
+    raw = args.raw or source.manifest().get("raw")
+    cache = _prepare(settings, raw, args.strict)
+    origin = {"architecture": source.architecture_path.read_text()}
+    for seed in args.seeds:
+        run = _run_folder(_run_name(args, f"{source.name}-retrain", seed), args.fresh)
+        status = _execute(run, settings, seed, cache, args.backend, raw, given, origin)
+        if status:
+            return status
+    return 0
+
+
+def evaluate(args):
+    from hrmas_sparse.job import load_trained
+    from hrmas_sparse.training import evaluate as score
+    run = rundir.open_run(args.run)
+    settings = run.config()
+    raw = args.raw or run.manifest().get("raw")
+    cache = _prepare(settings, raw, args.strict, say=lambda line: print(line, file=sys.stderr))
+    network, parameters, intrinsic = load_trained(run, settings, cache.meta, args.backend)
+    found = score(network, parameters, intrinsic, getattr(cache, args.split))
+    real = "" if cache.meta.provenance == "real" else f" ({cache.meta.provenance})"
+    print(f"{run.name} on {cache.meta.dataset}{real}, {args.split}: accuracy {100 * found['accuracy']:.2f} % of "
+          f"{found['samples']} samples, loss {found['loss']:.4g}")
+    return 0
+
+
+def data(args):
+    from data_prep import summary
+    from hrmas_sparse.spikes import open_cache, verify_cache
+    if Path(args.target).is_file() and Path(args.target).suffix in (".h5", ".hdf5"):
+        if args.action == "build":
+            raise InputError(f"{args.target}: is a cache already; give a data set or a settings file")
+        cache = open_cache(args.target)
+    else:
+        settings = config.load(args.target, overrides=args.set)
+        cache = _prepare(settings, args.raw, args.strict, say=print if args.action == "build" else lambda line: None)
+    if args.action == "build":
+        print(cache.path)
+    if args.action == "verify":
+        verify_cache(cache.path)
+        print(f"{cache.path}: sound")
+    if args.action == "info":
+        print("\n".join([str(cache.path), *summary(cache)]))
+    return 0
+
+
+def gradcheck(args):
+    from hrmas_sparse.gradcheck import main as check
+    return check(args.golden, args.backend)
+
+
+def runs(args):
+    found = rundir.all_runs()
+    if not found:
+        print(f"no runs in {rundir.OUT}; make one: hrmas search ntidigits")
+    for run in found:
+        print(rundir.status_line(run))
+    return 0
+
+
+def show(args):
+    from hrmas_sparse.job import summary
+    run = rundir.open_run(args.run)
+    if run.finished:
+        print("\n".join(summary(run, run.result())))
+        return 0
+    print(rundir.status_line(run))
+    if run.architecture_path.exists():
+        from hrmas_sparse import architecture
+        for found in architecture.load(run.architecture_path):
+            print("\n".join(found.describe()))
+    return 0
+
+
+def diff(args):
+    a, b = rundir.open_run(args.a), rundir.open_run(args.b)
+    found = rundir.exact_differences(a, b) if args.exact else rundir.differences(a, b)
+    if not found:
+        print("bit-identical, wall clock apart" if args.exact else "same settings, data and results")
+    print("\n".join(found), end="\n" if found else "")
+    return 1 if found and args.exact else 0
+
+
+def main(argv=None):
+    """Run the program.
+
+    Returns
+    -------
+    int, the exit status: 0 done, 1 a check failed or training diverged, 2 bad input, 128 + n stopped by signal n
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return args.function(args)
+    except InputError as error:
+        print(f"hrmas: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("hrmas: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if type(error).__name__ != "Diverged":
+            raise
+        print(f"hrmas: training diverged: {error}; the last checkpoint is kept. Try a smaller training.lr or "
+              "network.slope_cap, or a larger network.v_th", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The linear pieces against their transposes: <y, A x> = <A^T y, x> to rounding.
+
+Every piece is reached through the backend's interface. With tau_s = 1 the synaptic filter passes everything
+on unchanged, with tau = 1 the membrane forgets at once, with gain 1 its potential is its current: what is
+left is v[t] = sum_c w s_in[t] + sum_r W s[t-1].
+
+Shapes: b samples, T steps, C senders, N neurons.
+"""
+
+import numpy as np
+
+from hrmas_sparse import neuron
+from hrmas_sparse.backends.base import Synapses
+from hrmas_sparse.gradcheck.lines import Line
+from hrmas_sparse.gradcheck.problems import TAU_S, random_events
+from hrmas_sparse.topology import Links, Motif, Supernet, motif_connections
+from hrmas_sparse.architecture import Architecture
+
+BOUND = 1e-12
+BATCH, STEPS, INPUTS, NEURONS = 19, 12, 7, 12
+FAR = 1e6  # a threshold nobody reaches
+
+
+def disagreement(left, right):
+    """How far two inner products, given as pairs of arrays, are apart, in units of the arrays' lengths."""
+    products = [sum((a * b).sum() for a, b in pairs) for pairs in (left, right)]
+    length = max(sum(np.linalg.norm(a) * np.linalg.norm(b) for a, b in pairs) for pairs in (left, right))
+    return float(abs(products[0] - products[1]) / length) if length else np.inf
+
+
+class Pieces:
+    """One layer's linear pieces on random numbers, one instance per chunk."""
+
+    def __init__(self, backend, chunk, w, links, seed):
+        self.backend, self.chunk, self.size = backend, chunk, len(chunk.labels)
+        self.w, self.links = w, links
+        self.rng = np.random.default_rng((seed, chunk.first))
+        self.intrinsic = backend.intrinsic(np.ones(NEURONS), np.ones(NEURONS), chunk)
+
+    def constants(self, tau_s, v_th):
+        """Neurons that do nothing but filter and fire."""
+        return neuron.constants("float64", tau_s, v_th, 1.0, 1.0)
+
+    def forward(self, w, links, tau_s=1.0, v_th=FAR):
+        """Run the layer: tape, v (b, T, N), spikes (b, T, N)."""
+        tape = self.backend.forward(self.constants(tau_s, v_th), Synapses(w, links), self.intrinsic,
+                                    self.chunk.spikes, 1)
+        return tape, self.backend.unpack(tape.v, self.size), self.backend.unpack_spikes(tape.spikes, self.size)
+
+    def random(self):
+        """Errors at random, (b, T, N)."""
+        return self.rng.standard_normal((self.size, STEPS, NEURONS))
+
+    def filtered(self, y, tape, tau_s=1.0):
+        """y, run through the filter from the end, as the backend holds it."""
+        return self.backend.effect_of_output(self.constants(tau_s, FAR), tape, y, 1)
+
+    def below(self, errors):
+        """Errors taken down through the weights, (b, T, C)."""
+        return self.backend.unpack(self.backend.effect_below(self.w, errors, 0), self.size)
+
+    def received(self):
+        """What the layer receives, (b, T, C)."""
+        return self.backend.unpack_spikes(self.chunk.spikes, self.size)
+
+
+def _no_links():
+    return Links(np.zeros(NEURONS + 1, np.int64), np.zeros(0, np.uint32), np.zeros(0))
+
+
+def feedforward(p, tau_s):
+    """w, and the synaptic filter after it: forward against effect_below after the filter run backwards."""
+    tape, v, _ = p.forward(p.w, _no_links(), tau_s)
+    y = p.random()
+    return (y, v), (p.below(p.filtered(y, tape, tau_s)), p.received())
+
+
+def weight_gradients(p):
+    """(w, W) -> v of given spikes, against the gradients of w and of the links' weights."""
+    tape, v, _ = p.forward(p.w, p.links, 1.0, 1.0)
+    y, dw, dlinks = p.random(), np.zeros_like(p.w), np.zeros_like(p.links.data)
+    p.backend.weight_gradients(tape, Synapses(p.w, p.links), p.filtered(y, tape), dw, dlinks, 1)
+    return (y, v), (dw, p.w), (dlinks, p.links.data)
+
+
+def recurrence(p):
+    """W s[t-1] against what backward adds to the effect of a spike at t-1.
+
+    Nobody spikes without input, and every error is then a known multiple of the effect: errors at v show
+    the effects.
+    """
+    _, without, _ = p.forward(p.w, _no_links(), 1.0, 1.0)
+    _, v, spikes = p.forward(p.w, p.links, 1.0, 1.0)
+    y = p.random()
+    tape, _, _ = p.forward(np.zeros_like(p.w), p.links)
+    k = p.constants(1.0, FAR)._replace(v_th=1.0, inv_width=1.0)  # silent all the same: v is 0
+    _, delta = p.backend.backward(k, Synapses(p.w, p.links), p.intrinsic, tape, p.filtered(y, tape), 1,
+                                  keep_delta=True)
+    errors = p.backend.unpack(delta, p.size)
+    slope = np.exp(-1) / (1 + np.exp(-1)) ** 2
+    return (errors, v - without), (errors / slope - y, spikes)
+
+
+def simulated(backend, real):
+    """Lines of the pieces that run on the backend, for binary or real input."""
+    rng = np.random.default_rng(7)
+    events = random_events(rng, BATCH, STEPS, INPUTS, real)
+    pattern = motif_connections(NEURONS, 4)
+    indptr = np.searchsorted(pattern.source, np.arange(NEURONS + 1)).astype(np.int64)
+    links = Links(indptr, pattern.target.astype(np.uint32), rng.uniform(-1, 1, pattern.source.size))
+    w = rng.standard_normal((INPUTS, NEURONS)) + 0.3
+    kind = "real" if real else "binary"
+    checks = (
+        (f"feedforward, {kind} input", "its transpose", lambda p: feedforward(p, 1.0)),
+        (f"feedforward and filter, {kind} input", "transpose after the reversed filter", lambda p: feedforward(p, TAU_S)),
+        (f"weights to current, {kind} input", "weight gradients", weight_gradients),
+        (f"recurrence, {kind} input", "recurrent part of backward", recurrence),
+    )
+    found = []
+    for what, against, check in checks:
+        left, right = [], []
+        for chunk in backend.pack(events, np.dtype("float64")):
+            one, *others = check(Pieces(backend, chunk, w, links, 8))
+            left.append(one)
+            right += others
+        found.append(Line(f"adjoint: {what}", against, disagreement(left, right), BOUND))
+    return found
+
+
+def relaxed():
+    """Lines of the relaxation: weights of the links as a function of w_exc, against the pullback."""
+    rng = np.random.default_rng(9)
+    kinds = {"tied": Supernet(24, (2, 3, 4, 6), alpha_scale=1.0),
+             "untied": Supernet(24, (2, 3, 4, 6), tied=False, alpha_scale=1.0),
+             "no inter-motif links": Supernet(24, (2, 3, 4, 6), inter=False, alpha_scale=1.0),
+             "one architecture": Motif(Architecture(24, 4, True, rng.integers(3, size=24).astype(np.int8)))}
+    found = []
+    for name, kind in kinds.items():
+        own = kind.initial(np.float64, rng)
+        own["w_exc"] = rng.standard_normal(own["w_exc"].shape)
+        g = rng.standard_normal(kind.source.size)
+        moved = kind.effective(own) - kind.effective(own | {"w_exc": np.zeros_like(own["w_exc"])})
+        pair = g, moved
+        found.append(Line(f"adjoint: w_exc to links, {name}", "its pullback",
+                          disagreement([pair], [(kind.pullback(own, g)["w_exc"], own["w_exc"])]), BOUND))
+    return found
+
+
+def lines(backend):
+    """All adjoint tests."""
+    return simulated(backend, False) + simulated(backend, True) + relaxed()

@@ -1,0 +1,78 @@
+"""The smooth variant, every parameter group, against central differences of its loss (SPEC 12a).
+
+Filters, delays, sparse links, relaxation, softmax, tying and losses are those of the spiking network; only
+the spike is a logistic function of the membrane potential, so that the loss has a derivative.
+"""
+
+import numpy as np
+
+from hrmas_sparse.architecture import Architecture
+from hrmas_sparse.gradcheck.lines import Line, relative_error
+from hrmas_sparse.gradcheck.problems import (
+    CLASSES, TAU_M, TAU_S, V_TH, Problem, central_differences, loss_named, random_events, random_intrinsic)
+from hrmas_sparse.network import Layer, Network, Neurons
+from hrmas_sparse.topology import Motif, Supernet
+
+BOUND = 1e-6
+STEP = 1e-3
+STEPS, INPUTS = 10, 4
+
+
+def _tied():
+    return [Layer(12, V_TH, Supernet(12, (2, 3, 4), alpha_scale=1.0))]
+
+
+def _untied():
+    return [Layer(8, V_TH, Supernet(8, (2, 4), tied=False, alpha_scale=1.0))]
+
+
+def _stacked():
+    return [Layer(6, V_TH, Supernet(6, (2, 3), alpha_scale=1.0)),
+            Layer(8, 1.5 * V_TH, Supernet(8, (2, 4), inter=False, alpha_scale=1.0))]
+
+
+def _fixed():
+    types = np.arange(4 * 4 + 2 * 4, dtype=np.int8) % 3
+    return [Layer(8, V_TH, Motif(Architecture(8, 4, True, types))), Layer(5, V_TH)]
+
+
+# name, layers, loss, its period, samples, R and tau: axes before N for each hidden layer
+CASES = (
+    ("tied", _tied, "psc", 1, 3, [()]),
+    ("untied", _untied, "cross_entropy", 1, 3, [(STEPS,)]),
+    ("stacked", _stacked, "psc", 2, 3, [(3, STEPS), ()]),
+    ("stacked", _stacked, "cross_entropy", 1, 20, [(20, STEPS), (20, STEPS)]),
+    ("motif", _fixed, "psc", 2, 3, [(STEPS,), ()]),
+)
+
+
+def problem(backend, case, seed=0):
+    """The smooth network of one of the ``CASES``, float64."""
+    _, build, loss, period, batch, leading = case
+    rng = np.random.default_rng(seed)
+    layers = build()
+    net = Network(INPUTS, layers, Layer(CLASSES, V_TH), Neurons(TAU_M, TAU_S, 1.0, 0.2, smooth=True),
+                  loss_named(loss, period), backend, "float64")
+    parameters = net.initial_parameters(rng)
+    for name, value in parameters.items():
+        if name.endswith("w_exc"):
+            value *= rng.uniform(0.5, 2, value.shape)
+        elif name in net.names:
+            value += 0.8  # enough input for every layer to be active: errors then stand out from rounding
+    events = random_events(rng, batch, STEPS, INPUTS, real=period == 2)
+    return Problem(net, parameters, random_intrinsic(rng, layers, leading), events)
+
+
+def lines(backend):
+    """One line per parameter group of every case."""
+    found = []
+    for case in CASES:
+        net, parameters, intrinsic, events = problem(backend, case)
+        gradients = net.gradients(parameters, intrinsic, events).gradients
+        title = f"smooth, {case[0]}, {case[2]}" + (f" period {case[3]}" if case[2] == "psc" else "")
+        for name, value in parameters.items():
+            expected = central_differences(
+                lambda: net.evaluate(parameters, intrinsic, events).loss, value, STEP)  # noqa: B023
+            found.append(Line(f"{title}: {name}", "central differences of the loss",
+                              relative_error(gradients[name], expected), BOUND))
+    return found

@@ -1,0 +1,66 @@
+"""Small seeded problems to check the engine on."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from hrmas_sparse import network
+from hrmas_sparse.spikes import Events
+
+TAU_M, TAU_S, V_TH = 16.0, 8.0, 8.0
+CLASSES = 3
+
+
+class Problem(NamedTuple):
+    """A network with everything a pass needs."""
+
+    network: network.Network
+    parameters: dict
+    intrinsic: dict
+    events: Events
+
+
+def events_of(dense, labels):
+    """A dense batch (B, T, C) with its labels (B,) as events."""
+    sample, step, channel = np.nonzero(dense)
+    indptr = np.searchsorted(sample, np.arange(len(dense) + 1)).astype(np.int64)
+    return Events(indptr, step.astype(np.uint16), channel.astype(np.uint16), dense[sample, step, channel],
+                  np.asarray(labels, np.int64), dense.shape[1], dense.shape[2])
+
+
+def random_events(rng, batch, steps, channels, real=False):
+    """Events at random, 0 or 1 or, if real, of any size."""
+    dense = (rng.random((batch, steps, channels)) < 0.4) * (rng.uniform(0.2, 2, (batch, steps, channels)) if real else 1)
+    return events_of(dense.astype(np.float64), rng.integers(CLASSES, size=batch))
+
+
+def loss_named(name, period=1):
+    """A loss as a network takes it, looked up now."""
+    if name == "cross_entropy":
+        return functools.partial(network.cross_entropy_loss, scale=0.3)
+    return functools.partial(network.psc_loss, tau_s=TAU_S, period=period)
+
+
+def random_intrinsic(rng, layers, leading):
+    """R and tau of every hidden layer; leading holds each layer's axes before N: (), (T,) or (B, T)."""
+    found = {}
+    for n, (layer, axes) in enumerate(zip(layers, leading), start=1):
+        found[f"R{n}"] = TAU_M * rng.uniform(0.6, 1.5, (*axes, layer.size))
+        found[f"tau{n}"] = TAU_M * rng.uniform(0.6, 1.5, (*axes, layer.size))
+    return found
+
+
+def central_differences(function, x, step):
+    """Derivative of function(), a number that depends on the array x, by every entry of x.
+
+    Fourth order: the error falls with step**4. x is changed in place and put back.
+    """
+    found = np.zeros(x.shape)
+    for i in np.ndindex(x.shape):
+        start = x[i]
+        for moves, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):
+            x[i] = start + moves * step
+            found[i] += weight * function() / (12 * step)
+        x[i] = start
+    return found

@@ -1,0 +1,303 @@
+"""The main job on one seed: search, discretise, retrain, test; resumable at every batch.
+
+    search-1   supernet: alpha_size, types, w, R and tau     (half of the training set each for w and alpha)
+    search-2   the best motif size: types go on
+    retrain    the discrete architecture, fresh weights, whole training set
+    test       once
+
+Without a search (a random or given architecture, or no recurrence) the job starts at retrain.
+"""
+
+import functools
+import time
+
+import numpy as np
+
+from hrmas_sparse import architecture as architectures
+from hrmas_sparse import checkpoint
+from hrmas_sparse.backends import get_backend
+from hrmas_sparse.baselines import random_architecture
+from hrmas_sparse.errors import InputError
+from hrmas_sparse.files import write_json, write_text
+from hrmas_sparse.network import Layer, Network, Neurons, Plasticity, cross_entropy_loss, psc_loss
+from hrmas_sparse.optim import Adam, scheduled
+from hrmas_sparse.search import (
+    Learner, discretize, entropy, keep_best_sizes, search_step, weight_step)
+from hrmas_sparse.spikes import epoch_order, halve
+from hrmas_sparse.topology import Motif, Supernet, softmax
+from hrmas_sparse.training import Metrics, Phase, Position, evaluate, load_state, run_phase, save_state
+
+# Streams of random numbers, one per purpose, so that none depends on how much another drew.
+SEARCH_START, RETRAIN_START, RANDOM_ARCHITECTURE, SEARCH_ORDER, VALID_ORDER, RETRAIN_ORDER = range(1, 7)
+
+
+def build_network(settings, meta, recurrences, backend):
+    """A :class:`Network` of a configuration.
+
+    Parameters
+    ----------
+    settings : :class:`hrmas_sparse.config.Config`
+    meta : :class:`hrmas_sparse.spikes.Meta`, for the numbers of inputs and classes
+    recurrences : one object of topology.py, or None, per hidden layer
+    backend : see :func:`hrmas_sparse.backends.get_backend`
+    """
+    net, loss = settings.network, settings.loss
+    hidden = [Layer(size, net.v_th * net.tau_s, recurrence) for size, recurrence in zip(net.neurons, recurrences)]
+    function = (functools.partial(psc_loss, tau_s=net.tau_s, period=loss.target_period) if loss.name == "psc"
+                else functools.partial(cross_entropy_loss, scale=loss.softmax_scale))
+    return Network(meta.channels, hidden, Layer(meta.classes, net.v_th_out * net.tau_s),
+                   Neurons(net.tau_m, net.tau_s, net.slope_cap, net.surrogate_width), function, backend, net.dtype)
+
+
+def recurrences_of(settings, found):
+    """Recurrence per hidden layer of a discrete architecture; ``found`` None means no recurrence."""
+    if found is None:
+        return [None] * len(settings.network.neurons)
+    return [Motif(a, settings.network.w_exc, settings.network.w_inh) for a in found]
+
+
+class Job:
+    """One run.
+
+    Parameters
+    ----------
+    run : :class:`hrmas_sparse.rundir.RunDir`, its manifest written
+    settings, seed, cache : as in the manifest
+    backend : name
+    given : list of architectures to retrain instead of searching, or None
+    count_baseline : function () -> accuracy of logistic regression on spike counts, for the summary
+    """
+
+    def __init__(self, run, settings, seed, cache, backend="auto", given=None, count_baseline=None):
+        self.run, self.settings, self.seed, self.cache = run, settings, seed, cache
+        self.backend, self.given, self.count_baseline = get_backend(backend), given, count_baseline
+        self.identity = {"config": settings.fingerprint(), "data": cache.meta.fingerprint, "seed": seed}
+        plastic = settings.plasticity
+        self.plasticity = Plasticity(plastic.tau_cal, plastic.gamma, plastic.mu)
+        self.metrics = Metrics(run.metrics_path)
+        self.learner = Learner({}, {}, Adam(settings.training.betas), Adam(settings.search.alpha_betas))
+        self.position = None
+
+    # ---- the three phases ----------------------------------------------------------------------------
+
+    def execute(self, asked):
+        """Run the job from where it is to its end; ``asked`` as in :func:`training.run_phase`."""
+        if self.run.checkpoint_path.exists():
+            self.position = load_state(self.run.checkpoint_path, self.learner, self.identity)
+            self.metrics.cut(self.position.lines)
+        else:
+            self._begin()
+        epochs = self.settings.training.search_epochs
+        first = round(epochs * self.settings.search.stage1_fraction)
+        if self.position.phase == "search-1":
+            network = self._supernetwork(None)
+            self._phase(self._search_phase(network, "search-1", first), asked)
+            self.position = self._next("search-2", sizes=keep_best_sizes(network, self.learner))
+        if self.position.phase == "search-2":
+            network = self._supernetwork(self.position.sizes)
+            self._phase(self._search_phase(network, "search-2", epochs - first), asked)
+            architectures.save(self.run.architecture_path, discretize(network, self.learner))
+            self._fresh_weights()
+        self._phase(self._retrain_phase(self._final_network()), asked)
+        self._finish()
+
+    def _begin(self):
+        self.metrics.cut(0)
+        net, method = self.settings.network, self.settings.search.method
+        rng = np.random.default_rng([self.seed, RANDOM_ARCHITECTURE])
+        self.position = Position("search-1")
+        if self.given is None and net.recurrence == "motif" and method == "hrmas":
+            network = self._supernetwork(None)
+            self.learner.parameters = network.initial_parameters(np.random.default_rng([self.seed, SEARCH_START]))
+            self.learner.intrinsic = network.initial_intrinsic()
+            return
+        if net.recurrence == "motif":
+            architectures.save(self.run.architecture_path, self.given or [
+                random_architecture(size, net.motif_sizes, rng, net.inter, net.tied) for size in net.neurons])
+        self._fresh_weights()
+
+    def _phase(self, phase, asked):
+        run_phase(phase, self.position, self.metrics, self._save, asked)
+
+    def _save(self):
+        save_state(self.run.checkpoint_path, self.learner, self.position, self.identity)
+
+    def _next(self, name, sizes=None):
+        """The position at the start of the next phase."""
+        return Position(name, lines=self.position.lines, sizes=sizes, seconds=self.position.seconds)
+
+    def _fresh_weights(self):
+        """Start of phase 2: everything reinitialised, R and tau too unless they are carried on (paper 3.1.4)."""
+        searched = self.learner.intrinsic
+        network = self._final_network()
+        self.learner = Learner(network.initial_parameters(np.random.default_rng([self.seed, RETRAIN_START])),
+                               network.initial_intrinsic(), Adam(self.settings.training.betas),
+                               Adam(self.settings.search.alpha_betas))
+        if self.settings.plasticity.carry_intrinsic and searched:
+            self.learner.intrinsic = searched
+        self.position = self._next("retrain")
+
+    # ---- networks and phases -------------------------------------------------------------------------
+
+    def _supernetwork(self, sizes):
+        """The supernet over all motif sizes, or over the one chosen for each layer."""
+        net = self.settings.network
+        options = [net.motif_sizes] * len(net.neurons) if sizes is None else [(size,) for size in sizes]
+        return build_network(self.settings, self.cache.meta, [
+            Supernet(size, chosen, net.inter, net.tied, net.w_exc, net.w_inh, self.settings.search.alpha_init)
+            for size, chosen in zip(net.neurons, options)], self.backend)
+
+    def _final_network(self):
+        found = architectures.load(self.run.architecture_path) if self.settings.network.recurrence == "motif" else None
+        return build_network(self.settings, self.cache.meta, recurrences_of(self.settings, found), self.backend)
+
+    def _rate(self, progress):
+        training = self.settings.training
+        return scheduled(training.lr, training.schedule, progress)
+
+    def _search_phase(self, network, name, epochs):
+        events, batch = self.cache.train, self.settings.training.batch
+        train, valid = halve(events.label, self.seed)
+        if not len(train) or not len(valid):
+            raise InputError(f"{self.cache.path}: {len(events)} training samples cannot be halved for the search")
+
+        def batches(epoch):
+            stream = int(name[-1]), epoch
+            own = epoch_order(len(train), batch, [self.seed, SEARCH_ORDER, *stream])
+            other = epoch_order(len(valid), batch, [self.seed, VALID_ORDER, *stream])
+            return [(train[index], valid[other[n % len(other)]]) for n, index in enumerate(own)]
+
+        def step(pair, progress):
+            learns, judges = events.take(pair[0]), events.take(pair[1])
+            outcome, judged, norm = search_step(
+                network, self.learner, learns, judges, self._rate(progress), self.settings.search,
+                self.settings.training.clip, self.plasticity, self.settings.plasticity.mode)
+            samples = len(learns)
+            valid_correct = float((judged.predicted == judges.label).mean())
+            return self._sums(network, outcome, learns, norm) | {
+                "valid_loss": judged.loss * samples, "valid_correct": valid_correct * samples}
+
+        def describe():
+            types, sizes = entropy(network, self.learner.parameters)
+            chances = [softmax(self.learner.parameters[key].astype(np.float64)).tolist()
+                       for key in network.alpha_names() if key.endswith("alpha_size")]
+            return {"type_entropy": types, "size_entropy": sizes, "motif_sizes": chances, **self._intrinsic_spread()}
+
+        return Phase(name, epochs, batches, step, describe)
+
+    def _retrain_phase(self, network):
+        events, training = self.cache.train, self.settings.training
+        plastic = self.settings.plasticity
+        mode = plastic.mode if plastic.retrain else "off"
+
+        def step(index, progress):
+            batch = events.take(index)
+            online = self.plasticity if mode == "online" else None
+            outcome, norm = weight_step(network, self.learner, batch, self._rate(progress), training.clip, online)
+            if mode == "window" and np.isfinite(outcome.loss):
+                self.learner.intrinsic = network.adapt(self.learner.parameters, self.learner.intrinsic, batch,
+                                                       self.plasticity).intrinsic
+            return self._sums(network, outcome, batch, norm)
+
+        def batches(epoch):
+            return epoch_order(len(events), training.batch, [self.seed, RETRAIN_ORDER, epoch])
+
+        return Phase("retrain", training.retrain_epochs, batches, step, self._intrinsic_spread)
+
+    def _sums(self, network, outcome, batch, norm):
+        """A batch's contribution to the epoch's metrics; says what to blame if it is not finite."""
+        if not np.isfinite(norm):
+            return {"loss": np.nan, "blame": self._blame(network, outcome)}
+        samples = len(batch)
+        sums = {"samples": samples, "loss": outcome.loss * samples,
+                "correct": int((outcome.predicted == batch.label).sum()), "gradient_norm": norm * samples}
+        return sums | {f"rate{n}": rate * samples for n, rate in enumerate(outcome.rates, start=1)}
+
+    def _blame(self, network, outcome):
+        bad = [name for name in network.weight_names() if outcome.gradients is not None
+               and name in outcome.gradients and not np.isfinite(outcome.gradients[name]).all()]
+        return f"the gradient of {', '.join(bad)}" if bad else "the loss or a gradient of alpha"
+
+    def _intrinsic_spread(self):
+        return {key: [float(value.min()), float(value.mean(dtype=np.float64)), float(value.max())]
+                for key, value in self.learner.intrinsic.items()}
+
+    # ---- the end -------------------------------------------------------------------------------------
+
+    def _finish(self):
+        """Test once, write weights, result and summary."""
+        network, learner = self._final_network(), self.learner
+        checkpoint.save(self.run.weights_path, "weights", checkpoint.flatten(
+            {"parameters": learner.parameters, "intrinsic": learner.intrinsic}), {"identity": self.identity})
+        started = time.monotonic()
+        test = evaluate(network, learner.parameters, learner.intrinsic, self.cache.test)
+        train = evaluate(network, learner.parameters, learner.intrinsic, self.cache.train)
+        train.pop("confusion")
+        counts = self.count_baseline() if self.count_baseline else None
+        weights = sum(learner.parameters[name].size for name in network.weight_names())
+        self.position.seconds["test"] = time.monotonic() - started
+        result = {"test": test, "train": train, "chance": 1 / self.cache.meta.classes, "counts_baseline": counts,
+                  "trained_weights": weights, "recurrence": [_connections(layer) for layer in network.hidden],
+                  "seconds": self.position.seconds}
+        write_text(self.run.summary_path, "\n".join(summary(self.run, result)) + "\n")
+        write_json(self.run.result_path, result)
+
+
+def _connections(layer):
+    """Counts of a layer's recurrent connections by type."""
+    if layer.recurrence is None:
+        return None
+    motif = layer.recurrence
+    excitatory = int(motif.excitatory.sum())
+    return {"possible": motif.possible, "excitatory": excitatory, "inhibitory": motif.excitatory.size - excitatory,
+            "none": motif.possible - motif.excitatory.size, "dense": layer.size**2}
+
+
+def load_trained(run, settings, meta, backend="auto"):
+    """A finished run's network, parameters and intrinsic parameters.
+
+    Raises
+    ------
+    InputError
+        The run has not ended, its files are damaged, or ``meta`` does not fit it.
+    """
+    if not run.weights_path.exists():
+        raise InputError(f"{run.path}: not finished, it has no weights yet; go on with the command in its manifest")
+    found = architectures.load(run.architecture_path) if settings.network.recurrence == "motif" else None
+    network = build_network(settings, meta, recurrences_of(settings, found), get_backend(backend))
+    arrays, _ = checkpoint.load(run.weights_path, "weights")
+    parameters, intrinsic = checkpoint.unflatten(arrays, "parameters", "intrinsic")
+    fresh = network.initial_parameters(np.random.default_rng(0)) | network.initial_intrinsic()
+    for name, value in fresh.items():
+        stored = parameters.get(name, intrinsic.get(name))
+        if stored is None or stored.shape != value.shape:
+            raise InputError(f"{run.weights_path}: {name}: expected shape {value.shape}, found "
+                             f"{None if stored is None else stored.shape}; not the same channels, classes or network")
+    return network, parameters, intrinsic
+
+
+def summary(run, result):
+    """Lines of text about a finished run; the provenance stands in the title."""
+    manifest, test = run.manifest(), result["test"]
+    data = manifest["config"]["data"]["dataset"]
+    if manifest["data"]["provenance"] != "real":
+        data += f" ({manifest['data']['provenance']}: not the real recordings)"
+    lines = [f"{data}, seed {manifest['seed']}, preset {manifest['config']['preset']}, "
+             f"profile {manifest['config']['profile']}", "",
+             f"test accuracy   {100 * test['accuracy']:.2f} %  of {test['samples']} samples",
+             f"  chance        {100 * result['chance']:.2f} %"]
+    if result["counts_baseline"] is not None:
+        lines.append(f"  counts alone  {100 * result['counts_baseline']:.2f} %  (logistic regression on spikes per channel)")
+    lines += [f"train accuracy  {100 * result['train']['accuracy']:.2f} %",
+              f"trained weights {result['trained_weights']:,}",
+              "time            " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result["seconds"].items())]
+    found = architectures.load(run.architecture_path) if run.architecture_path.exists() else []
+    for n, (own, counts) in enumerate(zip(found, result["recurrence"]), start=1):
+        lines += ["", f"layer {n}: {counts['excitatory']:,} excitatory, {counts['inhibitory']:,} inhibitory, "
+                  f"{counts['none']:,} none of {counts['possible']:,} possible connections; "
+                  f"{100 * (counts['excitatory'] + counts['inhibitory']) / counts['dense']:.2f} % of a dense matrix"]
+        lines += own.describe()
+    if not found:
+        lines += ["", "no recurrent connections"]
+    return lines
+
