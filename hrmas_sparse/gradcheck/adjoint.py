@@ -10,11 +10,11 @@ Shapes: b samples, T steps, C senders, N neurons.
 import numpy as np
 
 from hrmas_sparse import neuron
+from hrmas_sparse.architecture import Architecture
 from hrmas_sparse.backends.base import Synapses
 from hrmas_sparse.gradcheck.lines import Line
 from hrmas_sparse.gradcheck.problems import TAU_S, random_events
 from hrmas_sparse.topology import Links, Motif, Supernet, motif_connections
-from hrmas_sparse.architecture import Architecture
 
 BOUND = 1e-12
 BATCH, STEPS, INPUTS, NEURONS = 19, 12, 7, 12
@@ -86,16 +86,15 @@ def weight_gradients(p):
 def recurrence(p):
     """W s[t-1] against what backward adds to the effect of a spike at t-1.
 
-    Nobody spikes without input, and every error is then a known multiple of the effect: errors at v show
+    Without input nobody spikes, v is 0 and every error at v is the same multiple of the effect: errors show
     the effects.
     """
     _, without, _ = p.forward(p.w, _no_links(), 1.0, 1.0)
     _, v, spikes = p.forward(p.w, p.links, 1.0, 1.0)
     y = p.random()
-    tape, _, _ = p.forward(np.zeros_like(p.w), p.links)
-    k = p.constants(1.0, FAR)._replace(v_th=1.0, inv_width=1.0)  # silent all the same: v is 0
-    _, delta = p.backend.backward(k, Synapses(p.w, p.links), p.intrinsic, tape, p.filtered(y, tape), 1,
-                                  keep_delta=True)
+    tape, _, _ = p.forward(np.zeros_like(p.w), p.links, 1.0, 1.0)
+    _, delta = p.backend.backward(p.constants(1.0, 1.0), Synapses(p.w, p.links), p.intrinsic, tape,
+                                  p.filtered(y, tape), 1, keep_delta=True)
     errors = p.backend.unpack(delta, p.size)
     slope = np.exp(-1) / (1 + np.exp(-1)) ** 2
     return (errors, v - without), (errors / slope - y, spikes)

@@ -15,7 +15,7 @@ from hrmas_sparse.topology import Free, motif_connections
 
 BOUND = 1e-9
 BATCH, STEPS, INPUTS = 18, 14, 5
-CAP, WIDTH = 8.0, 0.2  # slope cap and surrogate width, in units of 1/v_th and v_th
+CAP, WIDTH = 2.0, 0.2  # slope cap and surrogate width, in units of 1/v_th and v_th
 PERIOD = 2
 DECAY_S = 1 - 1 / TAU_S
 

@@ -71,7 +71,7 @@ class CpuBackend:
 
     def effect_below(self, w, errors, slot):
         effect = self._buffers.get(("errors", slot), (errors.shape[0], w.shape[0], LANES), errors.dtype)
-        kernels.feedforward_transpose(w, errors, effect)
+        kernels.dense(w, errors, effect)
         return effect
 
     def backward(self, k, synapses, intrinsic, tape, effect, slot, keep_delta=False):
@@ -83,6 +83,9 @@ class CpuBackend:
 
     def weight_gradients(self, tape, synapses, errors, dw, dlinks, slot):
         rows = self._buffers.get(("rows", slot), (LANES, errors.shape[1]), errors.dtype)
+        if not tape.received.mask.size:
+            panel = self._buffers.zeroed(("panel", slot), (len(errors), 4, LANES), errors.dtype)
+            kernels.dense_gradient(tape.received.values, errors, dw, panel)
         kernels.weight_gradients(tape.received, tape.spikes, synapses.links, errors, dw, dlinks, rows)
 
     def forward_smooth(self, k, synapses, intrinsic, received, slot, keep_psc=False):
@@ -98,13 +101,16 @@ class CpuBackend:
 
     def _prepare(self, synapses, received, slot, keep_psc):
         """A tape whose v holds the feedforward current, and zeroed state."""
-        steps, neurons, dtype = received.mask.shape[0], synapses.w.shape[1], synapses.w.dtype
+        steps, neurons, dtype = max(len(received.mask), len(received.values)), synapses.w.shape[1], synapses.w.dtype
         get = self._buffers.get
         v = get(("v", slot), (steps, neurons, LANES), dtype)
         spikes = chunks.Spikes(get(("spikes", slot), (steps, neurons), np.uint16), np.zeros((0, 0, 0), dtype))
         silent = get(("silent", slot), (steps, neurons), np.uint16)
         psc = get(("psc", slot, keep_psc), (steps if keep_psc else 0, neurons, LANES), dtype)
-        kernels.feedforward(received, synapses.w, v, get(("rows", slot), (LANES, neurons), dtype))
+        if received.mask.size:
+            kernels.feedforward(received, synapses.w, v, get(("rows", slot), (LANES, neurons), dtype))
+        else:
+            kernels.dense(synapses.w.T, received.values, v)
         state = self._buffers.zeroed(("state", slot), (4, neurons, LANES), dtype)
         return Tape(received, spikes, v, silent, psc), state
 

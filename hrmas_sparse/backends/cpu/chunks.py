@@ -8,11 +8,17 @@ import numpy as np
 from hrmas_sparse.backends.cpu.compile import jit
 from hrmas_sparse.backends.cpu.lanes import LANES
 
+# Share of non-zero input above which multiplying everything is faster than visiting events: measured, see
+# docs/performance.md. It depends on the data alone, so that results do not depend on timing.
+DENSE = 0.125
+
 
 class Spikes(NamedTuple):
-    """Spikes of a chunk: bit l of mask[t, n] says whether neuron n of sample l spiked at step t.
+    """What a chunk's samples send.
 
-    values (T, N, LANES) holds real-valued input, or is (0, 0, 0) where every spike counts 1.
+    Sparse: bit l of mask[t, n] says whether neuron n of sample l spiked at step t; values (T, N, LANES)
+    holds real-valued input, or is (0, 0, 0) where every spike counts 1.
+    Dense input: mask is (0, N), values holds everything, zeros too.
     """
 
     mask: np.ndarray
@@ -36,12 +42,15 @@ def set_values(indptr, step, channel, value, first, values):
 
 
 def pack(events, first, dtype):
-    """Spikes of up to LANES samples of a batch, starting at one."""
+    """What up to LANES samples of a batch, starting at one, send into the first layer."""
     shape = (events.steps, events.channels)
-    chosen = slice(events.indptr[first], events.indptr[min(first + LANES, len(events))])
-    value = events.value[chosen]
-    spikes = Spikes(np.zeros(shape, np.uint16), np.zeros((*shape, LANES) if (value != 1).any() else (0, 0, 0), dtype))
-    set_bits(events.indptr, events.step, events.channel, first, spikes.mask)
+    last = min(first + LANES, len(events))
+    value = events.value[events.indptr[first]:events.indptr[last]]
+    dense = value.size > DENSE * shape[0] * shape[1] * (last - first)
+    spikes = Spikes(np.zeros((0, shape[1]) if dense else shape, np.uint16),
+                    np.zeros((*shape, LANES) if dense or (value != 1).any() else (0, 0, 0), dtype))
+    if not dense:
+        set_bits(events.indptr, events.step, events.channel, first, spikes.mask)
     if spikes.values.size:
         set_values(events.indptr, events.step, events.channel, events.value, first, spikes.values)
     return spikes
@@ -49,6 +58,8 @@ def pack(events, first, dtype):
 
 def unpack_spikes(spikes, size):
     """Spikes of a chunk as a float64 array (size, T, N)."""
+    if spikes.values.size and not spikes.mask.size:
+        return spikes.values[..., :size].transpose(2, 0, 1).astype(np.float64)
     bits = (spikes.mask[None] >> np.arange(size, dtype=np.uint16)[:, None, None]) & 1
     if spikes.values.size:
         return bits * spikes.values[..., :size].transpose(2, 0, 1).astype(np.float64)

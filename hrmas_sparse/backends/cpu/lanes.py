@@ -91,6 +91,34 @@ def add_scaled(typingctx, total, weight, lanes):
 
 
 @intrinsic
+def add_product(typingctx, total, left, right):
+    """total + left * right lane by lane, fused where the machine can."""
+
+    def codegen(context, builder, signature, args):
+        product = builder.fmul(args[1], args[2], flags=("contract",))
+        return builder.fadd(args[0], product, flags=("contract",))
+
+    return total(total, left, right), codegen
+
+
+@intrinsic
+def sum_lanes(typingctx, lanes):
+    """Sum of all lanes: halves are added until one number is left."""
+
+    def codegen(context, builder, signature, args):
+        vector, width = args[0], LANES
+        while width > 1:
+            width //= 2
+            nothing = ir.Constant(vector.type, ir.Undefined)
+            low, high = (builder.shuffle_vector(vector, nothing, ir.Constant(
+                ir.VectorType(ir.IntType(32), width), [start + i for i in range(width)])) for start in (0, width))
+            vector = builder.fadd(low, high)
+        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+
+    return lanes.real(lanes), codegen
+
+
+@intrinsic
 def add(typingctx, left, right):
     """Lane by lane sum."""
 

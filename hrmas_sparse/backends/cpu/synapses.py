@@ -2,8 +2,9 @@
 
 A chunk is up to ``LANES`` samples. Its arrays end in an axis of samples, the lanes: one neuron at one
 step is one cache line of float32, and every sum over synapses runs in all samples at once. Spikes come
-as bit masks, one word a neuron, so a loop over spikes visits only neurons that fired. The order is
-fixed (step, then neuron, then lane), so are the sums.
+as bit masks, one word a neuron, so a loop over spikes visits only neurons that fired; input with few
+zeros comes as plain numbers instead (see chunks.py). The order is fixed (step, then neuron, then lane),
+so are the sums.
 
 Shapes: T steps, C neurons sending, N neurons receiving, L = LANES. Weights are (C, N).
 """
@@ -12,7 +13,7 @@ from numba import uint16
 
 from hrmas_sparse.backends.cpu.compile import jit
 from hrmas_sparse.backends.cpu.lanes import (
-    LANES, add, add_scaled, bits_to_lanes, load, lowest_bit, multiply, splat, store)
+    LANES, add, add_product, add_scaled, bits_to_lanes, load, lowest_bit, multiply, splat, store, sum_lanes)
 
 
 @jit
@@ -54,12 +55,15 @@ def feedforward(spikes, w, current, rows):
 
 
 @jit
-def feedforward_transpose(w, errors, effect):
-    """effect[t, c, l] = sum_n w[c, n] errors[t, n, l]; four senders at a time share each load."""
+def dense(w, x, result):
+    """result[t, c, l] = sum_n w[c, n] x[t, n, l]; four rows of w at a time share each load of x.
+
+    With w and errors it gives the effect on the layer below, with w.T and dense input the current.
+    """
     senders, receivers = w.shape
     zero = splat(w.dtype.type(0))
-    for t in range(errors.shape[0]):
-        error, out = errors[t], effect[t]
+    for t in range(x.shape[0]):
+        error, out = x[t], result[t]
         for c in range(0, senders - senders % 4, 4):
             sum0, sum1, sum2, sum3 = zero, zero, zero, zero
             for n in range(receivers):
@@ -77,6 +81,46 @@ def feedforward_transpose(w, errors, effect):
             for n in range(receivers):
                 sum0 = add_scaled(sum0, w[c, n], load(error, n))
             store(out, c, sum0)
+
+
+@jit
+def dense_gradient(x, errors, dw, panel):
+    """dw[c, n] += sum over t and l of x[t, c, l] errors[t, n, l], for dense input x; scratch panel (T, 4, L).
+
+    Two senders and four receivers at a time, eight sums that do not wait for each other. The receivers'
+    errors are copied together first: the steps of one neuron lie too far apart for the cache.
+    """
+    steps, senders, _ = x.shape
+    receivers = errors.shape[1]
+    zero = splat(dw.dtype.type(0))
+    for n in range(0, receivers, 4):
+        width = min(4, receivers - n)
+        panel[:, :width] = errors[:, n:n + width]
+        for c in range(0, senders, 2):
+            d = min(c + 1, senders - 1)
+            c0, c1, c2, c3, d0, d1, d2, d3 = zero, zero, zero, zero, zero, zero, zero, zero
+            for t in range(steps):
+                one, other, four = load(x[t], c), load(x[t], d), panel[t]
+                e0, e1, e2, e3 = load(four, 0), load(four, 1), load(four, 2), load(four, 3)
+                c0, d0 = add_product(c0, one, e0), add_product(d0, other, e0)
+                c1, d1 = add_product(c1, one, e1), add_product(d1, other, e1)
+                c2, d2 = add_product(c2, one, e2), add_product(d2, other, e2)
+                c3, d3 = add_product(c3, one, e3), add_product(d3, other, e3)
+            _add_sums(dw[c, n:n + width], c0, c1, c2, c3)
+            if d > c:
+                _add_sums(dw[d, n:n + width], d0, d1, d2, d3)
+
+
+@jit
+def _add_sums(out, sum0, sum1, sum2, sum3):
+    """Add the sums over lanes of up to four vectors."""
+    out[0] += sum_lanes(sum0)
+    if out.size > 1:
+        out[1] += sum_lanes(sum1)
+    if out.size > 2:
+        out[2] += sum_lanes(sum2)
+    if out.size > 3:
+        out[3] += sum_lanes(sum3)
 
 
 @jit
@@ -148,7 +192,7 @@ def _add_links(links, spikes, t, rows, dlinks):
 def weight_gradients(received, spikes, links, errors, dw, dlinks, rows):
     """Add the chunk's gradients of a layer's weights (SPEC 6): a spike times the filtered error it met.
 
-    received : spikes the layer received, (T, C); they act in the same step
+    received : spikes the layer received, (T, C); they act in the same step. Dense input: dense_gradient
     spikes : the layer's own, (T, N); they act one step later along the links
     errors : E (T, N, L); dw : (C, N); dlinks : (nnz,); scratch rows (L, N)
     """
@@ -157,6 +201,7 @@ def weight_gradients(received, spikes, links, errors, dw, dlinks, rows):
         for n in range(error.shape[0]):
             for lane in range(LANES):
                 rows[lane, n] = error[n, lane]
-        _add_outer(received, t, rows, dw)
+        if received.mask.size:
+            _add_outer(received, t, rows, dw)
         if t > 0 and dlinks.size:
             _add_links(links, spikes, t - 1, rows, dlinks)

@@ -1,0 +1,234 @@
+"""The engine against stored numbers of independent implementations.
+
+A folder holds one .npz file per kind of check, recognised by its name. Weights are stored (N, C) or (N, N),
+[target, source], gradients belong to the batch mean, ``delta_*`` to each sample's own loss.
+Shapes: B samples, T steps, C channels, N neurons, O classes.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from hrmas_sparse import network, search
+from hrmas_sparse.backends import get_backend
+from hrmas_sparse.errors import InputError
+from hrmas_sparse.gradcheck.arrays import Arrays
+from hrmas_sparse.gradcheck.lines import Line, relative_error
+from hrmas_sparse.gradcheck.problems import Problem, events_of
+from hrmas_sparse.network import Layer, Network, Neurons, Plasticity
+from hrmas_sparse.optim import global_norm
+from hrmas_sparse.topology import Free, Supernet
+
+BOUNDS = {"float64": 1e-9, "float32": 1e-5}
+SLOPE_CAP, WIDTH, PERIOD, W_INH = 8.0, 0.2, 1, -2.0  # where a file does not hold its own
+
+
+def _network(file, layers, classes, dtype, backend, smooth=False):
+    """A network with the constants of a file; a threshold the file does not hold is tau_s."""
+    tau_s = file.number("tau_s")
+    neurons = Neurons(file.number("tau_m"), tau_s, file.number("slope_cap", SLOPE_CAP),
+                      file.number("surrogate_width", WIDTH), smooth)
+    loss = partial(network.psc_loss, tau_s=tau_s, period=int(file.number("period", PERIOD)))
+    output = Layer(classes, file.number("v_th_out", tau_s))
+    return Network(file.get("X", (None, None, None)).shape[2], layers, output, neurons, loss, backend, dtype)
+
+
+def _events(file, classes, suffix=""):
+    """The batch of a file."""
+    dense = file.get("X" + suffix, (None, None, file.get("X", (None, None, None)).shape[2]))
+    return events_of(dense, file.counts("Y" + suffix, len(dense), 0, classes))
+
+
+def _free(matrix):
+    """Recurrence over the entries of a matrix (N, N) that are not 0, and its parameters (nnz,)."""
+    source, target = np.nonzero(matrix.T)
+    return Free(len(matrix), source, target), matrix[target, source]
+
+
+def _sent(weights, dtype):
+    """Stored weights (N, C) as the network has them."""
+    return np.ascontiguousarray(weights.T, dtype=dtype)
+
+
+# ---- fixed recurrence or none ------------------------------------------------------------------------
+
+
+def _fixed_layer(file, n, senders, wanted, dtype, problem):
+    """Add hidden layer n with its parameters to a problem; returns its size."""
+    parameters, intrinsic, layers = problem
+    suffix = "" if n == 1 else f"_{n}"
+    weights = file.get("W_in" + suffix, (None, senders))
+    size, recurrence = len(weights), None
+    parameters[f"w{n}"] = _sent(weights, dtype)
+    steps = file.get("X", (None, None, None)).shape[:2]
+    for name in ("R", "tau"):
+        values = np.full(size, file.number("tau_m"))
+        if "dW_rec" + suffix in wanted:
+            values = file.get(name + suffix, (size,), (steps[1], size), (*steps, size))
+        intrinsic[f"{name}{n}"] = values.astype(dtype)
+    if "dW_rec" + suffix in wanted:
+        recurrence, own = _free(file.get("W_rec" + suffix, (size, size)))
+        parameters[f"rec{n}.w_rec"] = own.astype(dtype)
+    layers.append(Layer(size, file.number("v_th" + suffix, file.number("tau_s")), recurrence))
+    return size
+
+
+def _fixed_problem(file, wanted, dtype, backend, smooth):
+    """The network of a file without relaxation."""
+    parameters, intrinsic, layers = {}, {}, []
+    senders = file.get("X", (None, None, None)).shape[2]
+    for n in range(1, 3 if "dW_in_2" in wanted else 2):
+        senders = _fixed_layer(file, n, senders, wanted, dtype, (parameters, intrinsic, layers))
+    out = file.get("W_out", (None, senders))
+    parameters["w_out"] = _sent(out, dtype)
+    net = _network(file, layers, len(out), dtype, backend, smooth)
+    return Problem(net, parameters, intrinsic, _events(file, len(out)))
+
+
+def fixed(file, wanted, dtype, backend, smooth=False):
+    """(name, found, expected) of a network without relaxation."""
+    net, parameters, intrinsic, events = _fixed_problem(file, wanted, dtype, backend, smooth)
+    outcome = net.gradients(parameters, intrinsic, events, record=True)
+    last = outcome.records[-1]
+    found = {"loss": outcome.loss, "pred": outcome.predicted, "out_psc": last["psc"], "delta_out": last.get("delta"),
+             "dW_out": outcome.gradients["w_out"].T}
+    for n, (layer, record) in enumerate(zip(net.hidden, outcome.records), start=1):
+        suffix = "" if n == 1 else f"_{n}"
+        found |= {"spikes" + suffix: record["spikes"], "hidden_psc" + suffix: record["psc"],
+                  "delta_hidden" + suffix: record.get("delta"), "dW_in" + suffix: outcome.gradients[f"w{n}"].T}
+        if layer.recurrence is not None:
+            found["dW_rec" + suffix] = layer.recurrence.dense(outcome.gradients[f"rec{n}.w_rec"])
+    for name in wanted:
+        expected = file.get(name)
+        if name.startswith("dW_rec"):  # stored where there is a weight
+            expected = np.where(file.get(name[1:]) != 0, expected, 0)
+        yield name, found[name], expected
+
+
+# ---- SpiKL-IP ----------------------------------------------------------------------------------------
+
+
+def spikl_ip(file, wanted, dtype, backend):
+    """(name, found, expected) of a window of intrinsic plasticity."""
+    dense = file.get("X", (None, None, None))
+    weights = file.get("W_in", (None, dense.shape[2]))
+    size = len(weights)
+    recurrence, own = _free(file.get("W_rec", (size, size)))
+    net = _network(file, [Layer(size, file.number("v_th", file.number("tau_s")), recurrence)], 1, dtype, backend)
+    parameters = {"w1": _sent(weights, dtype), "rec1.w_rec": own.astype(dtype), "w_out": np.zeros((size, 1), dtype)}
+    plasticity = Plasticity(*(file.number(name) for name in ("tau_cal", "gamma", "mu")))
+    events = events_of(dense, np.zeros(len(dense), np.int64))
+    outcome = net.adapt(parameters, net.initial_intrinsic(), events, plasticity, record=True)
+    record = outcome.records[0]
+    found = {"spikes": record["spikes"], "R": record["trajectory"][0], "tau": record["trajectory"][1],
+             "R_end": outcome.intrinsic["R1"], "tau_end": outcome.intrinsic["tau1"]}
+    for name in wanted:
+        yield name, found[name], file.get(name)
+
+
+# ---- the relaxed network -----------------------------------------------------------------------------
+
+
+def _alphas(supernet, own, prefix):
+    """Alphas, or gradients, of a layer under their stored names: (v, v, 3) inside a motif, (v, 2, 3) beside."""
+    found = {f"{prefix}_size": own["alpha_size"]}
+    for v in supernet.sizes:
+        values = own[f"alpha_{v}"]
+        found[f"{prefix}_intra_{v}"] = values[:v * v].reshape(v, v, 3)
+        found[f"{prefix}_inter_{v}"] = values[v * v:].reshape(v, 2, 3)
+    return found
+
+
+def _supernet_problem(file, dtype, backend):
+    """The relaxed network of a file."""
+    inputs = file.get("X", (None, None, None)).shape[2]
+    weights = file.get("W_in", (None, inputs))
+    size, out = len(weights), file.get("W_out", (None, len(weights)))
+    sizes = tuple(int(v) for v in file.counts("sizes", None, 1, size + 1))
+    supernet = Supernet(size, sizes, w_inh=file.number("w_inh", W_INH))
+    parameters = {"w1": weights.T, "w_out": out.T, "rec1.alpha_size": file.get("alpha_size", (len(sizes),)),
+                  "rec1.w_exc": file.get("w_exc", (size, size))[supernet.target, supernet.source]}
+    for v in sizes:
+        parts = file.get(f"alpha_intra_{v}", (v, v, 3)), file.get(f"alpha_inter_{v}", (v, 2, 3))
+        parameters[f"rec1.alpha_{v}"] = np.concatenate([part.reshape(-1, 3) for part in parts])
+    layer = Layer(size, file.number("v_th", file.number("tau_s")), supernet)
+    net = _network(file, [layer], len(out), dtype, backend)
+    parameters = {name: np.ascontiguousarray(value, dtype=dtype) for name, value in parameters.items()}
+    return Problem(net, parameters, net.initial_intrinsic(), _events(file, len(out)))
+
+
+def relaxed(file, wanted, dtype, backend):
+    """(name, found, expected) of a relaxed network and its second-order gradient of alpha."""
+    net, parameters, intrinsic, events = _supernet_problem(file, dtype, backend)
+    supernet, own = net.hidden[0].recurrence, net.own(parameters, 1)
+    outcome = net.gradients(parameters, intrinsic, events)
+    valid = _events(file, net.output.size, "_valid")
+    hyper, after = search.alpha_gradient(net, parameters, intrinsic, events, valid, file.number("eta"))
+    direction = {name: after.gradients[name] for name in net.weight_names()}
+    gradients = net.own(outcome.gradients, 1)
+    found = {"pattern": supernet.dense(np.ones(supernet.source.size)), "W": supernet.dense(supernet.effective(own)),
+             "loss": outcome.loss, "dW_in": outcome.gradients["w1"].T, "dW_out": outcome.gradients["w_out"].T,
+             "dw_exc": supernet.dense(gradients["w_exc"]), "loss_valid": after.loss,
+             "eps": 0.01 / global_norm(direction)}
+    found |= _alphas(supernet, gradients, "dalpha") | _alphas(supernet, net.own(hyper, 1), "hyper")
+    for name in found:
+        yield name, found[name], file.get(name)
+
+
+# ---- the folder --------------------------------------------------------------------------------------
+
+_RECURRENT = ("loss", "pred", "spikes", "delta_hidden", "delta_out", "dW_in", "dW_rec", "dW_out")
+
+# stem of the file: how it is checked, and which arrays it must hold
+KINDS = {
+    "feedforward_published": (fixed, ("loss", "hidden_psc", "out_psc", "dW_in", "dW_out")),
+    "recurrent_const": (fixed, _RECURRENT),
+    "recurrent_trajectory": (fixed, _RECURRENT),
+    "two_layers": (fixed, ("loss", "pred", "delta_hidden", "delta_hidden_2", "delta_out", "dW_in", "dW_rec",
+                           "dW_in_2", "dW_rec_2", "dW_out")),
+    "smooth": (partial(fixed, smooth=True), ("loss", "dW_in", "dW_rec", "dW_out")),
+    "spikl_ip": (spikl_ip, ("spikes", "R", "tau", "R_end", "tau_end")),
+    "supernet": (relaxed, ()),  # the sizes it holds say which
+}
+
+
+def _check(path, dtype, backend):
+    """Lines of one file of a known kind."""
+    check, wanted = KINDS[path.stem]
+    try:
+        return [Line(f"{path.stem}: {name}", f"golden number, {dtype}", relative_error(found, expected), BOUNDS[dtype])
+                for name, found, expected in check(Arrays(path), wanted, dtype, backend)]
+    except InputError as error:
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+
+
+def run_golden(directory, dtype="float64", backend="auto"):
+    """Check a backend against every file of a folder of golden numbers.
+
+    Parameters
+    ----------
+    directory : the folder
+    dtype : "float64" or "float32"
+    backend : name, see :func:`hrmas_sparse.backends.get_backend`
+
+    Returns
+    -------
+    list of Line. Files of another kind, and kinds without a file, are lines that say so.
+
+    Raises
+    ------
+    InputError
+        There is no such folder, nothing in it, or a file is broken.
+    """
+    directory, backend = Path(directory), get_backend(backend)
+    if not directory.is_dir():
+        raise InputError(f"golden numbers: expected a folder of .npz files, {directory} is not a folder")
+    paths = sorted(directory.glob("*.npz"))
+    if not paths:
+        raise InputError(f"golden numbers: no .npz file in {directory}; give the folder that holds them")
+    found = []
+    for path in paths:
+        known = path.stem in KINDS
+        found += _check(path, dtype, backend) if known else [Line(path.name, "a kind not known here")]
+    return found + [Line(f"{stem}.npz", "not in the folder") for stem in KINDS if directory / f"{stem}.npz" not in paths]

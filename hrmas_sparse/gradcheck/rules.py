@@ -1,0 +1,119 @@
+"""Learning rules against finite differences of the losses they descend (SPEC 12d).
+
+SpiKL-IP: one step of the engine against the KL loss of SPEC 8. Alpha: the second-order gradient [12-14]
+against L_valid(w - eta grad L_train(w, alpha), alpha), of the smooth network.
+"""
+
+import numpy as np
+
+from hrmas_sparse import network, search
+from hrmas_sparse.gradcheck.lines import Line, relative_error
+from hrmas_sparse.gradcheck.problems import (
+    CLASSES, TAU_M, TAU_S, V_TH, central_differences, events_of, loss_named, random_events, random_intrinsic)
+from hrmas_sparse.topology import Free, Supernet
+
+KL_BOUND = 1e-8
+EXACT_BOUND = 1e-12
+ALPHA_BOUND = 1e-6
+
+# ---- SpiKL-IP ----------------------------------------------------------------------------------------
+
+GAMMA, MU = 0.5, 0.15
+NEURONS = 40
+
+
+def kl_loss(R, tau, x, v_th, mu):
+    """KL(rates || exponential of mean mu) of a neuron with constant input x, as far as R and tau enter."""
+    excess = R * x - v_th
+    y = 1 / (tau * np.log(R * x / excess))
+    return -np.log(v_th * tau * y**2 / (x * excess)) + y / mu
+
+
+def descent(R, tau, y, v_th, mu):
+    """-dL/dR and -dL/dtau at the input x that makes these neurons fire at rate y; all (N,)."""
+    x = v_th / (1 - np.exp(-1 / (tau * y))) / R  # (Wc + v_th) / R
+    R, tau = R.copy(), tau.copy()
+    return tuple(-central_differences(lambda: kl_loss(R, tau, x, v_th, mu).sum(), part, 1e-2) for part in (R, tau))
+
+
+def one_step(backend, tau_cal, R, tau, fire):
+    """R and tau after one step of the engine in which some neurons spike, (N,)."""
+    neurons = network.Neurons(TAU_M, TAU_S, 1.0, 0.2)
+    none = np.zeros(0, np.int64)
+    net = network.Network(1, [network.Layer(NEURONS, V_TH, Free(NEURONS, none, none))], network.Layer(CLASSES, V_TH),
+                          neurons, loss_named("psc"), backend, "float64")
+    parameters = {"w1": 100 * V_TH * fire[None, :], "rec1.w_rec": np.zeros(0), "w_out": np.zeros((NEURONS, CLASSES))}
+    after = net.adapt(parameters, {"R1": R, "tau1": tau}, events_of(np.ones((1, 1, 1)), [0]),
+                      network.Plasticity(tau_cal, GAMMA, MU)).intrinsic
+    return after["R1"], after["tau1"]
+
+
+def intrinsic_plasticity(backend):
+    """A spike in the first step sets phi to 1, and y to 1/tau_cal."""
+    rng = np.random.default_rng(11)
+    R, tau = (rng.uniform(10, 100, NEURONS) for _ in range(2))
+    fire, found = np.ones(NEURONS), []
+    for tau_cal in (2.0, 6.0, 15.0):
+        moved = [(new - old) / GAMMA for new, old in zip(one_step(backend, tau_cal, R, tau, fire), (R, tau))]
+        for name, a, b in zip(("R", "tau"), moved, descent(R, tau, 1 / tau_cal, V_TH, MU)):
+            found.append(Line(f"SpiKL-IP: step of {name} at y = 1/{tau_cal:g}", "central differences of the KL loss",
+                              relative_error(a, b), KL_BOUND))
+    low, high = TAU_M / 2, 8 * TAU_M
+    quiet = one_step(backend, 15.0, R, tau, 0 * fire)
+    wanted = np.minimum(R + 0.1 * GAMMA, high), np.maximum(tau - 0.1 * GAMMA, low)
+    found.append(Line("SpiKL-IP: a silent neuron", "R + 0.1 gamma, tau - 0.1 gamma", relative_error(quiet, wanted),
+                      EXACT_BOUND))
+    edge = one_step(backend, 15.0, np.full(NEURONS, high), np.full(NEURONS, low), 0 * fire)
+    wanted = np.full(NEURONS, high), np.full(NEURONS, low)
+    found.append(Line("SpiKL-IP: bounds", "1/2 and 8 times tau_m", relative_error(edge, wanted), EXACT_BOUND))
+    return found
+
+
+# ---- the second-order gradient of alpha --------------------------------------------------------------
+#
+# [14] takes a difference over eps = 0.01/||D||, a step of length 0.01 through the weights, whatever their
+# size. Against weights of order 1 that leaves an error near 1e-4. Dividing v_th and all weights by a common
+# unit changes nothing in the network, so the check measures its weights in a small one: the same step is
+# then as good as a derivative, and the bound tight.
+
+UNIT = 1e-3
+STEPS, INPUTS, BATCH = 10, 4, 3
+ETA = 0.1  # of weights in units of order 1
+
+
+def alpha_problem(backend, seed=13):
+    """A smooth network of two relaxed layers, and a training and a validation batch."""
+    rng = np.random.default_rng(seed)
+    layers = [network.Layer(n, V_TH / UNIT, Supernet(n, sizes, w_exc=0.3 / UNIT, w_inh=-2 / UNIT, alpha_scale=1.0))
+              for n, sizes in ((6, (2, 3)), (4, (1, 2)))]
+    net = network.Network(INPUTS, layers, network.Layer(CLASSES, V_TH / UNIT),
+                          network.Neurons(TAU_M, TAU_S, 1.0, 0.2, smooth=True), loss_named("psc"), backend, "float64")
+    parameters = net.initial_parameters(rng)
+    parameters |= {name: (parameters[name] + 0.8) / UNIT for name in net.names}
+    batches = [random_events(rng, BATCH, STEPS, INPUTS) for _ in range(2)]
+    return net, parameters, random_intrinsic(rng, layers, [(), (STEPS,)]), *batches
+
+
+def second_order(backend):
+    """Lines of each group of alphas, and of what the second order adds to the first."""
+    net, parameters, intrinsic, train, valid = alpha_problem(backend)
+    eta = ETA / UNIT**2
+
+    def after_step():
+        step = net.gradients(parameters, intrinsic, train).gradients
+        return parameters | {name: parameters[name] - eta * step[name] for name in net.weight_names()}
+
+    names = net.alpha_names()
+    found, _ = search.alpha_gradient(net, parameters, intrinsic, train, valid, eta)
+    expected = {name: central_differences(lambda: net.evaluate(after_step(), intrinsic, valid).loss,
+                                          parameters[name], 1e-3) for name in names}
+    first = net.gradients(after_step(), intrinsic, valid).gradients
+    added = [np.concatenate([(g[name] - first[name]).ravel() for name in names]) for g in (found, expected)]
+    pairs = [*((name, found[name], expected[name]) for name in names), ("what it adds to the first", *added)]
+    return [Line(f"second order, smooth: {what}", "central differences of L_valid(w - eta grad L_train)",
+                 relative_error(a, b), ALPHA_BOUND) for what, a, b in pairs]
+
+
+def lines(backend):
+    """All rules."""
+    return intrinsic_plasticity(backend) + second_order(backend)
