@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from hrmas_sparse import __version__, config, rundir
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.errors import Diverged, InputError
 
 CACHE = Path("data/cache")
 
@@ -252,9 +252,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("hrmas: interrupted", file=sys.stderr)
         return 130
-    except Exception as error:
-        if type(error).__name__ != "Diverged":
-            raise
+    except Diverged as error:
         print(f"hrmas: training diverged: {error}; the last checkpoint is kept. Try a smaller training.lr or "
               "network.slope_cap, or a larger network.v_th", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see."""
+"""The exceptions a user is meant to see, each as one line without a traceback."""
 
 
 class InputError(Exception):
@@ -7,3 +7,7 @@ class InputError(Exception):
     The message names the file or key, what was expected, what was found and what to do.
     The command line prints it without a traceback and exits with status 2.
     """
+
+
+class Diverged(Exception):
+    """The loss or a gradient is no longer a number: exit status 1, the last checkpoint is kept."""

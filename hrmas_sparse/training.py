@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from hrmas_sparse import checkpoint
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.errors import Diverged, InputError
 
 CHECKPOINT_SECONDS = 60.0
 EVALUATION_BATCH = 256
@@ -30,10 +30,6 @@ class Stopped(Exception):
     def __init__(self, signum):
         super().__init__(signal.Signals(signum).name)
         self.signum = signum
-
-
-class Diverged(Exception):
-    """The loss or a gradient is no longer a number."""
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from hrmas_sparse.gradcheck.lines import Line, table
 
 __all__ = ["Line", "main", "run", "run_golden", "table"]
 
+PARTS = (differences, spiking, adjoint, rules)
+
 
 def run(backend="auto"):
     """Check a backend against what needs no stored numbers.
@@ -32,7 +34,7 @@ def run(backend="auto"):
     list of Line
     """
     backend = get_backend(backend)
-    return [line for part in (differences, spiking, adjoint, rules) for line in part.lines(backend)]
+    return [line for part in PARTS for line in part.lines(backend)]
 
 
 def main(golden=None, backend="auto"):
@@ -54,6 +56,6 @@ def main(golden=None, backend="auto"):
         stored = list(dict.fromkeys(both))  # what is not checked, in neither: said once
     found = run(backend) + stored
     over, checked = sum(line.ok is False for line in found), sum(line.ok is not None for line in found)
-    print(table(found))
-    print(f"\n{over} of {checked} checks over their bound" if over else f"\nall {checked} checks within their bounds")
+    print(table(found), f"{over} of {checked} checks over their bound" if over else
+          f"all {checked} checks within their bounds", sep="\n\n")
     return int(over > 0)

@@ -13,7 +13,7 @@ from hrmas_sparse import neuron
 from hrmas_sparse.architecture import Architecture
 from hrmas_sparse.backends.base import Synapses
 from hrmas_sparse.gradcheck.lines import Line
-from hrmas_sparse.gradcheck.problems import TAU_S, random_events
+from hrmas_sparse.gradcheck.problems import FEW, MANY, TAU_S, random_events
 from hrmas_sparse.topology import Links, Motif, Supernet, motif_connections
 
 BOUND = 1e-12
@@ -100,20 +100,20 @@ def recurrence(p):
     return (errors, v - without), (errors / slope - y, spikes)
 
 
-def simulated(backend, real):
-    """Lines of the pieces that run on the backend, for binary or real input."""
+def simulated(backend, real, share):
+    """Lines of the pieces that run on the backend, for one kind of input."""
     rng = np.random.default_rng(7)
-    events = random_events(rng, BATCH, STEPS, INPUTS, real)
+    events = random_events(rng, BATCH, STEPS, INPUTS, real, share)
     pattern = motif_connections(NEURONS, 4)
     indptr = np.searchsorted(pattern.source, np.arange(NEURONS + 1)).astype(np.int64)
     links = Links(indptr, pattern.target.astype(np.uint32), rng.uniform(-1, 1, pattern.source.size))
     w = rng.standard_normal((INPUTS, NEURONS)) + 0.3
-    kind = "real" if real else "binary"
+    kind = f"{'few' if share == FEW else 'many'} {'real' if real else 'binary'} events"
     checks = (
-        (f"feedforward, {kind} input", "its transpose", lambda p: feedforward(p, 1.0)),
-        (f"feedforward and filter, {kind} input", "transpose after the reversed filter", lambda p: feedforward(p, TAU_S)),
-        (f"weights to current, {kind} input", "weight gradients", weight_gradients),
-        (f"recurrence, {kind} input", "recurrent part of backward", recurrence),
+        (f"feedforward, {kind}", "its transpose", lambda p: feedforward(p, 1.0)),
+        (f"feedforward and filter, {kind}", "its transpose, filter reversed", lambda p: feedforward(p, TAU_S)),
+        (f"weights to current, {kind}", "weight gradients", weight_gradients),
+        (f"recurrence, {kind}", "recurrent part of backward", recurrence),
     )
     found = []
     for what, against, check in checks:
@@ -147,4 +147,5 @@ def relaxed():
 
 def lines(backend):
     """All adjoint tests."""
-    return simulated(backend, False) + simulated(backend, True) + relaxed()
+    kinds = [(real, share) for real in (False, True) for share in (FEW, MANY)]
+    return [line for kind in kinds for line in simulated(backend, *kind)] + relaxed()

@@ -22,9 +22,9 @@ class Arrays:
         self.path = path
         try:
             with np.load(path, allow_pickle=False) as file:
-                self._arrays = {name: file[name] for name in file.files}
+                self._arrays = {name: np.asarray(file[name]) for name in file.files}
         except (OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError, RuntimeError,
-                zipfile.BadZipFile, zlib.error) as error:
+                MemoryError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{path}: not a readable .npz file of plain arrays ({error}); fetch it again") from error
 
     def _error(self, name, text):

@@ -9,13 +9,13 @@ import numpy as np
 from hrmas_sparse.architecture import Architecture
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
-    CLASSES, TAU_M, TAU_S, V_TH, Problem, central_differences, loss_named, random_events, random_intrinsic)
+    CLASSES, FEW, MANY, TAU_M, TAU_S, V_TH, Problem, central_differences, loss_named, random_events, random_intrinsic)
 from hrmas_sparse.network import Layer, Network, Neurons
 from hrmas_sparse.topology import Motif, Supernet
 
 BOUND = 1e-6
 STEP = 1e-3
-STEPS, INPUTS = 10, 4
+STEPS, INPUTS = 10, 8
 
 
 def _tied():
@@ -59,7 +59,7 @@ def problem(backend, case, seed=0):
             value *= rng.uniform(0.5, 2, value.shape)
         elif name in net.names:
             value += 0.8  # enough input for every layer to be active: errors then stand out from rounding
-    events = random_events(rng, batch, STEPS, INPUTS, real=period == 2)
+    events = random_events(rng, batch, STEPS, INPUTS, real=period == 2, share=MANY if period == 2 else FEW)
     return Problem(net, parameters, random_intrinsic(rng, layers, leading), events)
 
 

@@ -29,10 +29,14 @@ def events_of(dense, labels):
                   np.asarray(labels, np.int64), dense.shape[1], dense.shape[2])
 
 
-def random_events(rng, batch, steps, channels, real=False):
+FEW, MANY = 0.06, 0.4  # shares of the input that are not 0: backends may treat dense input in another way
+
+
+def random_events(rng, batch, steps, channels, real=False, share=MANY):
     """Events at random, 0 or 1 or, if real, of any size."""
-    dense = (rng.random((batch, steps, channels)) < 0.4) * (rng.uniform(0.2, 2, (batch, steps, channels)) if real else 1)
-    return events_of(dense.astype(np.float64), rng.integers(CLASSES, size=batch))
+    shape = batch, steps, channels
+    dense = (rng.random(shape) < share) * (rng.uniform(0.2, 2, shape) if real else np.ones(shape))
+    return events_of(dense, rng.integers(CLASSES, size=batch))
 
 
 def loss_named(name, period=1):

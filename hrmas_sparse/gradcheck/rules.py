@@ -10,7 +10,7 @@ from hrmas_sparse import network, search
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
     CLASSES, TAU_M, TAU_S, V_TH, central_differences, events_of, loss_named, random_events, random_intrinsic)
-from hrmas_sparse.topology import Free, Supernet
+from hrmas_sparse.topology import Free, Supernet, motif_connections
 
 KL_BOUND = 1e-8
 EXACT_BOUND = 1e-12
@@ -49,7 +49,7 @@ def one_step(backend, tau_cal, R, tau, fire):
 
 
 def intrinsic_plasticity(backend):
-    """A spike in the first step sets phi to 1, and y to 1/tau_cal."""
+    """Lines of SpiKL-IP. A spike in the first step sets phi to 1, and so y to 1/tau_cal."""
     rng = np.random.default_rng(11)
     R, tau = (rng.uniform(10, 100, NEURONS) for _ in range(2))
     fire, found = np.ones(NEURONS), []
@@ -66,7 +66,25 @@ def intrinsic_plasticity(backend):
     edge = one_step(backend, 15.0, np.full(NEURONS, high), np.full(NEURONS, low), 0 * fire)
     wanted = np.full(NEURONS, high), np.full(NEURONS, low)
     found.append(Line("SpiKL-IP: bounds", "1/2 and 8 times tau_m", relative_error(edge, wanted), EXACT_BOUND))
-    return found
+    return found + online(backend)
+
+
+def online(backend):
+    """Lines of gradients taken while SpiKL-IP runs [27, 28]: those along the R[t], tau[t] it went through."""
+    rng = np.random.default_rng(12)
+    pattern = motif_connections(8, 4)
+    layers = [network.Layer(8, V_TH, Free(8, pattern.source, pattern.target))]
+    net = network.Network(INPUTS, layers, network.Layer(CLASSES, V_TH), network.Neurons(TAU_M, TAU_S, 1.0, 0.2),
+                          loss_named("psc"), backend, "float64")
+    parameters = {"w1": rng.standard_normal((INPUTS, 8)) + 1.2, "w_out": rng.standard_normal((8, CLASSES)) + 1.2,
+                  "rec1.w_rec": rng.uniform(-0.6, 0.4, pattern.source.size)}
+    events = random_events(rng, 18, 14, INPUTS)
+    moving = net.gradients(parameters, random_intrinsic(rng, layers, [()]), events,
+                           network.Plasticity(15.0, GAMMA, MU), record=True)
+    R, tau = moving.records[0]["trajectory"]
+    given = net.gradients(parameters, {"R1": R, "tau1": tau}, events)
+    return [Line(f"SpiKL-IP online: {name}", "the same pass, R[t] and tau[t] given",
+                 relative_error(moving.gradients[name], given.gradients[name]), EXACT_BOUND) for name in parameters]
 
 
 # ---- the second-order gradient of alpha --------------------------------------------------------------
@@ -110,7 +128,7 @@ def second_order(backend):
     first = net.gradients(after_step(), intrinsic, valid).gradients
     added = [np.concatenate([(g[name] - first[name]).ravel() for name in names]) for g in (found, expected)]
     pairs = [*((name, found[name], expected[name]) for name in names), ("what it adds to the first", *added)]
-    return [Line(f"second order, smooth: {what}", "central differences of L_valid(w - eta grad L_train)",
+    return [Line(f"second order, smooth: {what}", "differences of L_valid(w - eta dL_train/dw)",
                  relative_error(a, b), ALPHA_BOUND) for what, a, b in pairs]
 
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
-    CLASSES, TAU_M, TAU_S, V_TH, Problem, loss_named, random_events, random_intrinsic)
+    CLASSES, FEW, MANY, TAU_M, TAU_S, V_TH, Problem, loss_named, random_events, random_intrinsic)
 from hrmas_sparse.network import Layer, Network, Neurons
 from hrmas_sparse.topology import Free, motif_connections
 
 BOUND = 1e-9
-BATCH, STEPS, INPUTS = 18, 14, 5
+BATCH, STEPS, INPUTS = 18, 14, 8
 CAP, WIDTH = 2.0, 0.2  # slope cap and surrogate width, in units of 1/v_th and v_th
 PERIOD = 2
 DECAY_S = 1 - 1 / TAU_S
@@ -106,11 +106,11 @@ def problem(backend, trajectory, seed=5):
     net = Network(INPUTS, layers, Layer(CLASSES, V_TH), Neurons(TAU_M, TAU_S, CAP, WIDTH),
                   loss_named("psc", PERIOD), backend, "float64")
     sizes = [INPUTS, *(layer.size for layer in net.layers)]
-    parameters = {name: rng.standard_normal(pair) + 1.2 for name, pair in zip(net.names, zip(sizes, sizes[1:]))}
+    parameters = {name: rng.standard_normal(pair) + 1.5 for name, pair in zip(net.names, zip(sizes, sizes[1:]))}
     for n, layer in enumerate(layers, start=1):
         parameters[f"rec{n}.w_rec"] = rng.uniform(-0.6, 0.4, layer.recurrence.source.size)
     leading = [(BATCH, STEPS), (STEPS,)] if trajectory else [(), ()]
-    events = random_events(rng, BATCH, STEPS, INPUTS, real=trajectory)
+    events = random_events(rng, BATCH, STEPS, INPUTS, trajectory, MANY if trajectory else FEW)
     return Problem(net, parameters, random_intrinsic(rng, layers, leading), events)
 
 
