@@ -98,8 +98,11 @@ def test_every_branch_of_the_rule_is_met(backend):
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_sample_is_the_same_alone_and_in_any_batch(backend, dtype, way):
-    case = random_case(5, STACK, B=35, T=9, R="fixed", tau="fixed")
+@pytest.mark.parametrize("density", [0.03, 0.125, 0.5])
+@pytest.mark.parametrize("real", [False, True], ids=["binary", "real"])
+def test_a_sample_is_the_same_alone_and_in_any_batch(backend, dtype, way, density, real):
+    """Also where the samples' densities differ, so that company decides how a backend multiplies."""
+    case = random_case(5, STACK, B=35, T=9, C=12, R="fixed", tau="fixed", density=density, real=real)
     network, parameters, intrinsic = case.network(backend, dtype), case.parameters(dtype), case.intrinsic(dtype)
     batch = case.events()
 
