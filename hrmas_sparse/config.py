@@ -150,7 +150,7 @@ class TrainingConfig(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(_Section):
-    """How the architecture is found: by HRMAS, or drawn at random. eta None ("lr" in TOML) is the learning rate of w."""
+    """How the architecture is found: by HRMAS, or drawn at random. eta None ("lr" in TOML): that of w."""
 
     section = "search"
     method: str = _setting(checks.choice("hrmas", "random"), "hrmas")

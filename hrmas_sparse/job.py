@@ -287,7 +287,8 @@ def summary(run, result):
              f"test accuracy   {100 * test['accuracy']:.2f} %  of {test['samples']} samples",
              f"  chance        {100 * result['chance']:.2f} %"]
     if result["counts_baseline"] is not None:
-        lines.append(f"  counts alone  {100 * result['counts_baseline']:.2f} %  (logistic regression on spikes per channel)")
+        lines.append(f"  counts alone  {100 * result['counts_baseline']:.2f} %  "
+                     "(logistic regression on spikes per channel)")
     lines += [f"train accuracy  {100 * result['train']['accuracy']:.2f} %",
               f"trained weights {result['trained_weights']:,}",
               "time            " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result["seconds"].items())]

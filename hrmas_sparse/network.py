@@ -207,8 +207,7 @@ class Network:
         predicted = np.concatenate([part.predicted for part in parts])
         records = None
         if record:
-            records = [{key: np.concatenate([part.records[l][key] for part in parts], axis=1 if key == "trajectory" else 0)
-                        for key in parts[0].records[l]} for l in range(len(self.layers))]
+            records = [_joined([part.records[l] for part in parts]) for l in range(len(self.layers))]
         after = self._mean_intrinsic(intrinsic, parts, len(events)) if plasticity else None
         rates = [sum(part.spikes[l] for part in parts) / (len(events) * events.steps * layer.size)
                  for l, layer in enumerate(self.layers)]
@@ -223,6 +222,11 @@ class Network:
                 after[f"R{n}"] = (sum(p.R_sum for p in own) / samples).astype(self.dtype)
                 after[f"tau{n}"] = (sum(p.tau_sum for p in own) / samples).astype(self.dtype)
         return after
+
+
+def _joined(records):
+    """One layer's records of all chunks, put together along the axis of samples."""
+    return {key: np.concatenate([record[key] for record in records], axis=-3) for key in records[0]}
 
 
 class _Pass:

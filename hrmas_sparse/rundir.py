@@ -242,4 +242,5 @@ def status_line(run):
     if not lines:
         return f"{name}: unfinished, no epoch yet"
     last = lines[-1]
-    return f"{name}: unfinished, {last['phase']} epoch {last['epoch']}, training accuracy {100 * last['accuracy']:.1f} %"
+    return (f"{name}: unfinished, {last['phase']} epoch {last['epoch']}, "
+            f"training accuracy {100 * last['accuracy']:.1f} %")

@@ -57,7 +57,8 @@ def alpha_gradient(network, parameters, intrinsic, train, valid, eta, clip=None,
     eps = 0.01 / norm
     ahead, behind = (network.gradients(_moved(parameters, side * eps, direction), intrinsic, train,
                                        plasticity).gradients for side in (1, -1))
-    return {name: g - g.dtype.type(eta / (2 * eps)) * (ahead[name] - behind[name]) for name, g in found.items()}, outcome
+    bend = {name: ahead[name] - behind[name] for name in alphas}
+    return {name: g - g.dtype.type(eta / (2 * eps)) * bend[name] for name, g in found.items()}, outcome
 
 
 @dataclass
