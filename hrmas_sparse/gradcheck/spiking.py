@@ -106,7 +106,8 @@ def problem(backend, trajectory, seed=5):
     net = Network(INPUTS, layers, Layer(CLASSES, V_TH), Neurons(TAU_M, TAU_S, CAP, WIDTH),
                   loss_named("psc", PERIOD), backend, "float64")
     sizes = [INPUTS, *(layer.size for layer in net.layers)]
-    parameters = {name: rng.standard_normal(pair) + 1.5 for name, pair in zip(net.names, zip(sizes, sizes[1:]))}
+    mean = 0.4 if trajectory else 1.5  # so that about half of the neurons are silent at a time
+    parameters = {name: rng.standard_normal(pair) + mean for name, pair in zip(net.names, zip(sizes, sizes[1:]))}
     for n, layer in enumerate(layers, start=1):
         parameters[f"rec{n}.w_rec"] = rng.uniform(-0.6, 0.4, layer.recurrence.source.size)
     leading = [(BATCH, STEPS), (STEPS,)] if trajectory else [(), ()]
