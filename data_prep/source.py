@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numba
 from tqdm import tqdm
 
 _BLOCK = 1 << 22
@@ -16,13 +19,15 @@ _BLOCK = 1 << 22
 class Source:
     """The raw files of one data set, in the order in which they are read.
 
-    `root` is what the user pointed at, `layout` tells a reader with several layouts which one it found.
+    `root` is what the user pointed at, `layout` tells a reader with several layouts which one it found, `samples` how
+    many samples there are, if that is known and not the number of files: the progress bar wants it.
     """
 
     root: Path
     files: tuple[Path, ...]
     layout: str = ""
     provenance: str = "real"
+    samples: int | None = None
 
 
 def fingerprint(source: Source) -> str:
@@ -35,6 +40,28 @@ def fingerprint(source: Source) -> str:
             while block := file.read(_BLOCK):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def in_order(function: Callable, items: Iterable, workers: int | None = None) -> Iterator:
+    """Yield ``function(item)`` for each item, in the order of `items`, computed ahead by threads.
+
+    At most three results a worker wait, so memory stays flat however many items there are.  An exception comes out
+    where its result would have, and what has not begun is given up.  `workers` is NUMBA_NUM_THREADS by default.
+    """
+    workers = workers or numba.config.NUMBA_NUM_THREADS
+    if workers == 1:
+        yield from map(function, items)
+        return
+    pool, waiting = ThreadPoolExecutor(workers), deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def progress(items: Iterable, what: str, unit: str, total: int | None = None) -> Iterator:

@@ -1,0 +1,95 @@
+"""N-MNIST: handwritten digits before a moving event camera.
+
+``{Train,Test}/<digit>/<name>.bin``, one recording a file, five bytes an event, big-endian: x, y, then 24 bits: polarity
+(the highest) and time in microseconds.  y = 240 marks an overflow of time: later events are 2^13 us later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from data_prep.encode import bin_spikes
+from data_prep.source import Source
+from hrmas_sparse.errors import InputError
+
+SIDE = 34
+CHANNELS = 2 * SIDE * SIDE  # (polarity, y, x)
+CLASS_NAMES = tuple("0123456789")
+ENCODINGS = ("bin",)
+STEP_MS = 3
+LAYOUT = "{Train,Test}/<digit>/*.bin"
+
+_SPLITS = {"Train": "train", "Test": "test"}
+_EVENT = 5  # bytes
+_OVERFLOW_Y, _OVERFLOW_US = 240, 1 << 13
+
+
+def settings(data) -> dict:
+    """Constants that the events depend on, besides the configuration's."""
+    return {"step_ms": STEP_MS}
+
+
+def find(raw: Path) -> Source:
+    """The `.bin` files below `raw`, in the order Train, Test; digit; name.
+
+    Raises
+    ------
+    InputError
+        Naming the folder: `Train` or `Test` missing or without a file, recordings in a folder that is no digit.
+    """
+    files = []
+    for part in _SPLITS:
+        paths = sorted(path for path in (raw / part).glob("*/*.bin") if not path.name.startswith("."))
+        if not paths:
+            raise InputError(f"{raw / part}: no *.bin file in a digit's folder here; expected {raw}/{LAYOUT}")
+        for path in paths:
+            if path.parent.name not in CLASS_NAMES:
+                raise InputError(f"{path.parent}: expected a folder 0..9, found {path.parent.name!r} with recordings")
+        files += paths
+    return Source(raw, tuple(files))
+
+
+def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
+    """Yield (split, id, label, step, channel, value) file by file; ids are like "3/00008"."""
+    for path in source.files:  # threads would only wait for each other: the files are small
+        part, digit = path.parent.parent.name, path.parent.name
+        time, channel = read_bin(path, notes)
+        events = bin_spikes(time // (1000 * STEP_MS), channel, data, CHANNELS, notes)
+        yield _SPLITS[part], f"{digit}/{path.stem}", int(digit), *events
+
+
+def read_bin(path: Path, notes: Counter) -> tuple[np.ndarray, np.ndarray]:
+    """Times (E,) int64, microseconds, and channels (E,) int64 of one recording, as stored.
+
+    Events outside 34 x 34 are dropped, events earlier than the one before are kept; both are counted.
+
+    Raises
+    ------
+    InputError
+        An empty file, or one that ends inside an event.
+    """
+    raw = np.fromfile(path, dtype=np.uint8)
+    whole = raw.size - raw.size % _EVENT
+    if raw.size == 0:
+        raise InputError(f"{path}: the file is empty, expected events of {_EVENT} bytes; get it again")
+    if whole != raw.size:
+        raise InputError(
+            f"{path}, byte {whole}: expected an event of {_EVENT} bytes, the file ends after {raw.size - whole}; "
+            "get it again"
+        )
+    x, y, high, middle, low = raw.reshape(-1, _EVENT).T.astype(np.int32)
+    time = ((high & 127) << 16 | middle << 8 | low).astype(np.int64)
+    marker = y == _OVERFLOW_Y
+    if marker.any():
+        time += np.cumsum(marker) * _OVERFLOW_US
+    inside = (x < SIDE) & (y < SIDE)
+    notes["events outside 34 x 34 dropped"] += int((~inside & ~marker).sum())
+    channel = ((high >> 7) * SIDE + y) * SIDE + x
+    if not inside.all():
+        time, channel = time[inside], channel[inside]
+    notes["events earlier than the one before"] += int((time[1:] < time[:-1]).sum())
+    return time, channel
