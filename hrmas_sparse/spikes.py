@@ -305,11 +305,13 @@ class CacheWriter:
         """
         step, channel, value = np.asarray(step), np.asarray(channel), np.asarray(value)
         self._check(split, id, label, step, channel, value)
-        order = np.lexsort((channel, step))
-        step, channel = step[order].astype(np.uint16), channel[order].astype(np.uint16)
-        if ((step[1:] == step[:-1]) & (channel[1:] == channel[:-1])).any():
-            raise ValueError(f"sample {id}: two events at one step and channel")
-        for name, array in zip(EVENT_ARRAYS, (step, channel, value[order]), strict=True):
+        key = step.astype(np.int64) * 65536 + channel
+        if (key[1:] <= key[:-1]).any():
+            order = np.argsort(key)
+            key, step, channel, value = key[order], step[order], channel[order], value[order]
+            if (key[1:] == key[:-1]).any():
+                raise ValueError(f"sample {id}: two events at one step and channel")
+        for name, array in zip(EVENT_ARRAYS, (step.astype(np.uint16), channel.astype(np.uint16), value), strict=True):
             self._spool[split, name].write(array.tobytes())
         self._dtype = value.dtype
         self._samples[split][id] = label, len(step)
