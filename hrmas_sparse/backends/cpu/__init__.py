@@ -82,11 +82,14 @@ class CpuBackend:
         return effect, delta if keep_delta else None
 
     def weight_gradients(self, tape, synapses, errors, dw, dlinks, slot):
-        rows = self._buffers.get(("rows", slot), (LANES, errors.shape[1]), errors.dtype)
-        if not tape.received.mask.size:
+        if tape.received.mask.size:
+            rows = self._buffers.get(("rows", slot), (LANES, errors.shape[1]), errors.dtype)
+            kernels.feedforward_gradient(tape.received, errors, dw, rows)
+        else:
             panel = self._buffers.zeroed(("panel", slot), (len(errors), 4, LANES), errors.dtype)
             kernels.dense_gradient(tape.received.values, errors, dw, panel)
-        kernels.weight_gradients(tape.received, tape.spikes, synapses.links, errors, dw, dlinks, rows)
+        if dlinks.size:
+            kernels.links_gradient(synapses.links, tape.spikes, errors, dlinks)
 
     def forward_smooth(self, k, synapses, intrinsic, received, slot, keep_psc=False):
         tape, state = self._prepare(synapses, received, slot, keep_psc)

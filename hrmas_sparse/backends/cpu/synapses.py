@@ -9,11 +9,16 @@ so are the sums.
 Shapes: T steps, C neurons sending, N neurons receiving, L = LANES. Weights are (C, N).
 """
 
-from numba import uint16
+import numpy as np
+from numba import uint16, uint64
 
 from hrmas_sparse.backends.cpu.compile import jit
 from hrmas_sparse.backends.cpu.lanes import (
     LANES, add, add_product, add_scaled, bits_to_lanes, load, lowest_bit, multiply, splat, store, sum_lanes)
+
+# Links are counted in unsigned words: Numba checks every signed index for being negative, which
+# costs the band products a third of their speed. (A literal would make the sum signed, in fact float64.)
+ONE, TWO, THREE, FOUR = (np.uint64(n) for n in (1, 2, 3, 4))
 
 
 @jit
@@ -134,7 +139,7 @@ def scatter(links, spikes, t, current):
             sent = bits_to_lanes(bits, one)
             if values.size:
                 sent = multiply(sent, load(values[t], r))
-            for k in range(links.indptr[r], links.indptr[r + 1]):
+            for k in range(uint64(links.indptr[r]), uint64(links.indptr[r + 1])):
                 i = links.indices[k]
                 store(current, i, add_scaled(load(current, i), links.data[k], sent))
 
@@ -145,14 +150,14 @@ def gather(links, error, effect):
     indices, data = links.indices, links.data
     zero = splat(data.dtype.type(0))
     for r in range(effect.shape[0]):
-        start, stop = links.indptr[r], links.indptr[r + 1]
-        whole = stop - (stop - start) % 4
+        start, stop = uint64(links.indptr[r]), uint64(links.indptr[r + 1])
+        whole = stop - (stop - start) % FOUR
         sum0, sum1, sum2, sum3 = load(effect, r), zero, zero, zero
-        for k in range(start, whole, 4):
+        for k in range(start, whole, FOUR):
             sum0 = add_scaled(sum0, data[k], load(error, indices[k]))
-            sum1 = add_scaled(sum1, data[k + 1], load(error, indices[k + 1]))
-            sum2 = add_scaled(sum2, data[k + 2], load(error, indices[k + 2]))
-            sum3 = add_scaled(sum3, data[k + 3], load(error, indices[k + 3]))
+            sum1 = add_scaled(sum1, data[k + ONE], load(error, indices[k + ONE]))
+            sum2 = add_scaled(sum2, data[k + TWO], load(error, indices[k + TWO]))
+            sum3 = add_scaled(sum3, data[k + THREE], load(error, indices[k + THREE]))
         for k in range(whole, stop):
             sum0 = add_scaled(sum0, data[k], load(error, indices[k]))
         store(effect, r, add(add(sum0, sum1), add(sum2, sum3)))
@@ -174,34 +179,27 @@ def _add_outer(spikes, t, rows, dw):
 
 
 @jit
-def _add_links(links, spikes, t, rows, dlinks):
-    """dlinks[k] += s_r[t, l] rows[l, i] for every spike of step t and every link k: r -> i."""
-    mask = spikes.mask[t]
-    one = dlinks.dtype.type(1)
-    for r in range(mask.shape[0]):
-        bits = mask[r]
-        while bits:
-            lane = lowest_bit(bits)
-            bits &= uint16(bits - 1)
-            value = _value(spikes.values, t, r, lane, one)
-            for k in range(links.indptr[r], links.indptr[r + 1]):
-                dlinks[k] += value * rows[lane, links.indices[k]]
-
-
-@jit
-def weight_gradients(received, spikes, links, errors, dw, dlinks, rows):
-    """Add the chunk's gradients of a layer's weights (SPEC 6): a spike times the filtered error it met.
-
-    received : spikes the layer received, (T, C); they act in the same step. Dense input: dense_gradient
-    spikes : the layer's own, (T, N); they act one step later along the links
-    errors : E (T, N, L); dw : (C, N); dlinks : (nnz,); scratch rows (L, N)
-    """
+def feedforward_gradient(spikes, errors, dw, rows):
+    """dw[c, n] += sum over t and l of s_c[t, l] errors[t, n, l] (SPEC 6); scratch rows (L, N)."""
     for t in range(errors.shape[0]):
         error = errors[t]
         for n in range(error.shape[0]):
             for lane in range(LANES):
                 rows[lane, n] = error[n, lane]
-        if received.mask.size:
-            _add_outer(received, t, rows, dw)
-        if t > 0 and dlinks.size:
-            _add_links(links, spikes, t - 1, rows, dlinks)
+        _add_outer(spikes, t, rows, dw)
+
+
+@jit
+def links_gradient(links, spikes, errors, dlinks):
+    """dlinks[k] += sum over t and l of s_r[t-1, l] errors[t, i, l] for every link k: r -> i (SPEC 6)."""
+    one = dlinks.dtype.type(1)
+    for t in range(1, errors.shape[0]):
+        mask = spikes.mask[t - 1]
+        for r in range(mask.shape[0]):
+            bits = mask[r]
+            while bits:
+                lane = lowest_bit(bits)
+                bits &= uint16(bits - 1)
+                value = _value(spikes.values, t - 1, r, lane, one)
+                for k in range(uint64(links.indptr[r]), uint64(links.indptr[r + 1])):
+                    dlinks[k] += value * errors[t, links.indices[k], lane]
