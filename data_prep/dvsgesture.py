@@ -247,7 +247,8 @@ def read_npy(path: Path, notes: Counter) -> tuple[np.ndarray, np.ndarray]:
     try:
         array = np.lib.format.open_memmap(path, mode="r")  # never unpickles, and maps no more than the file has
     except Exception as error:  # whatever NumPy makes of a broken heading
-        raise InputError(f"{path}: expected a NumPy array file, could not read it ({error}); get it again") from error
+        why = str(error)[:80]
+        raise InputError(f"{path}: expected a NumPy array file, could not read it ({why}); get it again") from error
     if array.ndim != 2 or array.shape[1] != 4 or array.dtype.kind not in "iuf" or not len(array):
         raise InputError(
             f"{path}: expected numbers of shape (events, 4), x y polarity time, found {array.dtype} {array.shape}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -17,6 +18,7 @@ import numpy as np
 from data_prep.encode import bin_spikes
 from data_prep.source import Source
 from hrmas_sparse.errors import InputError
+from hrmas_sparse.spikes import PROVENANCES
 
 FILE_NAME = "n-tidigits.hdf5"
 CHANNELS = 64
@@ -25,6 +27,7 @@ ENCODINGS = ("bin",)
 STEP_MS = 5
 
 _GROUPS = ("train", "test")
+_LARGEST = 64 << 20  # bytes of one data set; those of the real file have some ten thousand
 _SNAP = 1e-6  # steps: a time that is a whole step but for its last bits belongs to the step it starts
 
 
@@ -47,11 +50,16 @@ def find(raw: Path) -> Source:
     with _opened(path) as file:
         for name in (f"{split}_{part}" for split in _GROUPS for part in ("labels", "addresses", "timestamps")):
             kind = h5py.Dataset if name.endswith("labels") else h5py.Group
-            if not isinstance(file.get(name), kind):
+            with _explained(path, name):
+                found = isinstance(file.get(name), kind)
+            if not found:
                 raise InputError(
                     f"{path}: {kind.__name__.lower()} /{name} is missing; is this N-TIDIGITS18? Get it again"
                 )
-        provenance = str(file.attrs.get("provenance", "real"))
+        with _explained(path, "attribute provenance"):
+            provenance = file.attrs.get("provenance", "real")
+    if provenance not in PROVENANCES:
+        raise InputError(f"{path}: attribute provenance is none of {PROVENANCES}; get the file again")
     return Source(path, (path,), provenance=provenance)
 
 
@@ -64,9 +72,9 @@ def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
     with _opened(path) as file:
         seen = set()
         for group in _GROUPS:
-            for record, name in enumerate(file[f"{group}_labels"][:]):
+            for record, name in enumerate(_array(path, file, f"{group}_labels", "SO")):
                 name = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
-                where = f"{path}, /{group}_labels record {record} ({name!r})"
+                where = f"{path}, /{group}_labels record {record} ({name[:80]!r})"
                 production, digits = _parse(where, name)
                 if len(digits) != 1:
                     notes["recordings of several digits skipped"] += 1
@@ -88,6 +96,34 @@ def _opened(path: Path) -> h5py.File:
         return h5py.File(path, "r")
     except OSError as error:
         raise InputError(f"{path}: expected an HDF5 file, could not open it ({error}); get it again") from error
+
+
+@contextmanager
+def _explained(path: Path, name: str) -> Iterator[None]:
+    """Whatever h5py raises on a broken file, as an InputError that names the place."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path}, /{name}: cannot be read ({str(error)[:120]}); get the file again") from error
+
+
+def _array(path: Path, file: h5py.File, name: str, kinds: str) -> np.ndarray:
+    """Data set `name`, flat, of one of the dtype `kinds`."""
+
+    def refuse(what: str):
+        raise InputError(f"{path}, /{name}: {what}; get the file again")
+
+    with _explained(path, name):
+        dataset = file.get(name)
+        if not isinstance(dataset, h5py.Dataset):
+            refuse("no such data set, though the labels name it")
+        if dataset.dtype.kind not in kinds:
+            refuse(f"expected {'numbers' if 'f' in kinds else 'names'}, found dtype {dataset.dtype}")
+        if (dataset.size or 0) * dataset.dtype.itemsize > _LARGEST:
+            refuse(f"expected at most {_LARGEST:,} bytes, found {dataset.dtype} {dataset.shape}")
+        return np.asarray(dataset[()]).reshape(-1)
 
 
 def _parse(where: str, name: str) -> tuple[str, str]:
@@ -118,18 +154,8 @@ def _spikes(path: Path, file: h5py.File, group: str, name: str) -> tuple[np.ndar
     def refuse(part: str, what: str):
         raise InputError(f"{path}, /{group}_{part}/{name}: {what}; get the file again")
 
-    arrays = {}
-    for part in ("addresses", "timestamps"):
-        dataset = file[f"{group}_{part}"].get(name)
-        if not isinstance(dataset, h5py.Dataset):
-            refuse(part, "no such data set, though the labels name it")
-        if dataset.dtype.kind not in "iuf":
-            refuse(part, f"expected numbers, found dtype {dataset.dtype}")
-        try:
-            arrays[part] = np.asarray(dataset[()], dtype=np.float64).reshape(-1)
-        except (OSError, RuntimeError) as error:
-            refuse(part, f"cannot be read ({error})")
-    address, time = arrays["addresses"], arrays["timestamps"]
+    parts = (f"{group}_{part}/{name}" for part in ("addresses", "timestamps"))
+    address, time = (_array(path, file, part, "iuf").astype(np.float64) for part in parts)
     if len(address) != len(time):
         refuse("addresses", f"{len(address)} addresses, but {len(time)} timestamps")
     checks = (
