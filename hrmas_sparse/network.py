@@ -189,18 +189,21 @@ class Network:
         """Forward only: an :class:`Outcome` without gradients."""
         return self._run(parameters, intrinsic, events, False, None, record)
 
-    def gradients(self, parameters, intrinsic, events, plasticity=None, record=False):
-        """Forward and backward. With ``plasticity``, SpiKL-IP runs during the pass (online mode, [27, 28])."""
-        return self._run(parameters, intrinsic, events, True, plasticity, record)
+    def gradients(self, parameters, intrinsic, events, plasticity=None, record=False, feedforward=True):
+        """Forward and backward. With ``plasticity``, SpiKL-IP runs during the pass (online mode, [27, 28]).
+
+        Without ``feedforward`` only the gradients of recurrent parameters are made.
+        """
+        return self._run(parameters, intrinsic, events, True, plasticity, record, feedforward)
 
     def adapt(self, parameters, intrinsic, events, plasticity, record=False):
         """The IP window (SPEC 8): forward only, SpiKL-IP running in every recurrent layer."""
         return self._run(parameters, intrinsic, events, False, plasticity, record)
 
-    def _run(self, parameters, intrinsic, events, backward, plasticity, record):
+    def _run(self, parameters, intrinsic, events, backward, plasticity, record, feedforward=True):
         if len(events) == 0:
             raise ValueError("an empty batch has no mean")
-        run = _Pass(self, parameters, intrinsic, events, backward, plasticity, record)
+        run = _Pass(self, parameters, intrinsic, events, backward, plasticity, record, feedforward)
         chunks = self.backend.pack(events, self.dtype)
         parts = self.backend.map(run.chunk, list(enumerate(chunks)))
         loss = float(np.concatenate([part.loss for part in parts]).sum()) / len(events)
@@ -232,8 +235,8 @@ def _joined(records):
 class _Pass:
     """One pass over one batch; :meth:`chunk` may run on several threads at once."""
 
-    def __init__(self, network, parameters, intrinsic, events, backward, plasticity, record):
-        self.network, self.parameters, self.intrinsic = network, parameters, intrinsic
+    def __init__(self, network, parameters, intrinsic, events, backward, plasticity, record, feedforward):
+        self.network, self.parameters, self.intrinsic, self.feedforward = network, parameters, intrinsic, feedforward
         self.backward, self.plasticity, self.record, self.samples = backward, plasticity, record, len(events)
         self.synapses = network.synapses(parameters)
         self.fixed = np.full(network.output.size, network.neurons.tau_m, network.dtype)
@@ -279,7 +282,8 @@ class _Pass:
     def _backward(self, index, tapes, intrinsics, psc_gradient, records, size):
         net, backend = self.network, self.network.backend
         run = backend.backward_smooth if net.neurons.smooth else backend.backward
-        own = self.gradients[index] = [(np.zeros_like(s.w), np.zeros_like(s.links.data)) for s in self.synapses]
+        own = self.gradients[index] = [(np.zeros_like(s.w) if self.feedforward else None, np.zeros_like(s.links.data))
+                                      for s in self.synapses]
         top = len(tapes) - 1
         effect = backend.effect_of_output(net.constants[top], tapes[top], psc_gradient, top)
         for slot in range(top, -1, -1):
@@ -307,11 +311,13 @@ class _Pass:
         net, found = self.network, {}
         for slot, (name, layer) in enumerate(zip(net.names, net.layers)):
             dw, dlinks = self.gradients[0][slot]
-            for index in range(1, len(self.gradients)):
-                dw += self.gradients[index][slot][0]
-                dlinks += self.gradients[index][slot][1]
             scale = net.dtype.type(1 / self.samples)
-            found[name] = dw * scale
+            for index in range(1, len(self.gradients)):
+                dlinks += self.gradients[index][slot][1]
+                if self.feedforward:
+                    dw += self.gradients[index][slot][0]
+            if self.feedforward:
+                found[name] = dw * scale
             if layer.recurrence is not None:
                 own = layer.recurrence.pullback(net.own(self.parameters, slot + 1), dlinks * scale)
                 found.update({f"rec{slot + 1}.{key}": value for key, value in own.items()})

@@ -108,7 +108,7 @@ class Backend(Protocol):
         """
 
     def weight_gradients(self, tape: Tape, synapses: Synapses, errors, dw, dlinks, slot: int) -> None:
-        """Add a chunk's gradients of w, (C, N), and of the links' weights, (nnz,) (SPEC 6)."""
+        """Add a chunk's gradients of w, (C, N), and of the links' weights, (nnz,) (SPEC 6); dw None: not wanted."""
 
     def forward_smooth(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, received, slot: int,
                        keep_psc=False) -> Tape:

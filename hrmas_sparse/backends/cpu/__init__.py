@@ -82,7 +82,9 @@ class CpuBackend:
         return effect, delta if keep_delta else None
 
     def weight_gradients(self, tape, synapses, errors, dw, dlinks, slot):
-        if tape.received.mask.size:
+        if dw is None:
+            pass
+        elif tape.received.mask.size:
             rows = self._buffers.get(("rows", slot), (LANES, errors.shape[1]), errors.dtype)
             kernels.feedforward_gradient(tape.received, errors, dw, rows)
         else:
