@@ -21,12 +21,12 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from data_prep import ntidigits, synthetic, ti46
+from data_prep import fsdd, ntidigits, synthetic, ti46
 from data_prep.source import Source, fingerprint, progress
 from hrmas_sparse.errors import InputError
 from hrmas_sparse.spikes import SCHEMA, SPLITS, CacheWriter, Meta, SpikeCache, open_cache
 
-READERS = {"ntidigits": ntidigits, "ti46": ti46}
+READERS = {"fsdd": fsdd, "ntidigits": ntidigits, "ti46": ti46}
 
 
 def prepare(

@@ -1,6 +1,7 @@
-"""TI46-Alpha: 26 spoken letters.
+"""TI46-Alpha: 26 spoken letters, in either of two layouts.
 
-Layout "lyon", Lyon-ear features as text: ``{train,test}/<class>/<speaker>_u<utterance>_c<class>.dat``, 78 lines, one a
+"wav", sound files: ``ti_alpha/{train,test}/<spk>/<code><spk><session>t<token>.wav``, code 0a..0z, in any case.
+"lyon", Lyon-ear features as text: ``{train,test}/<class>/<speaker>_u<utterance>_c<class>.dat``, 78 lines, one a
 channel, the frames of 16 ms as columns.  Class folders are numbered 0..25, or 1..26 where there is a 26 and no 0.
 """
 
@@ -14,34 +15,26 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import bsa
-from data_prep.encode import encode_cochleagram
+from data_prep import speech
 from data_prep.source import Source
 from hrmas_sparse.errors import InputError
 
-CHANNELS = 78
+CHANNELS = speech.CHANNELS
 CLASS_NAMES = tuple(string.ascii_lowercase)
-ENCODINGS = ("bsa", "intensity")
+ENCODINGS = speech.ENCODINGS
 LAYOUT = "{train,test}/<class>/<speaker>_u<utterance>_c<class>.dat"
+MAX_BYTES = 8 << 20  # of a .dat; an utterance of two seconds takes 150 thousand
+LARGEST = 1e6  # of a feature: gain control keeps them near 1e-4
 
-_NAME = re.compile(r"(?P<speaker>[^_]+)_u(?P<utterance>\d+)_c(?P<number>\d+)\.dat")
+_NAME = re.compile(r"(?P<speaker>[A-Za-z0-9]+)_u(?P<utterance>[0-9]{1,9})_c(?P<number>[0-9]{1,9})\.dat")
+_WAV = re.compile(r"0(?P<letter>[a-z])(?P<speaker>[fm][1-8])(?:(?P<train>set[0-9])|s[1-8]t[01])\.wav", re.I | re.A)
+_SPOKEN = {"train": 10, "test": 16}  # times that a speaker says a letter
 
-
-def settings(data) -> dict:
-    """Constants that the events depend on, besides the configuration's."""
-    if data.encoding == "intensity":
-        return {"gain": bsa.GAIN, "frame_ms": 16}
-    return {
-        "repeat": bsa.REPEAT,
-        "gain": bsa.GAIN,
-        "taps": bsa.TAPS,
-        "threshold": bsa.THRESHOLD,
-        "bsa_steps_per_bin": bsa.STEPS_PER_BIN,
-    }
+settings = speech.settings
 
 
 def find(raw: Path) -> Source:
-    """The `.dat` files below `raw`, in the order train, test; class; speaker; utterance.
+    """The files below `raw`, split by split: `.dat` by class, speaker, utterance, or else sound by name.
 
     Raises
     ------
@@ -49,11 +42,19 @@ def find(raw: Path) -> Source:
         Naming the folder or file: `train` or `test` missing or without a file, a class that is no number or out of
         range, a name that does not follow the layout.
     """
+    if not any(True for split in _SPOKEN for _ in (raw / split).glob("*/*.dat")):
+        root = _folder(raw, "ti_alpha") or raw
+        paths, _ = _scan(root)
+        if paths:
+            return Source(root, tuple(paths), layout="wav")
     numbered = []
-    for split in ("train", "test"):
+    for split in _SPOKEN:
         paths = sorted(path for path in (raw / split).glob("*/*.dat") if path.is_file())
         if not paths:
-            raise InputError(f"{raw / split}: no *.dat file in a class folder here; expected {raw}/{LAYOUT}")
+            raise InputError(
+                f"{raw / split}: no *.dat file in a class folder here; expected {raw}/{LAYOUT}, or "
+                f"{raw}/ti_alpha/{{train,test}}/<speaker>/*.wav"
+            )
         numbered += [(split, *_parse(path), path) for path in paths]
     _first_class(raw, {number for _, number, *_ in numbered})
     numbered.sort(key=lambda entry: (entry[0] != "train", *entry[1:]))
@@ -61,12 +62,59 @@ def find(raw: Path) -> Source:
 
 
 def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
-    """Yield (split, id, label, step, channel, value) file by file; ids are like "f1_u6_c3"."""
+    """Yield (split, id, label, step, channel, value) file by file; ids are like "f1_u6_c3" or "0cf1s3t0"."""
+    if source.layout == "wav":
+        yield from _sounds(source, data, notes)
+        return
     first = _first_class(source.root, {_parse(path)[0] for path in source.files})
-    for path in source.files:
-        number = _parse(path)[0]
-        events = encode_cochleagram(read_dat(path), data, notes)
-        yield path.parent.parent.name, path.stem, number - first, *events
+    for path, events in zip(source.files, speech.encoded(source.files, lambda path, _: read_dat(path), data, notes)):
+        yield path.parent.parent.name, path.stem, _parse(path)[0] - first, *events
+
+
+# ---- sound -------------------------------------------------------------------------------------------
+
+
+def _folder(parent: Path, name: str) -> Path | None:
+    """The subfolder of that name in any case."""
+    if not parent.is_dir():
+        return None
+    return next((path for path in sorted(parent.iterdir()) if path.name.lower() == name and path.is_dir()), None)
+
+
+def _scan(root: Path) -> tuple[list[Path], int]:
+    """Recordings of letters below `root`, by split and name, and the number of sound files that are none."""
+    found, others = [], 0
+    for split in _SPOKEN:
+        folder = _folder(root, split)
+        paths = folder.glob("*/*") if folder else ()
+        paths = [path for path in paths if path.suffix.lower() == ".wav" and path.is_file()]
+        letters = [path for path in paths if _WAV.fullmatch(path.name)]
+        others += len(paths) - len(letters)
+        found += sorted(letters, key=lambda path: (path.stem.lower(), path))
+    return found, others
+
+
+def _sounds(source: Source, data, notes: Counter) -> Iterator[tuple]:
+    _, others = _scan(source.root)
+    notes["sound files skipped, their name being no letter's, such as 0af1set0.wav"] += others
+    named = [(path.parent.parent.name.lower(), path.stem.lower(), _WAV.fullmatch(path.name)) for path in source.files]
+    seen, speakers = {}, {match["speaker"].lower() for *_, match in named}
+    for path, (split, id, match) in zip(source.files, named):
+        if path.parent.name.lower() != match["speaker"].lower():
+            raise InputError(f"{path}: the name says speaker {match['speaker']}, the folder {path.parent.name!r}; "
+                             "move the file")
+        if (split == "train") != bool(match["train"]):
+            raise InputError(f"{path}: by its name, not a file of the {split} part; move the file")
+        if seen.setdefault((split, id), path) != path:
+            raise InputError(f"{path}: the same recording as {seen[split, id]}; remove one of them")
+    nominal = len(speakers) * len(CLASS_NAMES) * sum(_SPOKEN.values())
+    notes["speakers"] += len(speakers)
+    notes["recordings absent, of the 26 x (10 + 16) that a speaker should have"] += nominal - len(named)
+    for (split, id, match), events in zip(named, speech.encoded(source.files, speech.hear, data, notes)):
+        yield split, id, CLASS_NAMES.index(match["letter"].lower()), *events
+
+
+# ---- Lyon features as text ---------------------------------------------------------------------------
 
 
 def _parse(path: Path) -> tuple[int, str, int]:
@@ -98,8 +146,11 @@ def read_dat(path: Path) -> np.ndarray:
     Raises
     ------
     InputError
-        Naming file and line: not 78 lines, rows of different length, no frame, anything but finite numbers >= 0.
+        Naming file and line: not 78 lines, rows of different length, no frame, anything but numbers 0..1e6.
     """
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise InputError(f"{path}: expected one spoken letter, found {size:,} bytes; {MAX_BYTES:,} are taken at most")
     lines = path.read_bytes().rstrip().splitlines()
     if len(lines) != CHANNELS:
         raise InputError(f"{path}: expected {CHANNELS} lines, one a channel, found {len(lines)}; replace the file")
@@ -111,11 +162,11 @@ def read_dat(path: Path) -> np.ndarray:
                 "replace the file"
             )
     frames = np.array(rows)
-    bad = ~(np.isfinite(frames) & (frames >= 0))
+    bad = ~((frames >= 0) & (frames <= LARGEST))
     if bad.any():
         line, column = np.argwhere(bad)[0]
         raise InputError(
-            f"{path}, line {line + 1}, column {column + 1}: expected a finite number >= 0, found "
+            f"{path}, line {line + 1}, column {column + 1}: expected a number from 0 to {LARGEST:g}, found "
             f"{frames[line, column]}; replace the file"
         )
     return frames

@@ -61,9 +61,10 @@ def _parser():
     sub.add_argument("--backend", default="auto")
     sub.add_argument("--strict", action="store_true", help="never use the synthetic stand-in")
 
-    sub = command("data", data, "spike caches: build one, verify one, or say what is in it")
-    sub.add_argument("action", choices=("build", "verify", "info"))
-    sub.add_argument("target", help="data set or settings file; for verify and info a cache file does too")
+    sub = command("data", data, "spike caches: build one, verify one, or say what is in it; check the front end")
+    sub.add_argument("action", choices=("build", "verify", "info", "check"))
+    sub.add_argument("target", nargs="?", help="data set or settings file; for verify and info a cache file does too")
+    sub.add_argument("--golden", type=Path, metavar="DIR", help="for check: folder of golden .npz files")
     sub.add_argument("--raw", type=Path)
     sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     sub.add_argument("--strict", action="store_true")
@@ -178,7 +179,14 @@ def evaluate(args):
 
 def data(args):
     from data_prep import summary
+    from data_prep.check import main as check
     from hrmas_sparse.spikes import open_cache, verify_cache
+    if args.action == "check":
+        if args.golden is None or args.target is not None:
+            raise InputError("data check: takes --golden DIR, the folder of golden .npz files, and nothing else")
+        return check(args.golden)
+    if args.target is None:
+        raise InputError(f"data {args.action}: which data set? One of {', '.join(config.datasets())}, or a file")
     if Path(args.target).is_file() and Path(args.target).suffix in (".h5", ".hdf5"):
         if args.action == "build":
             raise InputError(f"{args.target}: is a cache already; give a data set or a settings file")
