@@ -142,7 +142,7 @@ def rows(n=78, row="1e-3 2e-3 3e-3"):
         ([], "expected 78 lines, one a channel, found 0"),
         (rows(40) + ["1e-3 2e-3"] + rows(37), "line 41: expected 3 numbers as in line 1, found 2"),
         (rows(40) + [""] + rows(37), "line 41: expected 3 numbers"),
-        (rows(5) + ["1 nan 3"] + rows(72), "line 6, column 2: expected a finite number >= 0, found nan"),
+        (rows(5) + ["1 nan 3"] + rows(72), "line 6, column 2: expected a number from 0 to 1e.06, found nan"),
         (rows(5) + ["1 2 inf"] + rows(72), "line 6, column 3: .* found inf"),
         (rows(5) + ["-1e-9 2 3"] + rows(72), "line 6, column 1: .* found -1e-09"),
         (rows(77) + ["1 2 x"], "line 78: expected numbers"),
