@@ -1,17 +1,20 @@
 """The discrete result of a search: a motif size and a type for every connection of the motif."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.errors import Damaged, InputError
 from hrmas_sparse.files import read_json, write_json
 
 EXCITATORY, INHIBITORY, NONE = range(3)
 TYPE_NAMES = ("excitatory", "inhibitory", "none")
 SYMBOLS = "+-."
+_FORM = {"schema": {1}, "sha256": str, "layers": [{"neurons": int, "motif_size": int, "inter": bool, "tied": bool,
+                                                   "connection_types": [{EXCITATORY, INHIBITORY, NONE}]}]}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +72,13 @@ class Architecture:
 
 def save(path, layers):
     """Write the architectures of all hidden layers as JSON, atomically."""
-    write_json(path, {"schema": 1, "types": list(TYPE_NAMES), "layers": [
-        {"neurons": a.neurons, "motif_size": a.motif_size, "inter": a.inter, "tied": a.tied,
-         "connection_types": a.types.tolist()} for a in layers]})
+    layers = [{"neurons": a.neurons, "motif_size": a.motif_size, "inter": a.inter, "tied": a.tied,
+               "connection_types": a.types.tolist()} for a in layers]
+    write_json(path, {"schema": 1, "types": list(TYPE_NAMES), "layers": layers, "sha256": _sha256(layers)})
+
+
+def _sha256(layers):
+    return hashlib.sha256(json.dumps(layers).encode()).hexdigest()
 
 
 def load(path):
@@ -80,13 +87,14 @@ def load(path):
     Raises
     ------
     InputError
-        The file is missing, not JSON, or not a valid architecture.
+        The file is missing, not JSON, not a valid architecture, or not what was written.
     """
     try:
-        layers = read_json(Path(path))["layers"]
-        return [Architecture(int(a["neurons"]), int(a["motif_size"]), bool(a["inter"]),
-                             np.array(a["connection_types"], dtype=np.int8), bool(a["tied"])) for a in layers]
-    except (KeyError, TypeError, ValueError, OverflowError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not an architecture file: {error!r}") from error
+        whole = read_json(Path(path), _FORM)
+        found = [Architecture(a["neurons"], a["motif_size"], a["inter"], np.array(a["connection_types"], dtype=np.int8),
+                              a["tied"]) for a in whole["layers"]]
     except InputError as error:
-        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+        raise error if str(path) in str(error) else Damaged(f"{path}: {error}") from error
+    if whole["sha256"] != _sha256(whole["layers"]):
+        raise Damaged(f"{path}: damaged: does not match its checksum")
+    return found

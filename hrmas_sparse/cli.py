@@ -1,12 +1,16 @@
 """The program ``hrmas``: one subcommand per job, user mistakes as one line and exit status 2."""
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 from hrmas_sparse import __version__, config, rundir
 from hrmas_sparse.errors import Diverged, InputError
+from hrmas_sparse.locks import locked
 
 CACHE = Path("data/cache")
 
@@ -48,6 +52,8 @@ def _parser():
     sub.add_argument("dataset", help=f"{', '.join(config.datasets())}, or a settings file (TOML)")
     sub.add_argument("--preset", default="default", help="default or published")
     sub.add_argument("--profile", help="paper or demo (default: the data set's; demo for the stand-in)")
+    sub.add_argument("--check-determinism", action="store_true",
+                     help="instead: a short search twice, on one thread and on two, compared bit by bit")
     job_options(sub)
 
     sub = command("retrain", retrain, "train the architecture another run found, from fresh weights, and test it")
@@ -87,10 +93,20 @@ def _parser():
 
 
 def _prepare(settings, raw, strict, say=print):
-    """The up to date cache of a configuration's data."""
+    """The up to date cache of a configuration's data; one process at a time builds."""
     from data_prep import prepare
-    from hrmas_sparse.spikes import open_cache
-    return open_cache(prepare(settings.data, raw, CACHE, strict=strict, say=say))
+    from hrmas_sparse.spikes import open_cache, verify_cache
+    with locked(CACHE / "lock", str(CACHE), wait=True) if _writable(CACHE) else contextlib.nullcontext():
+        path = prepare(settings.data, raw, CACHE, strict=strict, say=say)
+    verify_cache(path)
+    return open_cache(path)
+
+
+def _writable(folder):
+    """Whether a folder can be written to, or could if it were made."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    return os.access(folder, os.W_OK)
 
 
 def _run_name(args, default, seed):
@@ -99,22 +115,30 @@ def _run_name(args, default, seed):
     return args.name if len(args.seeds) == 1 else f"{args.name}-s{seed}"
 
 
+@contextlib.contextmanager
 def _run_folder(name, fresh):
-    """The folder of a run, an old one set aside if wanted."""
+    """The folder of a run, ours alone while the block runs; an old one set aside if wanted."""
     if name != Path(name).name or name in (".", ".."):
         raise InputError(f"--name: expected a plain name, found {name!r}")
     run = rundir.RunDir(rundir.OUT / name)
-    if fresh and run.path.exists():
-        print(f"{run.path}: set aside as {run.set_aside()}")
-    return run
+    if fresh and run.manifest_path.exists():
+        with run.working():
+            print(f"{run.path}: set aside as {run.set_aside()}")
+    with run.working():
+        yield run
 
 
 def _execute(run, settings, seed, cache, backend, raw, given=None, origin=None):
     """Start or resume one run; returns the exit status."""
     from data_prep.separability import count_baseline
+    from hrmas_sparse import memory
+    from hrmas_sparse.backends import get_backend
     from hrmas_sparse.job import Job, summary
     from hrmas_sparse.training import Stopped, stop_requests
 
+    backend = get_backend(backend)
+    if not run.finished:
+        memory.require(memory.estimate(settings, cache, getattr(backend, "threads", 1)))
     there = rundir.start(run, settings, seed, cache, {"raw": str(raw) if raw else None, **(origin or {})})
     if run.finished:
         print(f"{run.path}: finished before; --fresh (FRESH=1) starts over")
@@ -136,9 +160,12 @@ def search(args):
     cache = _prepare(settings, args.raw, args.strict)
     if args.profile is None and cache.meta.provenance != "real":
         settings = config.load(args.dataset, args.preset, "demo", args.set)
+    if args.check_determinism:
+        from hrmas_sparse.determinism import check
+        return check(settings, args.seeds[0], cache, args.backend)
     for seed in args.seeds:
-        run = _run_folder(_run_name(args, settings.data.dataset, seed), args.fresh)
-        status = _execute(run, settings, seed, cache, args.backend, args.raw)
+        with _run_folder(_run_name(args, settings.data.dataset, seed), args.fresh) as run:
+            status = _execute(run, settings, seed, cache, args.backend, args.raw)
         if status:
             return status
     return 0
@@ -151,12 +178,12 @@ def retrain(args):
     if not source.architecture_path.exists():
         raise InputError(f"{source.path}: has no architecture yet (or no recurrence); let its search end first")
     given = architecture.load(source.architecture_path)
-    raw = args.raw or source.manifest().get("raw")
+    raw = args.raw or source.manifest()["raw"]
     cache = _prepare(settings, raw, args.strict)
-    origin = {"architecture": source.architecture_path.read_text()}
+    origin = {"architecture": source.architecture_path.read_text(encoding="utf-8")}
     for seed in args.seeds:
-        run = _run_folder(_run_name(args, f"{source.name}-retrain", seed), args.fresh)
-        status = _execute(run, settings, seed, cache, args.backend, raw, given, origin)
+        with _run_folder(_run_name(args, f"{source.name}-retrain", seed), args.fresh) as run:
+            status = _execute(run, settings, seed, cache, args.backend, raw, given, origin)
         if status:
             return status
     return 0
@@ -167,7 +194,7 @@ def evaluate(args):
     from hrmas_sparse.training import evaluate as score
     run = rundir.open_run(args.run)
     settings = run.config()
-    raw = args.raw or run.manifest().get("raw")
+    raw = args.raw or run.manifest()["raw"]
     cache = _prepare(settings, raw, args.strict, say=lambda line: print(line, file=sys.stderr))
     network, parameters, intrinsic = load_trained(run, settings, cache.meta, args.backend)
     found = score(network, parameters, intrinsic, getattr(cache, args.split))
@@ -233,12 +260,33 @@ def show(args):
 
 
 def diff(args):
+    from hrmas_sparse import compare
     a, b = rundir.open_run(args.a), rundir.open_run(args.b)
-    found = rundir.exact_differences(a, b) if args.exact else rundir.differences(a, b)
+    found = compare.exact_differences(a, b) if args.exact else compare.differences(a, b)
     if not found:
         print("bit-identical, wall clock apart" if args.exact else "same settings, data and results")
     print("\n".join(found), end="\n" if found else "")
     return 1 if found and args.exact else 0
+
+
+class _Terminated(BaseException):
+    """SIGTERM, outside training; as KeyboardInterrupt, so that what is half-written is cleaned away."""
+
+
+@contextlib.contextmanager
+def _terminable():
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(signum, frame):
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(argv=None):
@@ -250,7 +298,8 @@ def main(argv=None):
     """
     args = _parser().parse_args(argv)
     try:
-        return args.function(args)
+        with _terminable():
+            return args.function(args)
     except InputError as error:
         print(f"hrmas: {error}", file=sys.stderr)
         return 2
@@ -260,6 +309,16 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("hrmas: interrupted", file=sys.stderr)
         return 130
+    except _Terminated:
+        print("hrmas: terminated", file=sys.stderr)
+        return 143
+    except MemoryError as error:
+        print(f"hrmas: out of memory {error}; what was checkpointed is kept", file=sys.stderr)
+        return 1
+    except OSError as error:  # a disk or folder that failed where nobody expected it to
+        print(f"hrmas: {error.filename or 'input or output'}: {error.strerror or error}; what was checkpointed is kept",
+              file=sys.stderr)
+        return 1
     except Diverged as error:
         print(f"hrmas: training diverged: {error}; the last checkpoint is kept. Try a smaller training.lr or "
               "network.slope_cap, or a larger network.v_th", file=sys.stderr)

@@ -9,5 +9,9 @@ class InputError(Exception):
     """
 
 
+class Damaged(InputError):
+    """A file whose content cannot be what the program wrote."""
+
+
 class Diverged(Exception):
     """The loss or a gradient is no longer a number: exit status 1, the last checkpoint is kept."""

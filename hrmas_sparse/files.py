@@ -1,16 +1,64 @@
-"""Text and JSON files: written whole or not at all, checked when read."""
+"""Files of a run: written whole or not at all, checked when read. JSON from others is data, not to be trusted."""
 
 import json
+import os
 from pathlib import Path
 
 from hrmas_sparse.atomic import atomic_write
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.errors import Damaged, InputError
+
+LARGEST_JSON = 1 << 28  # bytes; an architecture in which every connection has its own type is the largest we write
+
+
+def write_bytes(path, data, previous=None):
+    """Write a file atomically.
+
+    Parameters
+    ----------
+    path : Path; data : bytes
+    previous : Path under which the file that was there before is kept, or None
+
+    Raises
+    ------
+    InputError
+        The disk is full, the folder is read-only, ...; what was there before is still there.
+    """
+    try:
+        with atomic_write(path) as beside:
+            _pour(beside, data)
+            if previous is not None and os.path.exists(path):
+                _keep(path, previous)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); what was there before is kept. Make room or "
+                         "give the right to write, then give the same command again") from error
+
+
+def _pour(path, data):
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left):]
+    finally:
+        os.close(descriptor)
+
+
+def _keep(path, previous):
+    """Let ``previous`` be the file that ``path`` is now."""
+    beside = f"{previous}.{os.getpid()}.link"
+    try:
+        os.link(path, beside)
+    except OSError:                  # a file system without hard links: for a moment there is no ``path``
+        os.replace(path, previous)
+        return
+    os.replace(beside, previous)     # does nothing where both are one file already
+    if os.path.lexists(beside):
+        os.unlink(beside)
 
 
 def write_text(path, text):
     """Write a text file atomically."""
-    with atomic_write(path) as beside:
-        beside.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
 def write_json(path, value):
@@ -18,20 +66,75 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path):
+def append_line(path, text):
+    """Append a line to a file and see it on the disk; never through a link."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
+        try:
+            left = memoryview(text.encode() + b"\n")
+            while left:
+                left = left[os.write(descriptor, left):]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); the run goes on from its last checkpoint: "
+                         "make room, then give the same command again") from error
+
+
+def read_json(path, form=None):
     """Read a JSON object.
+
+    Parameters
+    ----------
+    path : Path
+    form : what it must look like, see :func:`fits`, or None
 
     Raises
     ------
     InputError
-        The file is missing or does not hold a JSON object.
+        The file is missing, too large, does not hold a JSON object, or not of that form.
     """
     try:
+        size = os.stat(path).st_size
+        if size > LARGEST_JSON:
+            raise Damaged(f"{path}: {size} bytes: too large to be ours")
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{path}: not JSON ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"{path}: not JSON ({error})") from error
     if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object, found {type(value).__name__}")
+        raise Damaged(f"{path}: expected a JSON object, found {type(value).__name__}")
+    for key, wanted in (form or {}).items():
+        if key not in value or not fits(value[key], wanted):
+            raise Damaged(f"{path}: {key}: missing or not what belongs there")
     return value
+
+
+def fits(value, form):
+    """Whether a value read from JSON has a form.
+
+    A form is None, bool, int, float, str, a set of allowed values, [form] of every entry of a list,
+    {"key": form, ...} of an object's keys, others allowed, {str: form} of any object, or a tuple of
+    alternatives. Numbers are of moderate size and text is printable.
+    """
+    if isinstance(form, tuple):
+        return any(fits(value, one) for one in form)
+    if isinstance(form, set):
+        return isinstance(value, (str, int)) and not isinstance(value, bool) and value in form
+    if isinstance(form, list):
+        return isinstance(value, list) and all(fits(entry, form[0]) for entry in value)
+    if isinstance(form, dict):
+        if not isinstance(value, dict):
+            return False
+        if str in form:
+            return all(key.isprintable() and fits(entry, form[str]) for key, entry in value.items())
+        return all(key in value and fits(value[key], wanted) for key, wanted in form.items())
+    if form is None or form is bool:
+        return value is None if form is None else isinstance(value, bool)
+    if form is str:
+        return isinstance(value, str) and value.isprintable()
+    if form is float and isinstance(value, float):
+        return True
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53

@@ -9,7 +9,9 @@ Without a search (a random or given architecture, or no recurrence) the job star
 """
 
 import functools
+import os
 import time
+import weakref
 
 import numpy as np
 
@@ -17,14 +19,14 @@ from hrmas_sparse import architecture as architectures
 from hrmas_sparse import checkpoint
 from hrmas_sparse.backends import get_backend
 from hrmas_sparse.baselines import random_architecture
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.errors import Damaged, InputError
 from hrmas_sparse.files import write_json, write_text
 from hrmas_sparse.network import Layer, Network, Neurons, Plasticity, cross_entropy_loss, psc_loss
 from hrmas_sparse.optim import Adam, scheduled
 from hrmas_sparse.search import (
     Learner, discretize, entropy, keep_best_sizes, search_step, weight_step)
 from hrmas_sparse.spikes import epoch_order, halve
-from hrmas_sparse.topology import Motif, Supernet, softmax
+from hrmas_sparse.topology import Motif, Supernet, softmax, table_rows
 from hrmas_sparse.training import Metrics, Phase, Position, evaluate, load_state, run_phase, save_state
 
 # Streams of random numbers, one per purpose, so that none depends on how much another drew.
@@ -63,15 +65,16 @@ class Job:
     ----------
     run : :class:`hrmas_sparse.rundir.RunDir`, its manifest written
     settings, seed, cache : as in the manifest
-    backend : name
+    backend : see :mod:`hrmas_sparse.backends`
     given : list of architectures to retrain instead of searching, or None
     count_baseline : function () -> accuracy of logistic regression on spike counts, for the summary
     """
 
-    def __init__(self, run, settings, seed, cache, backend="auto", given=None, count_baseline=None):
+    def __init__(self, run, settings, seed, cache, backend, given=None, count_baseline=None):
         self.run, self.settings, self.seed, self.cache = run, settings, seed, cache
-        self.backend, self.given, self.count_baseline = get_backend(backend), given, count_baseline
-        self.identity = {"config": settings.fingerprint(), "data": cache.meta.fingerprint, "seed": seed}
+        self.backend, self.given, self.count_baseline = backend, given, count_baseline
+        self.identity = {"config": settings.as_dict(), "data": {"fingerprint": cache.meta.fingerprint}, "seed": seed}
+        self.watch = Watch(cache)
         plastic = settings.plasticity
         self.plasticity = Plasticity(plastic.tau_cal, plastic.gamma, plastic.mu)
         self.metrics = Metrics(run.metrics_path)
@@ -82,11 +85,10 @@ class Job:
 
     def execute(self, asked):
         """Run the job from where it is to its end; ``asked`` as in :func:`training.run_phase`."""
-        if self.run.checkpoint_path.exists():
-            self.position = load_state(self.run.checkpoint_path, self.learner, self.identity)
-            self.metrics.cut(self.position.lines)
-        else:
+        self.position = load_state(self.run.checkpoint_path, self.learner, self.identity, self._expected)
+        if self.position is None:
             self._begin()
+        self.metrics.cut(self.position.lines)
         epochs = self.settings.training.search_epochs
         first = round(epochs * self.settings.search.stage1_fraction)
         if self.position.phase == "search-1":
@@ -99,10 +101,26 @@ class Job:
             architectures.save(self.run.architecture_path, discretize(network, self.learner))
             self._fresh_weights()
         self._phase(self._retrain_phase(self._final_network()), asked)
-        self._finish()
+        self._finish(asked)
+
+    def _expected(self, position):
+        """What a checkpoint at a position holds, see :func:`training.load_state`."""
+        if position.phase == "retrain":
+            network = self._final_network()
+        else:
+            if position.phase == "search-2" and not self._sizes_fit(position.sizes):
+                raise Damaged(f"{self.run.checkpoint_path}: damaged: motif sizes {position.sizes}")
+            network = self._supernetwork(position.sizes if position.phase == "search-2" else None)
+        parameters = network.initial_parameters(np.random.default_rng(0))
+        weights, alphas = ({name: parameters[name] for name in names}
+                           for names in (network.weight_names(), network.alpha_names()))
+        return parameters, weights, alphas, network.initial_intrinsic()
+
+    def _sizes_fit(self, sizes):
+        net = self.settings.network
+        return sizes is not None and len(sizes) == len(net.neurons) and set(sizes) <= set(net.motif_sizes)
 
     def _begin(self):
-        self.metrics.cut(0)
         net, method = self.settings.network, self.settings.search.method
         rng = np.random.default_rng([self.seed, RANDOM_ARCHITECTURE])
         self.position = Position("search-1")
@@ -112,6 +130,8 @@ class Job:
             self.learner.intrinsic = network.initial_intrinsic()
             return
         if net.recurrence == "motif":
+            if self.given:
+                _check_architecture(self.given, net, "the given architecture")
             architectures.save(self.run.architecture_path, self.given or [
                 random_architecture(size, net.motif_sizes, rng, net.inter, net.tied) for size in net.neurons])
         self._fresh_weights()
@@ -148,7 +168,7 @@ class Job:
             for size, chosen in zip(net.neurons, options)], self.backend)
 
     def _final_network(self):
-        found = architectures.load(self.run.architecture_path) if self.settings.network.recurrence == "motif" else None
+        found = load_architecture(self.run, self.settings)
         return build_network(self.settings, self.cache.meta, recurrences_of(self.settings, found), self.backend)
 
     def _rate(self, progress):
@@ -158,8 +178,6 @@ class Job:
     def _search_phase(self, network, name, epochs):
         events, batch = self.cache.train, self.settings.training.batch
         train, valid = halve(events.label, self.seed)
-        if not len(train) or not len(valid):
-            raise InputError(f"{self.cache.path}: {len(events)} training samples cannot be halved for the search")
 
         def batches(epoch):
             stream = int(name[-1]), epoch
@@ -168,6 +186,7 @@ class Job:
             return [(train[index], valid[other[n % len(other)]]) for n, index in enumerate(own)]
 
         def step(pair, progress):
+            self.watch.check()
             learns, judges = events.take(pair[0]), events.take(pair[1])
             outcome, judged, norm = search_step(
                 network, self.learner, learns, judges, self._rate(progress), self.settings.search,
@@ -191,6 +210,7 @@ class Job:
         mode = plastic.mode if plastic.retrain else "off"
 
         def step(index, progress):
+            self.watch.check()
             batch = events.take(index)
             online = self.plasticity if mode == "online" else None
             outcome, norm = weight_step(network, self.learner, batch, self._rate(progress), training.clip, online)
@@ -214,9 +234,10 @@ class Job:
         return sums | {f"rate{n}": rate * samples for n, rate in enumerate(outcome.rates, start=1)}
 
     def _blame(self, network, outcome):
-        bad = [name for name in network.weight_names() if outcome.gradients is not None
-               and name in outcome.gradients and not np.isfinite(outcome.gradients[name]).all()]
-        return f"the gradient of {', '.join(bad)}" if bad else "the loss or a gradient of alpha"
+        if not np.isfinite(outcome.loss) and outcome.gradients is None:
+            return "the loss"
+        bad = [name for name, gradient in (outcome.gradients or {}).items() if not np.isfinite(gradient).all()]
+        return f"the gradient of {', '.join(map(_in_words, bad))}" if bad else "the second-order gradient of alpha"
 
     def _intrinsic_spread(self):
         return {key: [float(value.min()), float(value.mean(dtype=np.float64)), float(value.max())]
@@ -224,14 +245,15 @@ class Job:
 
     # ---- the end -------------------------------------------------------------------------------------
 
-    def _finish(self):
+    def _finish(self, asked):
         """Test once, write weights, result and summary."""
         network, learner = self._final_network(), self.learner
         checkpoint.save(self.run.weights_path, "weights", checkpoint.flatten(
             {"parameters": learner.parameters, "intrinsic": learner.intrinsic}), {"identity": self.identity})
         started = time.monotonic()
-        test = evaluate(network, learner.parameters, learner.intrinsic, self.cache.test)
-        train = evaluate(network, learner.parameters, learner.intrinsic, self.cache.train)
+        test, train = (evaluate(network, learner.parameters, learner.intrinsic, events, asked)
+                       for events in (self.cache.test, self.cache.train))
+        self.watch.check()
         train.pop("confusion")
         counts = self.count_baseline() if self.count_baseline else None
         weights = sum(learner.parameters[name].size for name in network.weight_names())
@@ -241,6 +263,62 @@ class Job:
                   "seconds": self.position.seconds}
         write_text(self.run.summary_path, "\n".join(summary(self.run, result)) + "\n")
         write_json(self.run.result_path, result)
+
+
+class Watch:
+    """Sees that a mapped spike cache stays what it was: deleted it may be, for we hold it open, changed it may not."""
+
+    def __init__(self, cache):
+        self._path = cache.path
+        with open(cache.path, "rb") as file:
+            self._descriptor = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._descriptor)
+        self._before = self._state()
+        self._maps = cache.train, cache.test
+        self.check()
+
+    def _state(self):
+        found = os.fstat(self._descriptor)
+        return found.st_size, found.st_mtime_ns
+
+    def check(self):
+        """Raise InputError if the file was changed in place."""
+        if self._state() != self._before:
+            raise InputError(f"{self._path}: the spike cache was changed during the run; nothing was learnt from that. "
+                             "Delete it and give the same command again: it is rebuilt and the run goes on")
+
+
+def load_architecture(run, settings):
+    """A run's architecture, checked against its settings; None without recurrence.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged, or of another network.
+    """
+    net = settings.network
+    if net.recurrence != "motif":
+        return None
+    found = architectures.load(run.architecture_path)
+    _check_architecture(found, net, run.architecture_path)
+    return found
+
+
+def _check_architecture(found, net, where):
+    fit = [a.neurons for a in found] == list(net.neurons) and all(
+        a.motif_size in net.motif_sizes and (a.inter, a.tied) == (net.inter, net.tied)
+        and a.types.size == table_rows(a.neurons, a.motif_size, a.inter, a.tied) for a in found)
+    if not fit:
+        layers = "; ".join(f"{a.neurons} neurons, motif {a.motif_size}" for a in found) or "no layer"
+        raise InputError(f"{where}: does not fit the settings, neurons {list(net.neurons)}, motif sizes "
+                         f"{list(net.motif_sizes)}, inter {net.inter}, tied {net.tied}: found {layers}")
+
+
+def _in_words(name):
+    """"rec1.w_exc" -> "rec1.w_exc (recurrence of layer 1)" """
+    if name.startswith("rec"):
+        return f"{name} (recurrence of layer {name[3:].partition('.')[0]})"
+    return f"{name} ({'output layer' if name == 'w_out' else 'into layer ' + name[1:]})"
 
 
 def _connections(layer):
@@ -263,17 +341,12 @@ def load_trained(run, settings, meta, backend="auto"):
     """
     if not run.weights_path.exists():
         raise InputError(f"{run.path}: not finished, it has no weights yet; go on with the command in its manifest")
-    found = architectures.load(run.architecture_path) if settings.network.recurrence == "motif" else None
+    found = load_architecture(run, settings)
     network = build_network(settings, meta, recurrences_of(settings, found), get_backend(backend))
-    arrays, _ = checkpoint.load(run.weights_path, "weights")
-    parameters, intrinsic = checkpoint.unflatten(arrays, "parameters", "intrinsic")
-    fresh = network.initial_parameters(np.random.default_rng(0)) | network.initial_intrinsic()
-    for name, value in fresh.items():
-        stored = parameters.get(name, intrinsic.get(name))
-        if stored is None or stored.shape != value.shape:
-            raise InputError(f"{run.weights_path}: {name}: expected shape {value.shape}, found "
-                             f"{None if stored is None else stored.shape}; not the same channels, classes or network")
-    return network, parameters, intrinsic
+    like = {"parameters": network.initial_parameters(np.random.default_rng(0)),
+            "intrinsic": network.initial_intrinsic()}
+    arrays, _ = checkpoint.load(run.weights_path, "weights", lambda meta: checkpoint.flatten(like))
+    return network, *checkpoint.unflatten(arrays, "parameters", "intrinsic")
 
 
 def summary(run, result):
@@ -292,7 +365,7 @@ def summary(run, result):
     lines += [f"train accuracy  {100 * result['train']['accuracy']:.2f} %",
               f"trained weights {result['trained_weights']:,}",
               "time            " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result["seconds"].items())]
-    found = architectures.load(run.architecture_path) if run.architecture_path.exists() else []
+    found = load_architecture(run, run.config()) or []
     for n, (own, counts) in enumerate(zip(found, result["recurrence"]), start=1):
         lines += ["", f"layer {n}: {counts['excitatory']:,} excitatory, {counts['inhibitory']:,} inhibitory, "
                   f"{counts['none']:,} none of {counts['possible']:,} possible connections; "

@@ -1,9 +1,10 @@
-"""A run's folder: what is in it, starting and resuming it, listing, showing and comparing runs.
+"""A run's folder: what is in it, who works on it, starting and resuming it, listing runs.
 
     manifest.json      config, seed, versions, data fingerprint and provenance, git commit; before the first step
     metrics.jsonl      one line an epoch
     architecture.json  the discrete architecture, once the search has ended
-    checkpoint.h5      the latest state; a run goes on from it
+    checkpoint.h5      the latest state; a run goes on from it, or from checkpoint.previous.h5 if it is damaged
+    lock               held by the process that works on the run, and says which that is
     weights.h5         weights and intrinsic parameters the run ended with
     result.json        the test, once: a run that has it is finished
     summary.txt        the same for people
@@ -18,15 +19,22 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
-
-from hrmas_sparse import __version__, checkpoint, config
+from hrmas_sparse import __version__, config
+from hrmas_sparse.atomic import remove_stale
 from hrmas_sparse.errors import InputError
-from hrmas_sparse.files import read_json, write_json
+from hrmas_sparse.files import fits, read_json, write_json
+from hrmas_sparse.locks import held, locked, owner
 
 OUT = Path("runs/out")
 SCHEMA = 1
-WALL_CLOCK = ("seconds", "created", "command")  # keys that may differ between identical runs
+# What the files must look like, see files.fits: a folder may come from anybody.
+_MANIFEST = {"schema": {SCHEMA}, "seed": int, "config": {"data": {"dataset": str}}, "raw": (None, str),
+             "data": {"fingerprint": str, "provenance": {"real", "synthetic stand-in"}}}
+_SCORE = {"accuracy": float, "loss": float, "samples": int}
+_COUNTS = {"possible": int, "excitatory": int, "inhibitory": int, "none": int, "dense": int}
+_RESULT = {"test": _SCORE, "train": _SCORE, "chance": float, "counts_baseline": (None, float), "trained_weights": int,
+           "recurrence": [(None, _COUNTS)], "seconds": {str: float}}
+_LINE = {"phase": {"search-1", "search-2", "retrain"}, "epoch": int, "accuracy": float, "seconds": float}
 
 
 class RunDir:
@@ -34,6 +42,7 @@ class RunDir:
 
     def __init__(self, path):
         self.path = Path(path)
+        self.lock_path = self.path / "lock"
         self.manifest_path = self.path / "manifest.json"
         self.metrics_path = self.path / "metrics.jsonl"
         self.architecture_path = self.path / "architecture.json"
@@ -45,7 +54,7 @@ class RunDir:
     @property
     def name(self):
         """The folder's name."""
-        return self.path.name
+        return self.path.resolve().name
 
     @property
     def finished(self):
@@ -53,26 +62,33 @@ class RunDir:
         return self.result_path.exists()
 
     def manifest(self):
-        """The manifest as a dict, its config valid."""
-        return read_json(self.manifest_path)
+        """The manifest as a dict of the right form."""
+        return read_json(self.manifest_path, _MANIFEST)
 
     def config(self):
         """The run's :class:`hrmas_sparse.config.Config`."""
-        return config.from_dict(self.manifest().get("config", {}), str(self.manifest_path))
+        return config.from_dict(self.manifest()["config"], str(self.manifest_path))
 
     def result(self):
         """The result as a dict, or None while the run is unfinished."""
-        return read_json(self.result_path) if self.finished else None
+        return read_json(self.result_path, _RESULT) if self.finished else None
 
     def metrics(self):
-        """Lines of metrics as dicts; a line cut off by a crash is left out."""
+        """Lines of metrics as dicts, up to the first that is cut off or damaged."""
         lines = []
-        for text in self.metrics_path.read_text().splitlines() if self.metrics_path.exists() else []:
+        for text in self.metrics_path.read_bytes().splitlines() if self.metrics_path.exists() else []:
             try:
-                lines.append(json.loads(text))
-            except ValueError:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
                 break
+            if not fits(line, _LINE):
+                break
+            lines.append(line)
         return lines
+
+    def working(self):
+        """A context in which nobody else works on the run; InputError names who does."""
+        return locked(self.lock_path, str(self.path))
 
     def set_aside(self):
         """Rename the folder to a free name beside it, for a fresh start; returns the new path."""
@@ -104,7 +120,7 @@ def all_runs(out=OUT):
 
 
 def start(run, settings, seed, cache, origin):
-    """Create a run's folder with its manifest, or check that the one there is the same run.
+    """Write a run's manifest, or check that the one there is of the same run; to be called while working on it.
 
     Parameters
     ----------
@@ -123,22 +139,19 @@ def start(run, settings, seed, cache, origin):
     InputError
         The folder holds a run of other settings, seed or data; the differences are named.
     """
+    remove_stale(run.path)
     data = {"fingerprint": cache.meta.fingerprint, "provenance": cache.meta.provenance, "cache": str(cache.path)}
     if run.manifest_path.exists():
         found = run.manifest()
         differs = config.differences(run.config(), settings)
-        pairs = [("seed", found.get("seed"), seed),
-                 ("data", found.get("data", {}).get("fingerprint"), data["fingerprint"]),
+        pairs = [("seed", found["seed"], seed),
+                 ("data", found["data"]["fingerprint"], data["fingerprint"]),
                  ("architecture", found.get("architecture"), origin.get("architecture"))]
         differs += [f"{key}: {a} != {b}" for key, a, b in pairs if a != b]
         if differs:
             raise InputError(f"{run.path}: holds another run: {'; '.join(differs)}. "
                              "Give another --name (NAME=), or --fresh (FRESH=1) to set the old one aside")
         return True
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{run.path}: cannot make the run's folder ({error.strerror})") from error
     write_json(run.manifest_path, {
         "schema": SCHEMA, "seed": seed, "data": data, **origin, "config": settings.as_dict(), "versions": versions(),
         "git": git_state(), "machine": machine(), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -168,79 +181,36 @@ def git_state():
         return None
 
 
-def _without_wall_clock(value):
-    if isinstance(value, dict):
-        return {k: _without_wall_clock(v) for k, v in value.items() if k not in WALL_CLOCK}
-    return value
-
-
-def _arrays_differ(a, b):
-    """Names of arrays that are not the same bytes."""
-    return [name for name in sorted(a.keys() | b.keys())
-            if name not in a or name not in b or a[name].dtype != b[name].dtype or a[name].shape != b[name].shape
-            or np.ascontiguousarray(a[name]).tobytes() != np.ascontiguousarray(b[name]).tobytes()]
-
-
-def exact_differences(a, b):
-    """What is not bit-identical between two runs, wall clock apart; an empty list if nothing.
-
-    Compares every array and attribute of checkpoint and weights, the metrics, the architecture, the
-    result, and of the manifest config, seed and data.
-    """
-    found = []
-    for kind in ("checkpoint", "weights"):
-        paths = [getattr(run, f"{kind}_path") for run in (a, b)]
-        if not all(path.exists() for path in paths):
-            if any(path.exists() for path in paths):
-                found.append(f"{kind}.h5: only one of the runs has it")
-            continue
-        (arrays_a, meta_a), (arrays_b, meta_b) = (checkpoint.load(path, kind) for path in paths)
-        found += [f"{kind}.h5: {name}" for name in _arrays_differ(arrays_a, arrays_b)]
-        if _without_wall_clock(meta_a) != _without_wall_clock(meta_b):
-            found.append(f"{kind}.h5: attributes")
-    lines_a, lines_b = ([_without_wall_clock(line) for line in run.metrics()] for run in (a, b))
-    found += [f"metrics.jsonl: line {n}" for n, (x, y) in enumerate(zip(lines_a, lines_b), start=1) if x != y]
-    if len(lines_a) != len(lines_b):
-        found.append(f"metrics.jsonl: {len(lines_a)} and {len(lines_b)} lines")
-    for name in ("architecture.json", "result.json"):
-        x, y = (read_json(run.path / name) if (run.path / name).exists() else None for run in (a, b))
-        if _without_wall_clock(x) != _without_wall_clock(y):
-            found.append(name)
-    x, y = a.manifest(), b.manifest()
-    found += [f"manifest.json: {key}" for key in ("config", "seed") if x.get(key) != y.get(key)]
-    if x.get("data", {}).get("fingerprint") != y.get("data", {}).get("fingerprint"):
-        found.append("manifest.json: data")
-    return found
-
-
-def differences(a, b):
-    """Lines of text: settings, data and results in which two runs differ."""
-    lines = config.differences(a.config(), b.config())
-    x, y = a.manifest(), b.manifest()
-    lines += [f"seed: {x.get('seed')} != {y.get('seed')}"] if x.get("seed") != y.get("seed") else []
-    for key in ("fingerprint", "provenance"):
-        if x.get("data", {}).get(key) != y.get("data", {}).get(key):
-            lines.append(f"data {key}: {x.get('data', {}).get(key)} != {y.get('data', {}).get(key)}")
-    rx, ry = a.result(), b.result()
-    for key in ("accuracy", "loss"):
-        one, other = (r and r["test"][key] for r in (rx, ry))
-        if one != other:
-            lines.append(f"test {key}: {one} != {other}")
-    return lines
-
-
 def status_line(run):
-    """One line about a run: state, progress, accuracy."""
-    manifest = run.manifest()
-    name = f"{run.name:28s} {manifest['config']['data']['dataset']}"
+    """One line about a run: state, progress, accuracy, time. A damaged one says so."""
+    try:
+        return f"{run.name:24s} {_status(run)}"
+    except InputError as error:
+        return f"{run.name:24s} damaged: {error}"
+
+
+def _status(run):
+    manifest, settings, result, lines = run.manifest(), run.config(), run.result(), run.metrics()
+    data = settings.data.dataset
     if manifest["data"]["provenance"] != "real":
-        name += f" ({manifest['data']['provenance']})"
-    result = run.result()
+        data += f" ({manifest['data']['provenance']})"
+    by_phase = {line["phase"]: line["seconds"] for line in lines} if result is None else result["seconds"]
+    took = _duration(sum(by_phase.values()))
     if result:
-        return f"{name}: finished, test accuracy {100 * result['test']['accuracy']:.2f} %"
-    lines = run.metrics()
+        return (f"finished    {data}, seed {manifest['seed']}: "
+                f"test accuracy {100 * result['test']['accuracy']:.2f} %, {took}")
+    state = "running    " if held(run.lock_path) else "interrupted" if owner(run.lock_path) else "stopped    "
     if not lines:
-        return f"{name}: unfinished, no epoch yet"
-    last = lines[-1]
-    return (f"{name}: unfinished, {last['phase']} epoch {last['epoch']}, "
-            f"training accuracy {100 * last['accuracy']:.1f} %")
+        return f"{state} {data}, seed {manifest['seed']}: no epoch yet"
+    last, training = lines[-1], settings.training
+    total = training.retrain_epochs + (training.search_epochs if lines[0]["phase"] != "retrain" else 0)
+    return (f"{state} {data}, seed {manifest['seed']}: {last['phase']}, epoch {len(lines)} of {total}, "
+            f"training accuracy {100 * last['accuracy']:.1f} %, {took}")
+
+
+def _duration(seconds):
+    if not 0 <= seconds < 1e9:
+        return "time unknown"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

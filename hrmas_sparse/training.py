@@ -5,12 +5,13 @@ drawn by (seed, phase, epoch) alone, so a run goes on from a checkpoint exactly 
 middle of an epoch too.
 """
 
+import contextlib
 import json
 import math
+import os
 import signal
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Callable
 
@@ -18,10 +19,12 @@ import numpy as np
 from tqdm import tqdm
 
 from hrmas_sparse import checkpoint
-from hrmas_sparse.errors import Diverged, InputError
+from hrmas_sparse.errors import Damaged, Diverged, InputError
+from hrmas_sparse.files import append_line, fits
+from hrmas_sparse.memory import EVALUATION_BATCH
 
 CHECKPOINT_SECONDS = 60.0
-EVALUATION_BATCH = 256
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Stopped(Exception):
@@ -32,21 +35,25 @@ class Stopped(Exception):
         self.signum = signum
 
 
-@contextmanager
+@contextlib.contextmanager
 def stop_requests():
-    """Turn the first SIGINT or SIGTERM into a note to stop after the batch; the second one kills.
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a note to stop after the batch; the next one kills.
 
-    Yields a list that holds the signal's number once one came.
+    Yields a list that holds the signal's number once one came. A signal that is ignored (nohup) stays ignored.
     """
     asked = []
 
     def note(signum, frame):
         asked.append(signum)
-        print("\nstopping after this batch; once more to stop at once", file=sys.stderr)
-        signal.signal(signum, signal.SIG_DFL)
+        for s in before:
+            signal.signal(s, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # not print: it must not interrupt itself
+            os.write(2, b"\nstopping after this batch; once more to stop at once\n")
 
-    before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.getsignal(s) for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN}
     try:
+        for s in before:
+            signal.signal(s, note)
         yield asked
     finally:
         for s, handler in before.items():
@@ -98,16 +105,16 @@ class Metrics:
 
     def cut(self, lines):
         """Forget what was written after a checkpoint was."""
-        kept = self.path.read_bytes().splitlines(keepends=True)[:lines] if self.path.exists() else []
+        kept = self.path.read_bytes().split(b"\n")[:-1][:lines] if self.path.exists() else []
         if len(kept) < lines:
             raise InputError(f"{self.path}: expected at least {lines} lines, found {len(kept)}; "
-                             "start over with --fresh")
-        self.path.write_bytes(b"".join(kept))
+                             "--fresh (FRESH=1) sets the run aside and starts over")
+        if self.path.exists():
+            os.truncate(self.path, sum(len(line) + 1 for line in kept))
 
     def add(self, line):
-        """Append one line."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        """Append one line; on the disk before the next checkpoint is."""
+        append_line(self.path, json.dumps(line))
 
 
 def _means(sums):
@@ -187,8 +194,8 @@ def _bar(phase, position):
     return tqdm(total=phase.epochs, initial=position.epoch, desc=phase.name, disable=None, bar_format=style)
 
 
-def evaluate(network, parameters, intrinsic, events):
-    """Score a network on a split.
+def evaluate(network, parameters, intrinsic, events, asked=()):
+    """Score a network on a split; ``asked`` as in :func:`run_phase`.
 
     Returns
     -------
@@ -200,6 +207,8 @@ def evaluate(network, parameters, intrinsic, events):
     for first in range(0, len(events), EVALUATION_BATCH):
         batch = events.take(np.arange(first, min(first + EVALUATION_BATCH, len(events))))
         outcome = network.evaluate(parameters, intrinsic, batch)
+        if asked:
+            raise Stopped(asked[0])
         loss += outcome.loss * len(batch)
         rates += np.array(outcome.rates) * len(batch)
         np.add.at(confusion, (batch.label, outcome.predicted), 1)
@@ -209,31 +218,112 @@ def evaluate(network, parameters, intrinsic, events):
             "rates": (rates / len(events)).tolist(), "confusion": confusion.tolist()}
 
 
-def save_state(path, learner, position, identity):
-    """Checkpoint a learner and its position; ``identity`` (config, data) must match when it is read."""
+def _state(learner):
+    """Every array of a learner by name."""
     groups = {"parameters": learner.parameters, "intrinsic": learner.intrinsic}
-    steps = {}
     for name, adam in (("w", learner.w_adam), ("alpha", learner.alpha_adam)):
         groups |= {f"{name}_m": adam.m, f"{name}_v": adam.v}
-        steps[name] = adam.step
-    checkpoint.save(path, "checkpoint", checkpoint.flatten(groups),
-                    {"identity": identity, "position": vars(position), "adam_steps": steps})
+    return checkpoint.flatten(groups)
 
 
-def load_state(path, learner, identity):
-    """Put a checkpoint into a learner; returns the :class:`Position`.
+def save_state(path, learner, position, identity):
+    """Checkpoint a learner and its position, and keep the checkpoint before; see :func:`load_state`.
+
+    Parameters
+    ----------
+    identity : dict of dicts, what must be the same when it is read: settings, seed, data
+
+    Raises
+    ------
+    Diverged
+        Something learnt is not a finite number: the checkpoint that is there is better.
+    """
+    arrays = _state(learner)
+    bad = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+    if bad:
+        raise Diverged(f"{position.phase}, epoch {position.epoch + 1}, batch {position.batch}: not a finite number "
+                       f"in {', '.join(bad)}")
+    steps = {"w": learner.w_adam.step, "alpha": learner.alpha_adam.step}
+    checkpoint.save(path, "checkpoint", arrays, {"identity": identity, "position": vars(position),
+                                                 "adam_steps": steps}, previous_of(path))
+
+
+def previous_of(path):
+    """Where the checkpoint before the newest one is kept."""
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def load_state(path, learner, identity, expected):
+    """Put the newest sound checkpoint into a learner; a damaged one is set aside with a warning.
+
+    Parameters
+    ----------
+    path : of the newest checkpoint
+    learner : :class:`hrmas_sparse.search.Learner`, filled
+    identity : as when it was saved
+    expected : function :class:`Position` -> (names and arrays like the parameters, like those w's Adam has moments
+        of, like those alpha's has, like the intrinsic parameters) at that position
+
+    Returns
+    -------
+    :class:`Position`, or None where there is no sound checkpoint
 
     Raises
     ------
     InputError
-        The file is damaged, or belongs to another configuration or other data.
+        It belongs to other settings, data or another version of the program; the differences are named.
     """
-    arrays, meta = checkpoint.load(path, "checkpoint")
-    if meta["identity"] != identity:
-        raise InputError(f"{path}: checkpoint of another run: {meta['identity']} instead of {identity}; "
-                         "give another --name, or --fresh to start over")
-    learner.parameters, learner.intrinsic = checkpoint.unflatten(arrays, "parameters", "intrinsic")
-    for name, adam in (("w", learner.w_adam), ("alpha", learner.alpha_adam)):
-        adam.m, adam.v = checkpoint.unflatten(arrays, f"{name}_m", f"{name}_v")
-        adam.step = meta["adam_steps"][name]
-    return Position(**meta["position"])
+    def all_expected(meta):
+        position, steps = _position(path, meta), meta["adam_steps"]
+        if not fits(steps, {"w": int, "alpha": int}):
+            raise Damaged(f"{path}: damaged: the steps of Adam")
+        _same_run(path, meta["identity"], identity)
+        parameters, weights, alphas, intrinsic = expected(position)
+        moments = {f"{name}_{moment}": like if steps[name] else {} for name, like in (("w", weights), ("alpha", alphas))
+                   for moment in "mv"}
+        return checkpoint.flatten({"parameters": parameters, "intrinsic": intrinsic, **moments})
+
+    for newest in (path, previous_of(path)):
+        if not newest.exists():
+            continue
+        try:
+            arrays, meta = checkpoint.load(newest, "checkpoint", all_expected)
+        except Damaged as error:
+            aside = newest.with_name(newest.name + ".damaged")
+            os.replace(newest, aside)
+            print(f"warning: {error}; set aside as {aside.name}, going back to the one before", file=sys.stderr)
+            continue
+        learner.parameters, learner.intrinsic = checkpoint.unflatten(arrays, "parameters", "intrinsic")
+        for name, adam in (("w", learner.w_adam), ("alpha", learner.alpha_adam)):
+            adam.m, adam.v = checkpoint.unflatten(arrays, f"{name}_m", f"{name}_v")
+            adam.step = meta["adam_steps"][name]
+        return _position(newest, meta)
+    return None
+
+
+def _position(path, meta):
+    number = int
+    form = {"phase": {"search-1", "search-2", "retrain"}, "epoch": number, "batch": number, "updates": number,
+            "sums": {str: float}, "lines": number, "sizes": (None, [int]), "seconds": {str: float}}
+    found = meta["position"]
+    if not fits(found, form) or found.keys() != form.keys() or min(
+            found[key] for key, kind in form.items() if kind is number) < 0:
+        raise Damaged(f"{path}: damaged: its position in the run")
+    return Position(**found)
+
+
+def _same_run(path, found, wanted):
+    flat = [_leaves(identity) for identity in (found, wanted)]
+    keys = sorted(flat[0].keys() | flat[1].keys())
+    differs = [f"{key}: {flat[0].get(key)!r} != {flat[1].get(key)!r}" for key in keys
+               if flat[0].get(key) != flat[1].get(key)]
+    if differs:
+        raise InputError(f"{path}: checkpoint of another run: {'; '.join(differs)}. Give another --name (NAME=), or "
+                         "--fresh (FRESH=1) to set the old run aside")
+
+
+def _leaves(value, name=""):
+    """Nested dicts -> {"a.b": value}"""
+    if not isinstance(value, dict):
+        return {name: value}
+    return {key: leaf for own, x in value.items() for key, leaf in _leaves(x, f"{name}.{own}" if name else own).items()}

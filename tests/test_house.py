@@ -10,17 +10,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
-    {"hrmas_sparse", "errors", "checks", "atomic", "files"},    # the ground: anybody may stand on it
+    {"hrmas_sparse", "errors", "checks", "atomic", "files", "locks", "memory"},   # the ground
     {"neuron", "config", "architecture"},                       # F0
     {"topology", "spikes"},                                     # F1
     {"backends"},                                               # F2
     {"network", "optim", "plasticity"},                         # F3
     {"checkpoint", "training"},                                 # F4
     {"search", "baselines", "gradcheck"},                       # F5
-    {"cli"},                                                    # F6
+    {"rundir", "compare", "job", "determinism"},                # F6: runs
+    {"cli"},                                                    # F7
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
-SAME_FLOOR = {("training", "checkpoint")}
+SAME_FLOOR = {("training", "checkpoint"), ("determinism", "job"), ("determinism", "rundir"), ("determinism", "compare")}
 DATA_PREP_MAY_IMPORT = FLOORS[0] | {"spikes", "config"}
 NEVER = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 AUTOGRAD = {"torch", "tensorflow", "jax", "flax", "keras", "autograd", "theano", "aesara", "pytensor",

@@ -1,0 +1,69 @@
+"""Comparing runs: bit by bit, or as a person would."""
+
+import numpy as np
+
+from hrmas_sparse import checkpoint, config
+from hrmas_sparse.files import read_json
+
+WALL_CLOCK = ("seconds", "created", "command")  # keys that may differ between identical runs
+
+
+def _without_wall_clock(value):
+    if isinstance(value, dict):
+        return {k: _without_wall_clock(v) for k, v in value.items() if k not in WALL_CLOCK}
+    return value
+
+
+def _arrays_differ(a, b):
+    """Names of arrays that are not the same bytes."""
+    return [name for name in sorted(a.keys() | b.keys())
+            if name not in a or name not in b or a[name].dtype != b[name].dtype or a[name].shape != b[name].shape
+            or np.ascontiguousarray(a[name]).tobytes() != np.ascontiguousarray(b[name]).tobytes()]
+
+
+def exact_differences(a, b):
+    """What is not bit-identical between two runs, wall clock apart; an empty list if nothing.
+
+    Compares every array and attribute of checkpoint and weights, the metrics, the architecture, the
+    result, and of the manifest config, seed and data.
+    """
+    found = []
+    for kind in ("checkpoint", "weights"):
+        paths = [getattr(run, f"{kind}_path") for run in (a, b)]
+        if not all(path.exists() for path in paths):
+            if any(path.exists() for path in paths):
+                found.append(f"{kind}.h5: only one of the runs has it")
+            continue
+        (arrays_a, meta_a), (arrays_b, meta_b) = (checkpoint.load(path, kind) for path in paths)
+        found += [f"{kind}.h5: {name}" for name in _arrays_differ(arrays_a, arrays_b)]
+        if _without_wall_clock(meta_a) != _without_wall_clock(meta_b):
+            found.append(f"{kind}.h5: attributes")
+    lines_a, lines_b = ([_without_wall_clock(line) for line in run.metrics()] for run in (a, b))
+    found += [f"metrics.jsonl: line {n}" for n, (x, y) in enumerate(zip(lines_a, lines_b), start=1) if x != y]
+    if len(lines_a) != len(lines_b):
+        found.append(f"metrics.jsonl: {len(lines_a)} and {len(lines_b)} lines")
+    for name in ("architecture.json", "result.json"):
+        x, y = (read_json(run.path / name) if (run.path / name).exists() else None for run in (a, b))
+        if _without_wall_clock(x) != _without_wall_clock(y):
+            found.append(name)
+    x, y = a.manifest(), b.manifest()
+    found += [f"manifest.json: {key}" for key in ("config", "seed") if x[key] != y[key]]
+    if x["data"]["fingerprint"] != y["data"]["fingerprint"]:
+        found.append("manifest.json: data")
+    return found
+
+
+def differences(a, b):
+    """Lines of text: settings, data and results in which two runs differ."""
+    lines = config.differences(a.config(), b.config())
+    x, y = a.manifest(), b.manifest()
+    lines += [f"seed: {x['seed']} != {y['seed']}"] if x["seed"] != y["seed"] else []
+    for key in ("fingerprint", "provenance"):
+        if x["data"][key] != y["data"][key]:
+            lines.append(f"data {key}: {x['data'][key]} != {y['data'][key]}")
+    rx, ry = a.result(), b.result()
+    for key in ("accuracy", "loss"):
+        one, other = (r and r["test"][key] for r in (rx, ry))
+        if one != other:
+            lines.append(f"test {key}: {one} != {other}")
+    return lines
