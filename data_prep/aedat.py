@@ -98,7 +98,7 @@ def _end_of_header(path: Path, raw: bytes) -> int:
                 f"#!END-HEADER, found {line[:20]!r}; get the file again"
             )
         if begin == 0 and line.startswith(b"#!AER-DAT") and not line.startswith(b"#!AER-DAT3"):
-            raise InputError(f"{path}: expected AEDAT 3.1, found {line.strip()!r}; convert the file")
+            raise InputError(f"{path}: expected AEDAT 3.1, found {line[:20].strip()!r}; convert the file")
         if line.rstrip() == b"#!END-HEADER":
             return end
         begin = end
