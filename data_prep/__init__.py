@@ -21,12 +21,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from data_prep import fsdd, ntidigits, synthetic, ti46
+from data_prep import dvsgesture, fsdd, nmnist, ntidigits, synthetic, ti46
 from data_prep.source import Source, fingerprint, progress
+from hrmas_sparse.atomic import remove_stale
 from hrmas_sparse.errors import InputError
 from hrmas_sparse.spikes import SCHEMA, SPLITS, CacheWriter, Meta, SpikeCache, open_cache
 
-READERS = {"fsdd": fsdd, "ntidigits": ntidigits, "ti46": ti46}
+READERS = {"dvsgesture": dvsgesture, "fsdd": fsdd, "nmnist": nmnist, "ntidigits": ntidigits, "ti46": ti46}
 
 
 def prepare(
@@ -64,6 +65,7 @@ def prepare(
     cache_root = Path(cache_root)
     try:
         cache_root.mkdir(parents=True, exist_ok=True)
+        remove_stale(cache_root)
         source = _find(data.dataset, raw, cache_root, strict, seed, say)
         return _up_to_date(reader, source, data, cache_root, say)
     except OSError as error:
@@ -88,7 +90,10 @@ def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: 
         )
         raw = synthetic.stand_in(cache_root, seed)
     elif not default.exists():
-        raise InputError(f"{default}: no such folder; put the recordings of {dataset} there or give RAW=<path> (--raw)")
+        raise InputError(
+            f"{default}: no such folder; put the recordings of {dataset} there (`make download DATA={dataset}` does it "
+            "or says how) or give RAW=<path> (--raw)"
+        )
     source = reader.find(raw or default)
     if strict and source.provenance != "real":
         raise InputError(
@@ -137,7 +142,9 @@ def _stale(path: Path, meta: Meta) -> str:
 def _build(path: Path, meta: Meta, reader, source: Source, data) -> None:
     counts = Counter()
     with CacheWriter(path, meta) as cache:
-        for split, *sample in progress(reader.samples(source, data, meta.notes), f"reading {data.dataset}", "sample"):
+        samples = reader.samples(source, data, meta.notes)
+        total = source.samples or (len(source.files) if len(source.files) > 1 else None)
+        for split, *sample in progress(samples, f"reading {data.dataset}", "sample", total):
             cache.add(split, *sample)
             counts[split] += 1
         for split in SPLITS:
