@@ -178,4 +178,5 @@ def _row(path: Path, number: int, line: bytes) -> list[float]:
             raise ValueError(line[:40])
         return list(map(float, line.split()))
     except ValueError as error:
-        raise InputError(f"{path}, line {number}: expected numbers, found something else ({error})") from None
+        reason = str(error)[:80]
+        raise InputError(f"{path}, line {number}: expected numbers, found something else ({reason})") from None
