@@ -32,7 +32,7 @@ def bsa(frames: np.ndarray) -> np.ndarray:
     return _bsa(np.ascontiguousarray(frames, dtype=np.float64), _KERNEL)
 
 
-@numba.njit(nogil=True)
+@numba.njit(nogil=True, cache=True)
 def _bsa(frames, kernel):
     channels, length = frames.shape
     taps = len(kernel)
