@@ -1,5 +1,6 @@
 """The discrete result: what it refuses, how it reads, that files come back as written or are refused."""
 
+import hashlib
 import json
 
 import numpy as np
@@ -92,6 +93,8 @@ def broken(path, change):
     save(path, [architecture(), architecture(4, 4)])
     value = json.loads(path.read_text())
     change(value, value["layers"][1])
+    if "layers" in value:                                      # so that it is not the checksum that refuses
+        value["sha256"] = hashlib.sha256(json.dumps(value["layers"]).encode()).hexdigest()
     path.write_text(json.dumps(value))
 
 
@@ -122,12 +125,31 @@ CHANGES = {
     "types as a number": lambda whole, layer: layer.update(connection_types=0),
     "ragged types": lambda whole, layer: layer.update(connection_types=[[0, 1], [2]]),
 }
+# Values a file may have by hand or by damage that Python would quietly make something of.
+QUIET = {
+    "half a type": lambda whole, layer: layer["connection_types"].__setitem__(3, 0.5),
+    "a type that is true": lambda whole, layer: layer["connection_types"].__setitem__(3, True),
+    "neurons and a half": lambda whole, layer: layer.update(neurons=4.5),
+    "neurons in digits": lambda whole, layer: layer.update(neurons="4"),
+    "inter in words": lambda whole, layer: layer.update(inter="false"),
+    "tied in words": lambda whole, layer: layer.update(tied="false"),
+    "another schema": lambda whole, layer: whole.update(schema=2),
+    "no schema": lambda whole, layer: whole.pop("schema"),
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_damaged_values_are_refused(tmp_path, change):
     path = tmp_path / "architecture.json"
     broken(path, CHANGES[change])
+    with pytest.raises(InputError, match="architecture.json"):
+        load(path)
+
+
+@pytest.mark.parametrize("change", QUIET)
+def test_values_nobody_wrote_are_refused(tmp_path, change):
+    path = tmp_path / "architecture.json"
+    broken(path, QUIET[change])
     with pytest.raises(InputError, match="architecture.json"):
         load(path)
 

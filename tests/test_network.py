@@ -46,6 +46,23 @@ def test_trajectories_reach_every_chunk(backend):
     random_case(11, (("free", 6),), B=37, T=6, R="sample", tau="sample").check(backend)
 
 
+@pytest.mark.parametrize("R, tau", [("neuron", "neuron"), ("step", "sample"), ("sample", "step")])
+def test_layers_too_large_for_a_cache(backend, R, tau):
+    """A backend may take such a layer's steps a few at a time."""
+    for seed, smooth in enumerate([False, False, True]):
+        case = random_case(60 + seed, (("motif", 240, 10), ("feedforward", 150)), B=2, T=90, C=20, R=R, tau=tau,
+                           density=(0.05, 0.3)[seed % 2], smooth=smooth)
+        case.check(backend)
+
+
+def test_gradients_of_recurrent_parameters_alone(backend):
+    case = random_case(64, (("supernet", 12, (2, 3)), ("feedforward", 7), ("motif", 9, 3)), B=20)
+    full, part = case.run(backend), case.run(backend, feedforward=False)
+    kept = {name: x for name, x in full.gradients.items() if name.startswith("rec")}
+    assert_same_bits(part.gradients, kept)
+    assert_same_bits([part.loss, part.predicted, part.records], [full.loss, full.predicted, full.records])
+
+
 @pytest.mark.parametrize("loss", [dict(period=1), dict(period=2), dict(period=3), dict(loss="cross_entropy"),
                                   dict(loss="cross_entropy", scale=0.3)], ids=str)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -69,6 +69,14 @@ def test_windows_of_every_batch(backend, B):
         check_window(outcome, windows(case), case.intrinsic(), "float64")
 
 
+def test_layers_too_large_for_a_cache(backend):
+    """A backend may take such a layer's steps a few at a time."""
+    case = random_case(42, (("motif", 240, 10), ("free", 60)), B=1, T=60, C=20, R="fixed", tau="fixed")
+    for way in ("adapt", "gradients"):
+        outcome = case.run(backend, "float64", way, plasticity=Plasticity(**SETTINGS))
+        check_window(outcome, windows(case), case.intrinsic(), "float64")
+
+
 @pytest.mark.parametrize("settings", [dict(gamma=0.02, mu=0.1), dict(gamma=5.0), dict(gamma=100.0, mu=0.05),
                                       dict(tau_cal=4.0), dict(mu=0.6), dict(gamma=0.0)], ids=str)
 def test_settings(backend, settings):
