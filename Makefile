@@ -8,7 +8,7 @@ OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help search data gradcheck show test check-slow lint venv clean need-DATA need-RUN FORCE
+.PHONY: help search data download gradcheck show test check-slow lint venv clean need-DATA need-RUN FORCE
 .SUFFIXES:
 
 # Options count only on the command line: a NAME or SEED left in the environment is not meant for us.
@@ -32,6 +32,9 @@ search: need-DATA $(VENV)/installed-core ## the whole job: spike cache, search, 
 
 data: need-DATA $(VENV)/installed-core ## build the spike cache only (needs DATA=)
 	@$(BIN)/hrmas data build $(call quoted,DATA) $(call option,--raw,RAW) $(call option,--set,SET)
+
+download: need-DATA $(VENV)/installed-core ## fetch recordings to data/raw/, or say how to get them (needs DATA=)
+	@$(BIN)/hrmas data download $(call quoted,DATA) $(call option,--raw,RAW)
 
 show: need-RUN $(VENV)/installed-core ## what a run found: architecture, accuracy, settings (needs RUN=)
 	@$(BIN)/hrmas show $(call quoted,RUN)

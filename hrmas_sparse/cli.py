@@ -67,11 +67,12 @@ def _parser():
     sub.add_argument("--backend", default="auto")
     sub.add_argument("--strict", action="store_true", help="never use the synthetic stand-in")
 
-    sub = command("data", data, "spike caches: build one, verify one, or say what is in it; check the front end")
-    sub.add_argument("action", choices=("build", "verify", "info", "check"))
+    sub = command("data", data, "recordings and spike caches: fetch, build, verify, describe; check the front end")
+    sub.add_argument("action", choices=("build", "verify", "info", "download", "check"))
     sub.add_argument("target", nargs="?", help="data set or settings file; for verify and info a cache file does too")
     sub.add_argument("--golden", type=Path, metavar="DIR", help="for check: folder of golden .npz files")
-    sub.add_argument("--raw", type=Path)
+    sub.add_argument("--raster", type=Path, metavar="FILE.png", help="for info: draw a sample of each class")
+    sub.add_argument("--raw", type=Path, help="the raw recordings; for download where they go (data/raw/<data set>)")
     sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     sub.add_argument("--strict", action="store_true")
 
@@ -214,6 +215,10 @@ def data(args):
         return check(args.golden)
     if args.target is None:
         raise InputError(f"data {args.action}: which data set? One of {', '.join(config.datasets())}, or a file")
+    if args.action == "download":
+        from data_prep.download import download
+        download(config.load(args.target, overrides=args.set).data.dataset, args.raw)
+        return 0
     if Path(args.target).is_file() and Path(args.target).suffix in (".h5", ".hdf5"):
         if args.action == "build":
             raise InputError(f"{args.target}: is a cache already; give a data set or a settings file")
@@ -227,7 +232,11 @@ def data(args):
         verify_cache(cache.path)
         print(f"{cache.path}: sound")
     if args.action == "info":
-        print("\n".join([str(cache.path), *summary(cache)]))
+        from data_prep.report import details, raster
+        print("\n".join([str(cache.path), *summary(cache), *details(cache)]))
+        if args.raster:
+            raster(cache, args.raster)
+            print(f"{args.raster}: one sample of each class")
     return 0
 
 
