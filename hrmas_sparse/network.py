@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hrmas_sparse import neuron
-from hrmas_sparse.backends.base import Synapses
+from hrmas_sparse.backends.base import Above, Gradients, Synapses
 from hrmas_sparse.topology import Links
 
 
@@ -282,19 +282,16 @@ class _Pass:
     def _backward(self, index, tapes, intrinsics, psc_gradient, records, size):
         net, backend = self.network, self.network.backend
         run = backend.backward_smooth if net.neurons.smooth else backend.backward
-        own = self.gradients[index] = [(np.zeros_like(s.w) if self.feedforward else None, np.zeros_like(s.links.data))
-                                      for s in self.synapses]
+        own = self.gradients[index] = [Gradients(np.zeros_like(s.w) if self.feedforward else s.w[:0],
+                                                 np.zeros_like(s.links.data)) for s in self.synapses]
         top = len(tapes) - 1
-        effect = backend.effect_of_output(net.constants[top], tapes[top], psc_gradient, top)
+        above = backend.effect_of_output(net.constants[top], tapes[top], psc_gradient, top)
         for slot in range(top, -1, -1):
-            extra = {"keep_delta": True} if records and not net.neurons.smooth else {}
-            errors, delta = run(net.constants[slot], self.synapses[slot], intrinsics[slot], tapes[slot], effect, slot,
-                                **extra)
+            errors, delta = run(net.constants[slot], self.synapses[slot], intrinsics[slot], tapes[slot], above,
+                                own[slot], slot, keep_errors=slot > 0, keep_delta=records is not None)
             if delta is not None:
                 records[slot]["delta"] = backend.unpack(delta, size)
-            backend.weight_gradients(tapes[slot], self.synapses[slot], errors, *own[slot], slot)
-            if slot:
-                effect = backend.effect_below(self.synapses[slot].w, errors, slot - 1)
+            above = Above(self.synapses[slot].w, errors)
 
     def _record(self, tape, plastic, size):
         """Everything a test or a figure may want of a layer, as plain arrays (b, T, N)."""

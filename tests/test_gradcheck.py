@@ -9,6 +9,7 @@ import pytest
 
 from hrmas_sparse import gradcheck, network, neuron, search
 from hrmas_sparse.backends import get_backend
+from hrmas_sparse.backends.base import Gradients
 from hrmas_sparse.errors import InputError
 from hrmas_sparse.gradcheck import adjoint, differences, golden, rules, spiking
 from hrmas_sparse.gradcheck.lines import Line, relative_error, table
@@ -109,13 +110,35 @@ def constant(name, where, **factors):
 
 def forgotten_link(monkeypatch):
     """The first link never gets a gradient."""
-    honest = Backend.weight_gradients
+    for name in ("weight_gradients", "backward"):
+        honest = getattr(Backend, name)
 
-    def wrong(self, tape, synapses, errors, dw, dlinks, slot):
-        before = dlinks.copy()
-        honest(self, tape, synapses, errors, dw, dlinks, slot)
-        dlinks[:1] = before[:1]
-    monkeypatch.setattr(Backend, "weight_gradients", wrong)
+        def wrong(self, *args, honest=honest, **kwargs):
+            gradients, = (arg for arg in args if isinstance(arg, Gradients))
+            before = gradients.dlinks.copy()
+            result = honest(self, *args, **kwargs)
+            gradients.dlinks[:1] = before[:1]
+            return result
+        monkeypatch.setattr(Backend, name, wrong)
+
+
+def wrong_weights_above(monkeypatch):
+    """Errors come down through weights that are a little off."""
+    honest = Backend.backward
+
+    def wrong(self, k, synapses, intrinsic, tape, above, *args, **kwargs):
+        return honest(self, k, synapses, intrinsic, tape, above._replace(w=above.w * (1 + 1e-8)), *args, **kwargs)
+    monkeypatch.setattr(Backend, "backward", wrong)
+
+
+def wrong_filter_back(monkeypatch):
+    """What the output layer gets from the loss is a little off."""
+    honest = Backend.effect_of_output
+
+    def wrong(self, *args):
+        above = honest(self, *args)
+        return above._replace(errors=above.errors * (1 + 1e-6))
+    monkeypatch.setattr(Backend, "effect_of_output", wrong)
 
 
 def frozen_step(monkeypatch):
@@ -161,11 +184,11 @@ SABOTAGES = {
     "slope cap": (spiking, constant("constants", neuron, cap=1.000001)),
     "surrogate width": (spiking, constant("constants", neuron, inv_width=1.000001)),
     "silence": (spiking, constant("constants", neuron, below_silent=2.0)),
-    "errors to the layer below": (spiking, scaled("effect_below", Backend, 1 + 1e-8)),
+    "errors to the layer below": (spiking, wrong_weights_above),
     "R and tau by step": (spiking, frozen_step),
     "R and tau by sample": (spiking, first_sample),
     "transpose": (adjoint, scaled("effect_below", Backend, 1 + 1e-6)),
-    "filter back": (adjoint, scaled("effect_of_output", Backend, 1 + 1e-6)),
+    "filter back": (adjoint, wrong_filter_back),
     "gradient of one link, adjoint": (adjoint, forgotten_link),
     "pullback of w_exc": (adjoint, scaled("pullback", Supernet, 1 + 1e-6, "w_exc")),
     "gamma": (rules, constant("plasticity_constants", neuron, gamma=1.00001)),

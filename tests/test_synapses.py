@@ -5,7 +5,7 @@ import pytest
 from dense import assert_close, assert_same_bits, error, events, random_case
 from numba import njit
 
-from hrmas_sparse.backends.base import Synapses, Tape
+from hrmas_sparse.backends.base import Gradients, Synapses, Tape
 from hrmas_sparse.backends.cpu import chunks, lanes, synapses
 from hrmas_sparse.topology import Links
 
@@ -117,7 +117,7 @@ def test_weight_gradients(backend, dtype, kind):
         expected = dict(dw=dw + np.einsum("tcl,tnl->cn", sent, errors),
                         dlinks=dlinks + np.einsum("tkl,tkl->k", fired[:-1][:, source], errors[1:][:, target]))
         tape = Tape(received, own, v=None, silent=None, psc=None)
-        backend.weight_gradients(tape, Synapses(w, links), errors, dw, dlinks, 0)
+        backend.weight_gradients(tape, Synapses(w, links), errors, Gradients(dw, dlinks), 0)
         assert_close(dict(dw=dw, dlinks=dlinks), expected, CLOSE[dtype])
 
 

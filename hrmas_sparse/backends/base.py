@@ -55,6 +55,20 @@ class Tape(NamedTuple):
     psc: Any               # filtered spikes, if kept
 
 
+class Above(NamedTuple):
+    """Where a layer's errors come from: the layer above, or, with an empty w, the loss."""
+
+    w: np.ndarray          # (N, P) weights into the layer above
+    errors: Any            # its E, or A of the output layer; opaque
+
+
+class Gradients(NamedTuple):
+    """What a chunk's weight gradients are added to."""
+
+    dw: np.ndarray         # (C, N), or (0, N) where it is not wanted
+    dlinks: np.ndarray     # (nnz,)
+
+
 class Plastic(NamedTuple):
     """What intrinsic plasticity left of one layer and chunk."""
 
@@ -94,25 +108,26 @@ class Backend(Protocol):
     def trajectory(self, plastic: Plastic) -> Intrinsic:
         """Intrinsic parameters along a kept trajectory, for backward [27, 28]."""
 
-    def effect_of_output(self, k: Constants, tape: Tape, psc_gradient, slot: int):
+    def effect_of_output(self, k: Constants, tape: Tape, psc_gradient, slot: int) -> Above:
         """A of the output layer from g = dL/da, (b, T, N) (SPEC 6)."""
 
     def effect_below(self, w, errors, slot: int):
         """A of the layer below through the feedforward weights: sum_p w_rp E_p[t]."""
 
-    def backward(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, tape: Tape, effect, slot: int,
-                 keep_delta=False):
-        """TSSL-BP of one layer (SPEC 5). Returns (E, delta), both opaque; delta None unless kept.
+    def backward(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, tape: Tape, above: Above,
+                 gradients: Gradients, slot: int, keep_errors=True, keep_delta=False):
+        """TSSL-BP of one layer and its weight gradients (SPEC 5, 6).
 
-        ``effect`` is consumed.
+        Returns (E, delta), both opaque; None unless kept. The errors of an ``above`` without w are consumed.
         """
 
-    def weight_gradients(self, tape: Tape, synapses: Synapses, errors, dw, dlinks, slot: int) -> None:
-        """Add a chunk's gradients of w, (C, N), and of the links' weights, (nnz,) (SPEC 6); dw None: not wanted."""
+    def weight_gradients(self, tape: Tape, synapses: Synapses, errors, gradients: Gradients, slot: int) -> None:
+        """Add a chunk's gradients of w and of the links' weights, given E (SPEC 6)."""
 
     def forward_smooth(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, received, slot: int,
                        keep_psc=False) -> Tape:
         """The smooth variant of forward (SPEC 12a), float64, for gradient checks."""
 
-    def backward_smooth(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, tape: Tape, effect, slot: int):
+    def backward_smooth(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, tape: Tape, above: Above,
+                        gradients: Gradients, slot: int, keep_errors=True, keep_delta=False):
         """The exact derivative of the smooth variant. Returns (E, None)."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from hrmas_sparse import neuron
 from hrmas_sparse.architecture import Architecture
-from hrmas_sparse.backends.base import Synapses
+from hrmas_sparse.backends.base import Above, Gradients, Synapses
 from hrmas_sparse.gradcheck.lines import Line
 from hrmas_sparse.gradcheck.problems import FEW, MANY, TAU_S, random_events
 from hrmas_sparse.topology import Links, Motif, Supernet, motif_connections
@@ -53,7 +53,7 @@ class Pieces:
 
     def filtered(self, y, tape, tau_s=1.0):
         """y, run through the filter from the end, as the backend holds it."""
-        return self.backend.effect_of_output(self.constants(tau_s, FAR), tape, y, 1)
+        return self.backend.effect_of_output(self.constants(tau_s, FAR), tape, y, 1).errors
 
     def below(self, errors):
         """Errors taken down through the weights, (b, T, C)."""
@@ -79,7 +79,7 @@ def weight_gradients(p):
     """(w, W) -> v of given spikes, against the gradients of w and of the links' weights."""
     tape, v, _ = p.forward(p.w, p.links, 1.0, 1.0)
     y, dw, dlinks = p.random(), np.zeros_like(p.w), np.zeros_like(p.links.data)
-    p.backend.weight_gradients(tape, Synapses(p.w, p.links), p.filtered(y, tape), dw, dlinks, 1)
+    p.backend.weight_gradients(tape, Synapses(p.w, p.links), p.filtered(y, tape), Gradients(dw, dlinks), 1)
     return (y, v), (dw, p.w), (dlinks, p.links.data)
 
 
@@ -93,8 +93,9 @@ def recurrence(p):
     _, v, spikes = p.forward(p.w, p.links, 1.0, 1.0)
     y = p.random()
     tape, _, _ = p.forward(np.zeros_like(p.w), p.links, 1.0, 1.0)
+    nothing = Gradients(p.w[:0], p.links.data[:0])
     _, delta = p.backend.backward(p.constants(1.0, 1.0), Synapses(p.w, p.links), p.intrinsic, tape,
-                                  p.filtered(y, tape), 1, keep_delta=True)
+                                  Above(p.w[:0], p.filtered(y, tape)), nothing, 1, keep_delta=True)
     errors = p.backend.unpack(delta, p.size)
     slope = np.exp(-1) / (1 + np.exp(-1)) ** 2
     return (errors, v - without), (errors / slope - y, spikes)

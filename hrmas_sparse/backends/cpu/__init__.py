@@ -1,17 +1,26 @@
 """The CPU backend: chunks of ``LANES`` samples, one worker thread each, kernels compiled by Numba."""
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numpy as np
 from numba import config
 
-from hrmas_sparse.backends.base import Chunk, Intrinsic, Plastic, Tape
+from hrmas_sparse.backends.base import Above, Chunk, Intrinsic, Plastic, Tape
 from hrmas_sparse.backends.cpu.cache import use_own_folder
 
 use_own_folder()  # before the first kernel below is declared
 
-from hrmas_sparse.backends.cpu import chunks, dynamics, synapses as kernels  # noqa: E402
+from hrmas_sparse.backends.cpu import chunks, dynamics, layer, synapses as kernels  # noqa: E402
 from hrmas_sparse.backends.cpu.lanes import LANES  # noqa: E402
+
+
+class Scratch(NamedTuple):
+    """What backward needs beside its arguments; see :func:`layer.backward`."""
+
+    state: np.ndarray
+    rows: np.ndarray
+    panel: np.ndarray
 
 
 class CpuBackend:
@@ -47,77 +56,85 @@ class CpuBackend:
         return Intrinsic(1 / tau, R / tau)
 
     def forward(self, k, synapses, intrinsic, received, slot, keep_psc=False):
-        tape, state = self._prepare(synapses, received, slot, keep_psc)
-        dynamics.forward(k, *intrinsic, synapses.links, tape.v, tape.spikes, tape.silent, tape.psc, state[:3])
+        tape, state, rows, span = self._prepare(synapses, received, slot, keep_psc)
+        layer.forward(k, intrinsic, synapses, tape, state[:3], rows, span)
         return tape
 
     def forward_plastic(self, k, p, synapses, R, tau, received, slot, size, keep_trajectory=False):
-        tape, state = self._prepare(synapses, received, slot, False)
+        tape, state, rows, span = self._prepare(synapses, received, slot, False)
         steps, neurons, _ = tape.v.shape
-        dtype = tape.v.dtype
-        own = self._buffers.get(("own", slot), (2, neurons, LANES), dtype)
+        own = self._buffers.get(("own", slot), (2, neurons, LANES), tape.v.dtype)
         own[0], own[1] = R[:, None], tau[:, None]
         shape = (2, steps if keep_trajectory else 0, neurons, LANES)
-        trajectory = self._buffers.get(("trajectory", slot, keep_trajectory), shape, dtype)
-        dynamics.forward_plastic(k, p, own[0], own[1], synapses.links, tape.v, tape.spikes, tape.silent, tape.psc,
-                                 state, trajectory)
+        trajectory = self._buffers.get(("trajectory", slot, keep_trajectory), shape, tape.v.dtype)
+        layer.forward_plastic(k, p, own, synapses, tape, trajectory, state, rows, span)
         return tape, Plastic(own[0, :, :size].sum(axis=1), own[1, :, :size].sum(axis=1), trajectory)
 
     def effect_of_output(self, k, tape, psc_gradient, slot):
         effect = self._buffers.zeroed(("errors", slot), tape.v.shape, tape.v.dtype)
         effect[..., :psc_gradient.shape[0]] = np.moveaxis(psc_gradient, 0, -1)
         dynamics.filter_back(k, effect)
-        return effect
+        return Above(np.zeros((0, 0), effect.dtype), effect)
 
     def effect_below(self, w, errors, slot):
         effect = self._buffers.get(("errors", slot), (errors.shape[0], w.shape[0], LANES), errors.dtype)
         kernels.dense(w, errors, effect)
         return effect
 
-    def backward(self, k, synapses, intrinsic, tape, effect, slot, keep_delta=False):
-        steps, neurons, _ = effect.shape
-        delta = np.empty((steps if keep_delta else 0, neurons, LANES), effect.dtype)
-        state = self._buffers.zeroed(("state", slot), (4, neurons, LANES), effect.dtype)
-        dynamics.backward(k, *intrinsic, synapses.links, tape.v, tape.silent, effect, delta, state)
-        return effect, delta if keep_delta else None
-
-    def weight_gradients(self, tape, synapses, errors, dw, dlinks, slot):
-        if dw is None:
-            pass
-        elif tape.received.mask.size:
-            rows = self._buffers.get(("rows", slot), (LANES, errors.shape[1]), errors.dtype)
-            kernels.feedforward_gradient(tape.received, errors, dw, rows)
+    def backward(self, k, synapses, intrinsic, tape, above, gradients, slot, keep_errors=True, keep_delta=False):
+        steps, neurons, _ = tape.v.shape
+        dtype, get = tape.v.dtype, self._buffers.get
+        span = layer.span_of(steps, neurons, dtype)
+        if above.w.size:
+            long = steps if keep_errors or not tape.received.mask.size else span
+            errors = get(("errors", slot, long), (long, neurons, LANES), dtype)
         else:
+            errors = above.errors
+        delta = np.empty((steps if keep_delta else 0, neurons, LANES), dtype)
+        scratch = Scratch(self._buffers.zeroed(("state", slot), (4, neurons, LANES), dtype),
+                          get(("rows", slot), (LANES, neurons), dtype),
+                          self._buffers.zeroed(("panel", slot), (steps, 4, LANES), dtype))
+        layer.backward(k, intrinsic, synapses, tape, above, gradients, errors, delta, scratch, span)
+        return errors if keep_errors else None, delta if keep_delta else None
+
+    def weight_gradients(self, tape, synapses, errors, gradients, slot):
+        if gradients.dw.size and tape.received.mask.size:
+            rows = self._buffers.get(("rows", slot), (LANES, errors.shape[1]), errors.dtype)
+            kernels.feedforward_gradient(tape.received, errors, gradients.dw, rows)
+        elif gradients.dw.size:
             panel = self._buffers.zeroed(("panel", slot), (len(errors), 4, LANES), errors.dtype)
-            kernels.dense_gradient(tape.received.values, errors, dw, panel)
-        if dlinks.size:
-            kernels.links_gradient(synapses.links, tape.spikes, errors, dlinks)
+            kernels.dense_gradient(tape.received.values, errors, gradients.dw, panel)
+        sent = chunks.Spikes(tape.spikes.mask[:-1], tape.spikes.values[:-1])
+        kernels.links_gradient(synapses.links, sent, errors[1:], gradients.dlinks)
 
     def forward_smooth(self, k, synapses, intrinsic, received, slot, keep_psc=False):
-        tape, state = self._prepare(synapses, received, slot, keep_psc)
-        spikes = chunks.Spikes(tape.spikes.mask, np.zeros_like(tape.v))
-        dynamics.forward_smooth(k, *intrinsic, synapses.links, tape.v, spikes, tape.psc, state[:3])
-        return tape._replace(spikes=spikes)
+        tape, state, rows, _ = self._prepare(synapses, received, slot, keep_psc)
+        tape = tape._replace(spikes=chunks.Spikes(tape.spikes.mask, np.zeros_like(tape.v)))
+        if received.mask.size:
+            kernels.feedforward(received, synapses.w, tape.v, rows)
+        else:
+            kernels.dense(synapses.w.T, received.values, tape.v)
+        dynamics.forward_smooth(k, *intrinsic, synapses.links, tape.v, tape.spikes, tape.psc, state[:3])
+        return tape
 
-    def backward_smooth(self, k, synapses, intrinsic, tape, effect, slot):
-        state = self._buffers.zeroed(("state", slot), (4, *effect.shape[1:]), effect.dtype)
-        dynamics.backward_smooth(k, *intrinsic, synapses.links, tape.v, tape.spikes, effect, state[:2])
-        return effect, None
+    def backward_smooth(self, k, synapses, intrinsic, tape, above, gradients, slot, keep_errors=True,
+                        keep_delta=False):
+        errors = self.effect_below(above.w, above.errors, slot) if above.w.size else above.errors
+        state = self._buffers.zeroed(("state", slot), (4, *errors.shape[1:]), errors.dtype)
+        dynamics.backward_smooth(k, *intrinsic, synapses.links, tape.v, tape.spikes, errors, state[:2])
+        self.weight_gradients(tape, synapses, errors, gradients, slot)
+        return errors, None
 
     def _prepare(self, synapses, received, slot, keep_psc):
-        """A tape whose v holds the feedforward current, and zeroed state."""
-        steps, neurons, dtype = max(len(received.mask), len(received.values)), synapses.w.shape[1], synapses.w.dtype
-        get = self._buffers.get
-        v = get(("v", slot), (steps, neurons, LANES), dtype)
+        """An unfilled tape, zeroed state, scratch rows, and the steps to take at a time."""
+        steps, neurons = max(len(received.mask), len(received.values)), synapses.w.shape[1]
+        dtype, get = synapses.w.dtype, self._buffers.get
         spikes = chunks.Spikes(get(("spikes", slot), (steps, neurons), np.uint16), np.zeros((0, 0, 0), dtype))
-        silent = get(("silent", slot), (steps, neurons), np.uint16)
-        psc = get(("psc", slot, keep_psc), (steps if keep_psc else 0, neurons, LANES), dtype)
-        if received.mask.size:
-            kernels.feedforward(received, synapses.w, v, get(("rows", slot), (LANES, neurons), dtype))
-        else:
-            kernels.dense(synapses.w.T, received.values, v)
-        state = self._buffers.zeroed(("state", slot), (4, neurons, LANES), dtype)
-        return Tape(received, spikes, v, silent, psc), state
+        tape = Tape(received, spikes, get(("v", slot), (steps, neurons, LANES), dtype),
+                    get(("silent", slot), (steps, neurons), np.uint16),
+                    get(("psc", slot, keep_psc), (steps if keep_psc else 0, neurons, LANES), dtype))
+        return (tape, self._buffers.zeroed(("state", slot), (4, neurons, LANES), dtype),
+                get(("rows", slot), (LANES, neurons), dtype), layer.span_of(steps, neurons, dtype))
 
 
 def _lanes(values, chunk):

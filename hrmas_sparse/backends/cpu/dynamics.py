@@ -86,24 +86,24 @@ def forward_plastic(k, p, R, tau, links, v, spikes, silent, psc, state, trajecto
 
 @jit
 def backward(k, inv_tau, gain, links, v, silent, errors, delta, state):
-    """Run TSSL-BP back through all steps (SPEC 5, 6).
+    """Run TSSL-BP back through a span of steps (SPEC 5, 6).
 
     v, silent : as left by forward
+    inv_tau : one row more than the span where it varies and the span is not the last
     errors : (T, N, L), holds the effect A of each spike through the layers above and becomes E,
         the filtered error
     delta : (T, N, L) to keep the errors at v, or (0, N, L)
-    state : zeroed (4, N, L): delta0 and E of the step after, gate, v of the step before the first
+    state : (4, N, L): delta0 and E of the step after (zero at the end), gate, v of the step before the span
     """
     carried, beyond, gate = state[0].reshape(-1), state[1].reshape(-1), state[2].reshape(-1)
-    steps = v.shape[0]
-    for t in range(steps - 1, -1, -1):
-        if t + 1 < steps:
-            gather(links, errors[t + 1], errors[t])
+    for t in range(v.shape[0] - 1, -1, -1):
+        if links.data.size:
+            gather(links, state[1], errors[t])
         for n in range(v.shape[1]):
             store(state[2], n, bits_to_lanes(silent[t, n], k.one))
         error, now = errors[t].reshape(-1), v[t].reshape(-1)
         last = v[t - 1].reshape(-1) if t > 0 else state[3].reshape(-1)
-        leak_next = inv_tau[min(t + 1, steps - 1) % inv_tau.shape[0]].reshape(-1)
+        leak_next = inv_tau[min(t + 1, inv_tau.shape[0] - 1)].reshape(-1)
         drive = gain[t % gain.shape[0]].reshape(-1)
         for j in range(error.size):
             u_before = k.zero if fires(k, last[j]) else last[j]

@@ -191,15 +191,18 @@ def feedforward_gradient(spikes, errors, dw, rows):
 
 @jit
 def links_gradient(links, spikes, errors, dlinks):
-    """dlinks[k] += sum over t and l of s_r[t-1, l] errors[t, i, l] for every link k: r -> i (SPEC 6)."""
+    """dlinks[k] += sum over t and l of s_r[t, l] errors[t, i, l] for every link k: r -> i (SPEC 6).
+
+    errors[t] are those of the step after spikes.mask[t].
+    """
     one = dlinks.dtype.type(1)
-    for t in range(1, errors.shape[0]):
-        mask = spikes.mask[t - 1]
+    for t in range(errors.shape[0]):
+        mask = spikes.mask[t]
         for r in range(mask.shape[0]):
             bits = mask[r]
             while bits:
                 lane = lowest_bit(bits)
                 bits &= uint16(bits - 1)
-                value = _value(spikes.values, t - 1, r, lane, one)
+                value = _value(spikes.values, t, r, lane, one)
                 for k in range(uint64(links.indptr[r]), uint64(links.indptr[r + 1])):
                     dlinks[k] += value * errors[t, links.indices[k], lane]
