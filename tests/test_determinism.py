@@ -12,6 +12,7 @@ import pytest
 from dense import TOLERANCE, assert_close, assert_same_bits, flat, random_case
 
 from hrmas_sparse.backends.cpu import CpuBackend
+from hrmas_sparse.backends.cpu import layer as cpu_layer
 from hrmas_sparse.network import Plasticity
 
 STACK = (("supernet", 12, (2, 3)), ("motif", 9, 3), ("feedforward", 7))
@@ -91,6 +92,25 @@ def test_every_branch_of_the_rule_is_met(backend):
         met += [part.sum() for part in (silent, ~silent & ~spike, spike & capped, spike & ~capped)]
     assert (met > 3).all(), met
     case.check(backend)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("span", [1, 2, 3, 7, 9, 10])
+def test_steps_taken_a_few_at_a_time(monkeypatch, span, dtype):
+    """The CPU takes a large layer's steps in spans; here small layers do so, with R and tau of every shape."""
+    stack, shapes = (("motif", 9, 3), ("free", 8)), ["neuron", "step", "sample"]
+    cases = [random_case(8, stack, B=18, T=10, C=12, R=R, tau=tau, density=density, smooth=smooth)
+             for R in shapes for tau in shapes for density in (0.05, 0.5) for smooth in (False, dtype == "float64")]
+    plain, all_expected = [case.run(CpuBackend(1), dtype) for case in cases], everything(CpuBackend(1), dtype)
+    assert cpu_layer.span_of(100, 800, np.dtype("float32")) < 100
+    monkeypatch.setattr(cpu_layer, "span_of", lambda steps, neurons, dtype: min(steps, span))
+    for case, expected in zip(cases, plain):
+        found = case.run(CpuBackend(1), dtype)
+        assert_same_bits([found.records, found.loss], [expected.records, expected.loss])
+        assert_close(found.gradients, expected.gradients, TOLERANCE[dtype])
+    for one, other in zip(everything(CpuBackend(1), dtype), all_expected):
+        assert_same_bits([one["records"], one["intrinsic"]], [other["records"], other["intrinsic"]])
+        assert_close(one["gradients"] or {}, other["gradients"] or {}, TOLERANCE[dtype])
 
 
 # ---- company and order --------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from dense import SHAPES, TAU_M, TAU_S, TOLERANCE, assert_close, error, events, free
 
 from hrmas_sparse import neuron
-from hrmas_sparse.backends.base import Synapses
+from hrmas_sparse.backends.base import Gradients, Synapses
 from hrmas_sparse.topology import Links
 
 V_TH, CAP, WIDTH = 9.0, 8.0, 0.2
@@ -54,9 +54,9 @@ class OneLayer:
         found = dict(v=backend.unpack(tape.v, size), s=backend.unpack_spikes(tape.spikes, size),
                      a=backend.unpack(tape.psc, size))
         # the effects from above, as the output layer gets them: dL/da, filtered back
-        effect = backend.effect_of_output(self.k, tape, self.above, 0)
-        keep = {} if smooth else {"keep_delta": True}
-        errors, delta = backward(self.k, synapses, intrinsic, tape, effect, 0, **keep)
+        above = backend.effect_of_output(self.k, tape, self.above, 0)
+        gradients = Gradients(np.zeros_like(synapses.w), np.zeros_like(synapses.links.data))
+        errors, delta = backward(self.k, synapses, intrinsic, tape, above, gradients, 0, keep_delta=not smooth)
         found["E"] = backend.unpack(errors, size)
         return found if smooth else dict(found, delta=backend.unpack(delta, size))
 
