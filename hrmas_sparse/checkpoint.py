@@ -77,9 +77,9 @@ def load(path, kind, expected=None):
     image = _verified(path)
     try:
         with h5py.File(io.BytesIO(image), "r") as file:
-            found, schema = file.attrs.get("kind"), file.attrs.get("schema")
+            found, schema = str(file.attrs.get("kind")), int(file.attrs.get("schema"))
             if found != kind or schema != SCHEMA:
-                raise InputError(f"{path}: expected a {kind} of schema {SCHEMA}, found {found!r} of schema {schema!r}; "
+                raise InputError(f"{path}: expected a {kind} of schema {SCHEMA}, found a {found!r} of schema {schema}; "
                                  "--fresh (FRESH=1) sets the run aside and starts over")
             text = file.attrs["meta"]
             if file.attrs["meta_sha256"] != _sha256(text.encode()):
@@ -91,7 +91,7 @@ def load(path, kind, expected=None):
                 odd = sorted(set(names) ^ set(wanted))
                 raise InputError(f"{path}: arrays missing or too many: {', '.join(odd)}")
             return {name: _checked(path, file[name], wanted and wanted[name]) for name in names}, meta
-    except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
         raise Damaged(f"{path}: damaged or not a {kind} ({error})") from error
 
 
