@@ -17,6 +17,13 @@ _FORM = {"schema": {1}, "sha256": str, "layers": [{"neurons": int, "motif_size":
                                                    "connection_types": [{EXCITATORY, INHIBITORY, NONE}]}]}
 
 
+def table_rows(neurons, size, inter=True, tied=True):
+    """Number of connections that have a type of their own, for one motif size."""
+    if tied:
+        return size * size + 2 * size * inter
+    return neurons * size + 2 * (neurons - size) * inter
+
+
 @dataclass(frozen=True, eq=False)
 class Architecture:
     """One SC-ML layer (paper 2.2).
@@ -44,8 +51,9 @@ class Architecture:
             raise InputError(f"motif_size {v} does not divide {self.neurons} neurons")
         if self.types.ndim != 1 or not np.isin(self.types, (EXCITATORY, INHIBITORY, NONE)).all():
             raise InputError("types must be a list of 0 (excitatory), 1 (inhibitory), 2 (none)")
-        if self.tied and self.types.size != v * v + 2 * v * self.inter:
-            raise InputError(f"a motif of {v} neurons has {v * v + 2 * v * self.inter} types, found {self.types.size}")
+        expected = table_rows(self.neurons, v, self.inter, self.tied)
+        if self.types.size != expected:
+            raise InputError(f"expected {expected} types for motifs of {v} neurons, found {self.types.size}")
 
     @property
     def intra(self):
@@ -95,6 +103,8 @@ def load(path):
                               a["tied"]) for a in whole["layers"]]
     except InputError as error:
         raise error if str(path) in str(error) else Damaged(f"{path}: {error}") from error
+    if whole["types"] != list(TYPE_NAMES):
+        raise Damaged(f"{path}: expected the types {list(TYPE_NAMES)}, found {whole['types']}")
     if whole["sha256"] != _sha256(whole["layers"]):
         raise Damaged(f"{path}: damaged: does not match its checksum")
     return found

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from hrmas_sparse.architecture import Architecture
-from hrmas_sparse.topology import table_rows
+from hrmas_sparse.architecture import Architecture, table_rows
 
 
 def random_architecture(neurons, sizes, rng, inter=True, tied=True):

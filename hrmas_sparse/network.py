@@ -201,8 +201,7 @@ class Network:
         return self._run(parameters, intrinsic, events, False, plasticity, record)
 
     def _run(self, parameters, intrinsic, events, backward, plasticity, record, feedforward=True):
-        if len(events) == 0:
-            raise ValueError("an empty batch has no mean")
+        self._check(parameters, intrinsic, events)
         run = _Pass(self, parameters, intrinsic, events, backward, plasticity, record, feedforward)
         chunks = self.backend.pack(events, self.dtype)
         parts = self.backend.map(run.chunk, list(enumerate(chunks)))
@@ -215,6 +214,36 @@ class Network:
         rates = [sum(part.spikes[l] for part in parts) / (len(events) * events.steps * layer.size)
                  for l, layer in enumerate(self.layers)]
         return Outcome(loss, predicted, run.reduced() if backward else None, after, records, rates)
+
+    def shapes(self):
+        """Shape of every parameter."""
+        found, senders = {}, self.inputs
+        for n, (name, layer) in enumerate(zip(self.names, self.layers), start=1):
+            found[name] = (senders, layer.size)
+            if layer.recurrence is not None:
+                found |= {f"rec{n}.{key}": shape for key, shape in layer.recurrence.shapes().items()}
+            senders = layer.size
+        return found
+
+    def _check(self, parameters, intrinsic, events):
+        """Refuse what does not fit before a kernel, which checks nothing, reads beyond an array."""
+        samples, steps, classes = len(events), events.steps, self.output.size
+        if samples == 0:
+            raise ValueError("an empty batch has no mean")
+        if events.channels != self.inputs:
+            raise ValueError(f"events of {events.channels} channels for a network of {self.inputs} inputs")
+        if events.label.min() < 0 or events.label.max() >= classes:
+            raise ValueError(f"labels {events.label.min()} to {events.label.max()} for {classes} classes")
+        for name, shape in self.shapes().items():
+            if parameters[name].shape != shape or parameters[name].dtype != self.dtype:
+                raise ValueError(f"{name}: expected {self.dtype} {shape}, found {parameters[name].dtype} "
+                                 f"{parameters[name].shape}")
+        for n, layer in enumerate(self.hidden, start=1):
+            allowed = [(layer.size,), (steps, layer.size), (samples, steps, layer.size)]
+            for name in (f"R{n}", f"tau{n}"):
+                if intrinsic[name].shape not in allowed or intrinsic[name].dtype != self.dtype:
+                    raise ValueError(f"{name}: expected {self.dtype} and one of {allowed}, "
+                                     f"found {intrinsic[name].dtype} {intrinsic[name].shape}")
 
     def _mean_intrinsic(self, intrinsic, parts, samples):
         """The window's result: each neuron's mean over the samples' copies, summed chunk by chunk."""
@@ -252,7 +281,7 @@ class _Pass:
         records = [self._record(tape, plastic, size) for tape, plastic in zip(tapes, plastics)] if self.record else None
         if self.backward:
             self._backward(index, tapes, intrinsics, psc_gradient, records, size)
-        spikes = [int(np.bitwise_count(tape.spikes.mask).sum()) for tape in tapes]
+        spikes = [float(self.network.backend.count(tape.spikes, size)) for tape in tapes]
         return _Part(loss, decide(psc), plastics, records, spikes)
 
     def _forward(self, chunk):

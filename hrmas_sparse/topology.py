@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.architecture import EXCITATORY, INHIBITORY, NONE, Architecture
+from hrmas_sparse.architecture import EXCITATORY, INHIBITORY, NONE, Architecture, table_rows
 from hrmas_sparse.errors import InputError
 
 
@@ -65,13 +65,6 @@ def motif_connections(neurons, size, inter=True, tied=True):
     return Connections(source[order], target[order], row)
 
 
-def table_rows(neurons, size, inter=True, tied=True):
-    """Number of rows of a motif size's table of types."""
-    if tied:
-        return size * size + 2 * size * inter
-    return neurons * size + 2 * (neurons - size) * inter
-
-
 class _Recurrence:
     """What the kinds share: the pattern of links.
 
@@ -103,6 +96,15 @@ class Free(_Recurrence):
 
     weight_names = ("w_rec",)
 
+    def shapes(self):
+        """Shape of every parameter."""
+        return {"w_rec": self.source.shape}
+
+    def initial(self, dtype, rng):
+        """Parameters at the start of training: He normal, each neuron's links its fan-in."""
+        fan_in = np.bincount(self.target, minlength=self.neurons)[self.target]
+        return {"w_rec": (rng.standard_normal(fan_in.size) * np.sqrt(2 / fan_in)).astype(dtype)}
+
     def effective(self, parameters):
         """Weights of the links, (nnz,)."""
         return parameters["w_rec"]
@@ -121,17 +123,19 @@ class Motif(_Recurrence):
         self.architecture, self.w_start, self.w_inh = architecture, w_exc, w_inh
         a = architecture
         all_links = motif_connections(a.neurons, a.motif_size, a.inter, a.tied)
-        if all_links.row.max(initial=-1) >= a.types.size:
-            raise InputError(f"architecture has {a.types.size} types for {all_links.row.max() + 1} connections")
         types = a.types[all_links.row]
         kept = types != NONE
         super().__init__(a.neurons, all_links.source[kept], all_links.target[kept])
         self.excitatory = types[kept] == EXCITATORY
         self.possible = kept.size
 
+    def shapes(self):
+        """Shape of every parameter."""
+        return {"w_exc": (int(self.excitatory.sum()),)}
+
     def initial(self, dtype, rng=None):
         """Parameters at the start of training."""
-        return {"w_exc": np.full(int(self.excitatory.sum()), self.w_start, dtype)}
+        return {"w_exc": np.full(self.shapes()["w_exc"], self.w_start, dtype)}
 
     def effective(self, parameters):
         """Weights of the links, (nnz,)."""
@@ -175,13 +179,16 @@ class Supernet(_Recurrence):
         self._rows = [c.row for c in each]
         self._places = [np.searchsorted(union, key) for key in keys]
 
+    def shapes(self):
+        """Shape of every parameter."""
+        tables = {f"alpha_{v}": (table_rows(self.neurons, v, self.inter, self.tied), 3) for v in self.sizes}
+        return {"w_exc": self.source.shape, "alpha_size": (len(self.sizes),), **tables}
+
     def initial(self, dtype, rng):
         """Parameters at the start of the search: w_exc constant, alpha nearly uniform."""
-        start = {"w_exc": np.full(self.source.size, self.w_start, dtype)}
-        shapes = [(len(self.sizes),), *((table_rows(self.neurons, v, self.inter, self.tied), 3) for v in self.sizes)]
-        for name, shape in zip(self.alpha_names, shapes):
-            start[name] = (self.alpha_scale * rng.standard_normal(shape)).astype(dtype)
-        return start
+        return {name: np.full(shape, self.w_start, dtype) if name == "w_exc"
+                else (self.alpha_scale * rng.standard_normal(shape)).astype(dtype)
+                for name, shape in self.shapes().items()}
 
     def effective(self, parameters):
         """Weights of the links, (nnz,): the line of SPEC 3."""

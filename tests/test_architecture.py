@@ -39,7 +39,7 @@ def test_types_are_a_list_of_three_kinds(types):
 
 @pytest.mark.parametrize("inter, count, wanted", [(True, 4, 8), (False, 8, 4), (True, 0, 8)])
 def test_a_motif_has_a_type_for_every_connection(inter, count, wanted):
-    with pytest.raises(InputError, match=f"motif of 2 neurons has {wanted} types, found {count}"):
+    with pytest.raises(InputError, match=f"expected {wanted} types for motifs of 2 neurons, found {count}"):
         Architecture(8, 2, inter, np.zeros(count, np.int8))
 
 
@@ -133,8 +133,10 @@ QUIET = {
     "neurons in digits": lambda whole, layer: layer.update(neurons="4"),
     "inter in words": lambda whole, layer: layer.update(inter="false"),
     "tied in words": lambda whole, layer: layer.update(tied="false"),
+    "untied with a tied table": lambda whole, layer: layer.update(tied=False),
     "another schema": lambda whole, layer: whole.update(schema=2),
     "no schema": lambda whole, layer: whole.pop("schema"),
+    "types in another order": lambda whole, layer: whole.update(types=["none", "inhibitory", "excitatory"]),
 }
 
 

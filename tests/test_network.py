@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from dense import TAU_S, Case, assert_close, assert_same_bits, error, events, random_case
 
+from hrmas_sparse.errors import InputError
 from hrmas_sparse.network import cross_entropy_loss, decide, psc_loss
 
 STACKS = {
@@ -249,3 +250,41 @@ def test_channels_beyond_the_last_event(backend):
     found, _ = case.check(backend)
     assert (found.gradients["w1"][4:] == 0).all() and found.gradients["w1"].shape == (6, 8)
     assert len(events(case.X, case.Y)) == 3
+
+
+# ---- shapes that do not fit ---------------------------------------------------------------------------
+
+
+MISFITS = {
+    "too few channels": lambda c, p, i: (p, i, events(c.X[:, :, :3], c.Y)),
+    "too many channels": lambda c, p, i: (p, i, events(np.concatenate([c.X, c.X], axis=2), c.Y)),
+    "a label below the classes": lambda c, p, i: (p, i, events(c.X, np.full(len(c.Y), -1))),
+    "a label beyond the classes": lambda c, p, i: (p, i, events(c.X, np.full(len(c.Y), 3))),
+    "weights of another layer": lambda c, p, i: ({**p, "w1": p["w1"][:, :7].copy()}, i, c.events()),
+    "weights too few to send": lambda c, p, i: ({**p, "w_out": p["w_out"][:7].copy()}, i, c.events()),
+    "links without weights": lambda c, p, i: ({**p, "rec1.w_rec": p["rec1.w_rec"][:3]}, i, c.events()),
+    "R of another layer": lambda c, p, i: (p, {**i, "R1": i["R1"][:5], "tau1": i["tau1"][:5]}, c.events()),
+    "R of other steps": lambda c, p, i: (p, {**i, "R1": np.full((9, 8), 16.0)}, c.events()),
+    "R of other samples": lambda c, p, i: (p, {**i, "R1": np.full((2, 20, 8), 16.0),
+                                               "tau1": np.full((2, 20, 8), 16.0)}, c.events()),
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_shapes_that_do_not_fit_are_refused(backend, misfit):
+    """Kernels do not check bounds: what does not fit has to stop before them."""
+    case = random_case(24)
+    with pytest.raises((ValueError, InputError)):
+        case.network(backend).gradients(*MISFITS[misfit](case, case.parameters(), case.intrinsic()))
+
+
+def test_rates_of_the_smooth_variant_are_of_samples_only(backend):
+    """Lanes beyond the batch send nothing anybody may count."""
+    case = random_case(25, B=3, smooth=True)
+    found = case.run(backend)
+    assert all(rate <= 1 for rate in found.rates)
+
+
+def test_free_recurrence_has_start_values(backend):
+    network = random_case(26).network(backend)
+    assert "rec1.w_rec" in network.initial_parameters(np.random.default_rng(0))

@@ -94,6 +94,9 @@ class Backend(Protocol):
     def unpack_spikes(self, spikes, size: int) -> np.ndarray:
         """Turn opaque spikes into a float array (b, T, N)."""
 
+    def count(self, spikes, size: int) -> float:
+        """Spikes of a chunk, all samples, steps and neurons together."""
+
     def intrinsic(self, R, tau, chunk: Chunk) -> Intrinsic:
         """Prepare R and tau, (N,), (T, N) or (B, T, N), for a chunk."""
 

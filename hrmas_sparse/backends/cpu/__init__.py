@@ -48,6 +48,11 @@ class CpuBackend:
     def unpack_spikes(self, spikes, size):
         return chunks.unpack_spikes(spikes, size)
 
+    def count(self, spikes, size):
+        if spikes.values.size:
+            return spikes.values[..., :size].sum()
+        return np.bitwise_count(spikes.mask).sum()
+
     def intrinsic(self, R, tau, chunk):
         return Intrinsic(_lanes(1 / tau, chunk), _lanes(R / tau, chunk))
 
