@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from data_prep.source import progress
 from hrmas_sparse.spikes import Events, SpikeCache, halve
 
 RIDGES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)  # strong to weak: each fit starts from the one before
-_BLOCK = 1000  # samples counted at a time
+_BLOCK = 250  # samples counted at a time
 
 Model = tuple[np.ndarray, np.ndarray]  # weights (features, classes), biases (classes,); float64
 
@@ -30,14 +30,15 @@ def count_baseline(cache: SpikeCache, bins: int = 1) -> float:
     label, classes = cache.train.label, cache.meta.classes
     deviation = _deviation(train)
     scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0.0)  # what never varies says nothing
-    train, test = train.multiply(scale).tocsr(), test.multiply(scale).tocsr()
-    fit, valid = halve(label, 0)
     model, score = (np.zeros((train.shape[1], classes)), np.zeros(classes)), {}
+    fit, valid = halve(label, 0)
+    x, y = train[fit], label[fit]
     for ridge in progress(RIDGES, "count baseline", "fit"):
-        model = _fit(train[fit], label[fit], ridge, model)
-        score[ridge] = _accuracy(model, train[valid], label[valid])
-    model = _fit(train, label, max(score, key=score.get), model)
-    return _accuracy(model, test, cache.test.label)
+        model = _fit(x, scale, y, ridge, model)
+        score[ridge] = float(np.mean(_predict(model, train, scale)[valid] == label[valid]))
+    del x
+    model = _fit(train, scale, label, max(score, key=score.get), model)
+    return float(np.mean(_predict(model, test, scale) == cache.test.label))
 
 
 def count_features(events: Events, bins: int) -> csr_array:
@@ -49,24 +50,29 @@ def count_features(events: Events, bins: int) -> csr_array:
         feature = block.step.astype(np.int64) * bins // block.steps * block.channels + block.channel
         shape = (len(block), bins * block.channels)
         blocks.append(csr_array((block.value.astype(np.float64), (sample, feature)), shape))
-    return vstack(blocks, format="csr")
+        blocks[-1].indices = blocks[-1].indices.astype(np.int32)  # half the memory
+    indptr = np.concatenate([[0], np.cumsum(np.concatenate([np.diff(block.indptr) for block in blocks]))])
+    data, indices = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("data", "indices"))
+    small = np.int32 if len(data) < 2**31 else np.int64
+    return csr_array((data, indices, indptr.astype(small)), (len(events), bins * events.channels))
 
 
 def _deviation(x: csr_array) -> np.ndarray:
     mean = np.asarray(x.mean(axis=0)).ravel()
-    return np.sqrt(np.maximum(np.asarray(x.multiply(x).mean(axis=0)).ravel() - mean**2, 0.0))
+    square = np.bincount(x.indices, x.data**2, minlength=x.shape[1]) / x.shape[0]
+    return np.sqrt(np.maximum(square - mean**2, 0.0))
 
 
-def _fit(x: csr_array, label: np.ndarray, ridge: float, start: Model) -> Model:
-    """Softmax regression, mean cross-entropy + ridge |w|^2 / 2, from `start`."""
+def _fit(x: csr_array, scale: np.ndarray, label: np.ndarray, ridge: float, start: Model) -> Model:
+    """Softmax regression on x * scale, mean cross-entropy + ridge |w|^2 / 2, from `start`."""
     (samples, features), classes = x.shape, len(start[1])
-    # Centring inside the loss leaves the matrix sparse; the free bias makes it the same model, only better conditioned.
-    mean = np.asarray(x.mean(axis=0)).ravel()
-    transposed = x.T.tocsr()
+    # Scaling and centring inside the loss leave the matrix sparse and alone in memory; the free bias makes centring
+    # the same model, only better conditioned.
+    mean, scale = np.asarray(x.mean(axis=0)).ravel() * scale, scale[:, None]
 
     def loss(flat):
         w, b = flat[:-classes].reshape(features, classes), flat[-classes:]
-        z = x @ w + (b - mean @ w)
+        z = x @ (scale * w) + (b - mean @ w)
         z -= z.max(axis=1, keepdims=True)
         p = np.exp(z)
         total = p.sum(axis=1, keepdims=True)
@@ -75,7 +81,7 @@ def _fit(x: csr_array, label: np.ndarray, ridge: float, start: Model) -> Model:
         p[np.arange(samples), label] -= 1
         p /= samples
         bias = p.sum(axis=0)
-        weights = transposed @ p - np.outer(mean, bias) + ridge * w
+        weights = scale * (x.T @ p) - np.outer(mean, bias) + ridge * w
         return nll + ridge / 2 * np.sum(w * w), np.concatenate([weights.ravel(), bias])
 
     w, b = start
@@ -85,6 +91,7 @@ def _fit(x: csr_array, label: np.ndarray, ridge: float, start: Model) -> Model:
     return w, flat[-classes:] - mean @ w
 
 
-def _accuracy(model: Model, x: csr_array, label: np.ndarray) -> float:
+def _predict(model: Model, x: csr_array, scale: np.ndarray) -> np.ndarray:
+    """Classes, (samples,) int64."""
     w, b = model
-    return float(np.mean((x @ w + b).argmax(axis=1) == label))
+    return (x @ (scale[:, None] * w) + b).argmax(axis=1)
