@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from event_files import (
@@ -6,6 +8,7 @@ from event_files import (
 )
 
 from data_prep import prepare
+from hrmas_sparse.cli import main
 from hrmas_sparse.errors import InputError
 from hrmas_sparse.spikes import open_cache, verify_cache
 
@@ -233,3 +236,18 @@ def test_threads_do_not_change_the_cache(tmp_path, monkeypatch):
         path = prepare(settings("dvsgesture"), root, tmp_path / str(threads), say=lambda line: None)
         caches.append(path.read_bytes())
     assert caches[0] == caches[1]
+
+
+@pytest.mark.slow
+def test_from_raw_files_to_a_tested_network(tmp_path, monkeypatch, capsys):
+    """The whole job on gestures that a network can tell apart: circles at eleven places."""
+    monkeypatch.chdir(tmp_path)
+    write_gestures(tmp_path / "gestures", [1, 2, 3, 4, 5, 6, 24, 25])
+    small = "network.neurons=64 network.motif_sizes=[2,4] training.search_epochs=2 training.retrain_epochs=12"
+    command = ["search", "dvsgesture", "--raw", "gestures", "--profile", "demo"]
+    for setting in small.split():
+        command += ["--set", setting]
+    assert main(command) == 0
+    found = re.search(r"test accuracy +([\d.]+) % +of 22 samples", capsys.readouterr().out)
+    assert float(found[1]) > 50  # 9 % is chance
+    assert main(["evaluate", "dvsgesture-s0", "--split", "test"]) == 0
