@@ -25,6 +25,7 @@ LAYOUT = "{Train,Test}/<digit>/*.bin"
 
 _SPLITS = {"Train": "train", "Test": "test"}
 _EVENT = 5  # bytes
+_LARGEST = 16 << 20  # bytes; recordings have some 20 thousand
 _OVERFLOW_Y, _OVERFLOW_US = 240, 1 << 13
 
 
@@ -70,8 +71,10 @@ def read_bin(path: Path, notes: Counter) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     InputError
-        An empty file, or one that ends inside an event.
+        An empty file, one that ends inside an event, or one far too large.
     """
+    if path.stat().st_size > _LARGEST:
+        raise InputError(f"{path}: {path.stat().st_size:,} bytes are too many for 300 ms; get the file again")
     raw = np.fromfile(path, dtype=np.uint8)
     whole = raw.size - raw.size % _EVENT
     if raw.size == 0:

@@ -17,7 +17,7 @@ from data_prep import dvsgesture, nmnist, ntidigits
 from hrmas_sparse.errors import InputError
 
 ROUNDS = 500
-SECONDS = 2.0  # a read
+SECONDS = 5.0  # a read
 GROWTH = 300 << 20  # bytes, of this process over all reads
 
 
@@ -166,6 +166,15 @@ def test_damaged_files_are_refused_or_read(make, tmp_path):
     growth = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert growth * 1024 < GROWTH, f"memory grew by {growth >> 10} MB"
     print(make.__name__, dict(ends))
+
+
+@pytest.mark.parametrize("make", [nmnist_bin, aedat], ids=lambda make: make.__name__)
+def test_a_file_far_too_large_is_not_read(make, tmp_path):
+    reader, data, path = make(tmp_path / "raw")
+    with path.open("r+b") as file:
+        file.truncate(5 << 40)  # bytes that take no room on the disk
+    with pytest.raises(InputError, match=f"{path.name}: 5,.* bytes are too many"):
+        read(reader, data, tmp_path / "raw")
 
 
 @pytest.mark.parametrize("make, size", [(nmnist_bin, 5), (aedat, 8)], ids=["nmnist_bin", "aedat"])
