@@ -20,9 +20,10 @@ def _seeds(text):
     try:
         seeds = []
         for part in text.split(","):
-            first, _, last = part.partition("-")
-            seeds += range(int(first), int(last or first) + 1)
-        if seeds and min(seeds) >= 0:
+            first, dash, last = part.partition("-")
+            numbers = range(int(first), int(last if dash else first) + 1)
+            seeds += numbers or [-1]
+        if min(seeds) >= 0:
             return list(dict.fromkeys(seeds))
     except ValueError:
         pass
@@ -119,7 +120,7 @@ def _run_name(args, default, seed):
 @contextlib.contextmanager
 def _run_folder(name, fresh):
     """The folder of a run, ours alone while the block runs; an old one set aside if wanted."""
-    if name != Path(name).name or name in (".", ".."):
+    if name != Path(name).name or name in ("", ".", ".."):
         raise InputError(f"--name: expected a plain name, found {name!r}")
     run = rundir.RunDir(rundir.OUT / name)
     if fresh and run.manifest_path.exists():
