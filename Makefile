@@ -3,12 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH := .venv-bench
 OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN GOLDEN ARGS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help search data download gradcheck show test check-slow lint venv clean need-DATA need-RUN FORCE
+.PHONY: help search data download gradcheck show bench scaling profile test check-slow lint venv clean \
+        need-DATA need-RUN FORCE
 .SUFFIXES:
 
 # Options count only on the command line: a NAME or SEED left in the environment is not meant for us.
@@ -42,6 +44,15 @@ show: need-RUN $(VENV)/installed-core ## what a run found: architecture, accurac
 gradcheck: $(VENV)/installed-core ## check the gradients
 	@$(BIN)/hrmas gradcheck $(call option,--golden,GOLDEN) $(call option,--backend,BACKEND)
 
+bench: $(VENV)/installed-core $(BENCH)/installed ## ours and other frameworks side by side (ARGS="--quick", "--help")
+	@$(BIN)/python -m runs.bench.bench $(ARGS)
+
+scaling: $(VENV)/installed-core ## time and memory from 800 to 51,200 neurons
+	@$(BIN)/python -m runs.bench.scaling $(ARGS)
+
+profile: $(VENV)/installed-core ## where the time of a training step goes
+	@$(BIN)/python -m runs.bench.profile $(ARGS)
+
 test: $(VENV)/installed-test ## the tests, the slow ones left out (ARGS="-k config" picks some)
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -54,7 +65,7 @@ lint: $(VENV)/installed-lint ## style and likely errors
 venv: $(VENV)/installed-core ## make .venv with the program in it
 
 clean: ## remove .venv and everything built; data/ and runs/out/ stay
-	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	@rm -rf $(VENV) $(BENCH) build dist *.egg-info .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 #:
@@ -109,4 +120,14 @@ $(VENV)/installed-%: setup.cfg pyproject.toml
 	@echo "Installing into $(VENV) ($(patsubst core,numpy$(comma) numba$(comma) scipy$(comma) h5py,$*)) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e "$(if $(filter core,$*),.,.[$*])"
 	@printf '%s\n' '$(CURDIR)' > $(VENV)/installed-core
+	@touch $@
+
+# PyTorch and the frameworks of the bench: apart from .venv, and each may be missing. `make bench` says who is.
+TORCH := $(shell grep '^torch==' runs/bench/requirements.txt)
+$(BENCH)/installed: runs/bench/requirements.txt
+	@$(BENCH)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(BENCH)
+	@echo "Installing into $(BENCH) ($(TORCH) and the frameworks of the bench; about 2 GB) ..."
+	@for package in $$(grep -v '^#' $<); do \
+	    $(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) $$package || \
+	        echo "make: $$package could not be installed; the bench goes on without it" >&2; done
 	@touch $@

@@ -121,7 +121,8 @@ def test_who_may_not_import_whom(path):
 def test_every_file(path):
     roots = {n.split(".")[0] for n in imports(path)}
     assert not roots & NEVER, "no pickles: they run what they read"
-    assert not roots & AUTOGRAD, "no autograd framework"
+    if not inside(module_name(path), "runs.bench.peers"):  # what we are measured against, in an environment of its own
+        assert not roots & AUTOGRAD, "no autograd framework"
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines < MAX_LINES, f"{lines} lines: could it be two things?"
 

@@ -1,0 +1,1 @@
+"""Benchmarks: this engine next to other ways to train the same networks. See docs/performance.md."""

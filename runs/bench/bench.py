@@ -1,0 +1,182 @@
+"""Ours and the peers side by side, in turn, each in a process of its own. `make bench` runs it.
+
+    python -m runs.bench.bench [--only W1,W3] [--peers 'ours*,blocks-compiled'] [--rounds 3] [--threads 2] [--quick]
+
+A round runs every entrant once on every workload; what is reported is the median over rounds of a process's
+median, and ratios are taken round by round, so that a machine that slows down for a while slows both sides.
+Before the first round, every entrant of the same learning rule shows that its gradients are ours, in float64.
+"""
+
+import argparse
+import fnmatch
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from runs.bench import ours, report
+from runs.bench import workloads as w
+from runs.bench.entrants import ENTRANTS, TARGETS
+from runs.bench.worker import MARK
+
+CHECK_SAMPLES = 4
+LIMIT = 1200  # seconds a process may take
+
+
+def arguments(argv):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="W1,W2,W3,W4", help="workloads")
+    parser.add_argument("--peers", default="*", help="entrants, names or patterns: " + " ".join(
+        entrant.key for entrant in ENTRANTS))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true", help="one round, fewer steps, W1 unless --only says otherwise")
+    parser.add_argument("--cpu", action="store_true", help="processor time in place of time: with --threads 1, what "
+                        "can be said on a machine that others use, too")
+    parser.add_argument("--no-check", action="store_true", help="do not compare gradients first")
+    parser.add_argument("--peer-python", default=str(report.ROOT / ".venv-bench" / "bin" / "python"))
+    parser.add_argument("--out", type=Path, default=report.OUT)
+    found = parser.parse_args(argv)
+    if found.quick:
+        found.rounds = 1
+        found.only = "W1" if found.only == parser.get_default("only") else found.only
+    found.only = found.only.split(",")
+    unknown = set(found.only) - set(w.WORKLOADS)
+    if unknown:
+        parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(w.WORKLOADS)}")
+    return found
+
+
+def chosen(patterns):
+    """Entrants whose key matches one of the patterns, a comma between them."""
+    found = [e for e in ENTRANTS if any(fnmatch.fnmatchcase(e.key, p) for p in patterns.split(","))]
+    if not found:
+        raise SystemExit(f"no entrant matches {patterns}; there are {', '.join(e.key for e in ENTRANTS)}")
+    return found
+
+
+def missing(entrants, python):
+    """Entrants that cannot run, by key, with the reason: the last line of what importing their package said."""
+    found, tried = {}, {}
+    for entrant in entrants:
+        if entrant.ours:
+            continue
+        if entrant.needs not in tried:
+            try:
+                answer = subprocess.run([python, "-c", f"import torch, {entrant.needs}"], capture_output=True,
+                                        text=True, timeout=LIMIT)
+                tried[entrant.needs] = answer.stderr.strip().splitlines()[-1] if answer.returncode else None
+            except OSError as error:
+                tried[entrant.needs] = f"no bench environment ({error}); make .venv-bench makes it"
+        if tried[entrant.needs]:
+            found[entrant.key] = tried[entrant.needs]
+    return found
+
+
+def process(entrant, problem, options, *flags):
+    """Run one worker; returns its result, or {"failed": why}."""
+    threads = entrant.threads or options.threads
+    command = [sys.executable if entrant.ours else options.peer_python, "-m", "runs.bench.worker", entrant.function,
+               str(problem), "--threads", str(threads), *(["--compiled"] if entrant.compiled else []), *flags]
+    environment = os.environ | entrant.environment(threads, options.out / "inductor")
+    try:
+        answer = subprocess.run(command, cwd=report.ROOT, env=environment, capture_output=True, text=True,
+                                timeout=LIMIT)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"more than {LIMIT} s"}
+    for line in answer.stdout.splitlines():
+        if line.startswith(MARK):
+            return json.loads(line[len(MARK):])
+    return {"failed": (answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"])[-1]}
+
+
+def problems(folder, pairs):
+    """Write the problem, and a small one with reference gradients, of every (workload, kind)."""
+    for name, kind in pairs:
+        w.save(folder / f"{name}-{kind}.npz", w.problem(w.WORKLOADS[name], kind))
+        small = w.problem(w.WORKLOADS[name], kind, samples=CHECK_SAMPLES, seed=1)
+        gradients = ours.Step(small, 1, "float64").gradients()
+        w.save(folder / f"{name}-{kind}-check.npz", small | {f"g.{key}": g for key, g in gradients.items()})
+
+
+def check(jobs, folder, options):
+    """Gradients of the entrants with our rule against ours; returns {"W1 dense": relative error}.
+
+    Compiled ones run the same source and take long to compile in float64, so they are checked on W1 alone.
+    """
+    found = {}
+    for name, entrant in jobs:
+        if entrant.function.startswith(("peers.tssl", "peers.quadratic")) and (not entrant.compiled or name == "W1"):
+            result = process(entrant, folder / f"{name}-{entrant.kind}-check.npz", options, "--check")
+            found[f"{name} {entrant.key}"] = f"{result['error']:.1e}" if "error" in result else result["failed"]
+            print(f"gradients of {entrant.key} on {name}: relative error {found[f'{name} {entrant.key}']}",
+                  flush=True)
+    return found
+
+
+def measured(jobs, folder, options):
+    """All rounds; returns (results, {"W1 dense": why it failed})."""
+    runs, failed = {}, {}
+    flags = ("--seconds", "0.5", "--least", "2") if options.quick else ()
+    for turn in range(options.rounds):
+        for name, entrant in jobs:
+            if f"{name} {entrant.key}" in failed:
+                continue
+            result = process(entrant, folder / f"{name}-{entrant.kind}.npz", options, *flags)
+            if "failed" in result:
+                failed[f"{name} {entrant.key}"] = result["failed"]
+                print(f"{name} {entrant.key} failed: {result['failed']}", flush=True)
+                continue
+            if options.cpu:
+                result |= {"ms": result["cpu_ms"], "wall_ms": result["ms"]}
+            runs.setdefault((name, entrant.key), []).append(result)
+            print(f"round {turn + 1}  {name} {entrant.key:<20} {result['ms']:9.1f} ms  {result['mb']:7.1f} MB",
+                  flush=True)
+    label = {entrant.key: (entrant.label, entrant.kind) for entrant in ENTRANTS}
+    return [{"workload": name, "key": key, "label": label[key][0], "kind": label[key][1], "runs": own}
+            for (name, key), own in runs.items()], failed
+
+
+def rates_outside(results):
+    """Problems of ours whose hidden rate is not what the workloads promise."""
+    return [f"{r['workload']} {r['kind']}: hidden rate {r['runs'][0]['rates'][0]}" for r in results
+            if r["key"].startswith("ours") and not w.RATES[0] <= r["runs"][0]["rates"][0] <= w.RATES[1]]
+
+
+def main(argv=None):
+    """Run the bench; returns the path of its JSON."""
+    options = arguments(argv)
+    entrants = chosen(options.peers)
+    skipped = missing(entrants, options.peer_python)
+    jobs = [(name, e) for name in options.only for e in entrants if name in e.workloads and e.key not in skipped]
+    found = report.header(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        problems(folder, sorted({(name, e.kind) for name, e in jobs}))
+        found["gradients"] = {} if options.no_check else check(jobs, folder, options)
+        found["results"], failed = measured(jobs, folder, options)
+    found |= {"rounds": options.rounds, "quick": options.quick, "cpu": options.cpu, "skipped": skipped | failed,
+              "rates_outside": rates_outside(found["results"])}
+    path = report.write("bench", found, options.out)
+    show(found, path)
+    return path
+
+
+def show(found, path):
+    """Print everything about a result."""
+    print("\n" + report.describe(found) + "\n\n" + report.bench_table(found) + "\n")
+    print(report.ratio_table(report.ratios(found, TARGETS)) + "\n")
+    for title, lines in (("Skipped", found["skipped"]), ("Relative error of gradients", found["gradients"])):
+        if lines:
+            print(title + ": " + "; ".join(f"{key} ({value})" for key, value in lines.items()) + ".")
+    for line in found["rates_outside"]:
+        print("WARNING, rate outside 2-5 %: " + line)
+    picture = report.bench_plot(found, path.with_suffix(".png"))
+    print(f"\nwritten: {path}" + (f", {picture}" if picture else "; no plot, matplotlib is not installed"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""Who runs on what: the rows of the bench."""
+
+from dataclasses import dataclass
+
+# What glibc's allocator would hand back to the system after every step, and fault in again, it keeps.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
+ALL = ("W1", "W2", "W3", "W4")
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One row.
+
+    key : its name on the command line; label : in tables; function : module.function under runs.bench
+    kind : of problem; workloads : where it runs; needs : package beside PyTorch, or "" for our own engine
+    compiled : torch.compile, and the allocator tuned; threads : fixed number, or None for --threads
+    """
+
+    key: str
+    label: str
+    function: str
+    kind: str
+    workloads: tuple = ALL
+    needs: str = ""
+    compiled: bool = False
+    threads: int | None = None
+
+    @property
+    def ours(self):
+        """Whether it is this engine."""
+        return not self.needs
+
+    def environment(self, threads, cache):
+        """Environment variables of its process."""
+        found = {name: str(threads) for name in (
+            "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        if self.compiled:
+            found |= MALLOC | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
+        return found
+
+
+def _peer(key, label, function, kind, needs="torch", **others):
+    return Entrant(key, label, f"peers.{function}", kind, needs=needs, **others)
+
+
+TSSL = "same rule, O(T) in PyTorch, "
+ENTRANTS = (
+    Entrant("ours", "hrmas_sparse", "ours.make", "motif"),
+    Entrant("ours-1thread", "hrmas_sparse, one thread", "ours.make", "motif", threads=1),
+    _peer("blocks", TSSL + "block-diagonal", "tssl.blocks", "blocks"),
+    _peer("blocks-compiled", TSSL + "block-diagonal, compiled", "tssl.blocks", "blocks", compiled=True),
+    _peer("dense", TSSL + "dense", "tssl.dense", "motif"),
+    _peer("dense-compiled", TSSL + "dense, compiled", "tssl.dense", "motif", compiled=True),
+    _peer("snntorch", "snnTorch RSynaptic", "snntorch_peer.make", "motif", needs="snntorch"),
+    _peer("spikingjelly", "SpikingJelly Linear + LIFNode", "spikingjelly_peer.make", "motif", needs="spikingjelly"),
+    _peer("norse", "norse LIFRecurrent", "norse_peer.make", "motif", needs="norse"),
+    Entrant("ours-feedforward", "hrmas_sparse", "ours.make", "feedforward"),
+    _peer("recursion", TSSL + "feedforward", "tssl.dense", "feedforward"),
+    _peer("quadratic", "TSSL-BP as published, O(T^2), feedforward", "quadratic.make", "feedforward"),
+    Entrant("ours-supernet", "hrmas_sparse", "ours.make", "supernet"),
+    _peer("supernet", TSSL + "dense", "tssl.dense", "supernet", workloads=("W1", "W4")),
+    _peer("supernet-compiled", TSSL + "dense, compiled", "tssl.dense", "supernet", workloads=("W1", "W4"),
+          compiled=True),
+    Entrant("ours-w-step", "hrmas_sparse, w step of a search", "ours.make_w_step", "supernet", workloads=("W1",)),
+    Entrant("ours-iteration", "hrmas_sparse, whole HRMAS iteration", "ours.make_iteration", "supernet",
+            workloads=("W1",)),
+)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A ratio we want: the best of ``over`` to the best of ``under`` in ``field``, at least ``least``."""
+
+    text: str
+    workload: str
+    over: tuple
+    under: tuple
+    least: float | None
+    field: str = "ms"
+
+
+def _targets():
+    blocks, dense = ("blocks", "blocks-compiled"), ("dense", "dense-compiled")
+    libraries = ("snntorch", "spikingjelly", "norse")
+    found = []
+    for name, b, d, q in (("W1", 3, 9, 40), ("W2", 5, 8, 130), ("W3", 10, 10, 40), ("W4", 2.5, 40, 75)):
+        found += [Target("best motif-block PyTorch / ours", name, blocks, ("ours",), b),
+                  Target("best dense PyTorch / ours", name, dense, ("ours",), d),
+                  Target("published O(T^2) / ours, both feedforward", name, ("quadratic",), ("ours-feedforward",), q)]
+    for name, d in (("W1", 5), ("W4", 20)):
+        found.append(Target("best dense PyTorch / ours, supernet with alpha", name, ("supernet", "supernet-compiled"),
+                            ("ours-supernet",), d))
+    for name in ALL:
+        found += [Target("best library / ours", name, libraries, ("ours",), None),
+                  Target("leanest peer / ours, memory", name, blocks + dense + libraries, ("ours",), 3, "mb"),
+                  Target("one thread / two threads, ours", name, ("ours-1thread",), ("ours",), 1.7)]
+    found.append(Target("whole HRMAS iteration / w step", "W1", ("ours-iteration",), ("ours-w-step",), None))
+    return found
+
+
+TARGETS = _targets()

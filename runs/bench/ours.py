@@ -1,0 +1,94 @@
+"""The engine itself, as the bench runs it."""
+
+import functools
+
+import numpy as np
+
+from runs.bench import workloads as w
+
+
+def network(problem, threads, dtype="float32"):
+    """Network, parameters, intrinsic parameters and events of a problem."""
+    from hrmas_sparse.architecture import Architecture
+    from hrmas_sparse.backends.cpu import CpuBackend
+    from hrmas_sparse.network import Layer, Network, Neurons, psc_loss
+    from hrmas_sparse.spikes import Events
+    from hrmas_sparse.topology import Motif, Supernet
+
+    meta, layer = problem["meta"], None
+    if meta["kind"] == "supernet":
+        layer = Supernet(meta["hidden"], meta["sizes"])
+    elif meta["kind"] != "feedforward":
+        layer = Motif(Architecture(meta["hidden"], meta["motif"], meta["kind"] == "motif", problem["types"]))
+    net = Network(meta["inputs"], [Layer(meta["hidden"], w.V_TH, layer)], Layer(meta["outputs"], w.V_TH_OUT),
+                  Neurons(w.TAU_M, w.TAU_S, w.CAP, w.WIDTH), functools.partial(psc_loss, tau_s=w.TAU_S),
+                  CpuBackend(threads), dtype)
+    parameters = {key[2:]: value.astype(dtype) for key, value in problem.items() if key.startswith("p.")}
+    events = Events(problem["indptr"], problem["step"], problem["channel"], np.ones(len(problem["step"]), np.uint8),
+                    problem["label"], meta["steps"], meta["inputs"])
+    return net, parameters, net.initial_intrinsic(), events
+
+
+class Step:
+    """One training step: forward, loss, all gradients."""
+
+    def __init__(self, problem, threads, dtype="float32"):
+        self.net, *self.state = network(problem, threads, dtype)
+        self.rates = None
+
+    def step(self):
+        outcome = self.net.gradients(*self.state)
+        self.rates = [round(rate, 5) for rate in outcome.rates]
+        return outcome.gradients
+
+    gradients = step
+
+
+class Learning(Step):
+    """As :class:`Step`, but a step that learns: ``w``, the w step; ``iteration``, a whole HRMAS iteration.
+
+    An iteration is the second-order alpha step, the w step and the plasticity window.
+    """
+
+    def __init__(self, problem, threads, whole):
+        from hrmas_sparse.network import Plasticity
+        from hrmas_sparse.optim import Adam
+        from hrmas_sparse.search import Learner
+
+        super().__init__(problem, threads)
+        parameters, intrinsic, self.events = self.state
+        self.learner = Learner(parameters, intrinsic, Adam(), Adam((0.5, 0.999)))
+        self.plasticity = Plasticity(16.0, 0.02, 0.1)
+        self.start, self.whole = intrinsic, whole
+
+    def step(self):
+        from hrmas_sparse.search import search_step, weight_step
+
+        self.learner.intrinsic = self.start
+        if not self.whole:
+            outcome, _ = weight_step(self.net, self.learner, self.events, 0.0, 1.0)
+        else:
+            outcome, _, _ = search_step(self.net, self.learner, self.events, self.events, 0.0, _Settings, 1.0,
+                                        self.plasticity, "window")
+        self.rates = [round(rate, 5) for rate in outcome.rates]
+
+
+class _Settings:
+    """Rates of 0 keep the network, and so its spike rate, what it is; the work is the same."""
+
+    eta, alpha_order, alpha_lr = 2e-3, "second", 0.0
+
+
+def make(problem, threads, dtype="float32", compiled=False):
+    """See :mod:`runs.bench.peers`."""
+    return Step(problem, threads, dtype)
+
+
+def make_w_step(problem, threads, dtype="float32", compiled=False):
+    """The w step of a search."""
+    return Learning(problem, threads, whole=False)
+
+
+def make_iteration(problem, threads, dtype="float32", compiled=False):
+    """A whole HRMAS iteration."""
+    return Learning(problem, threads, whole=True)

@@ -1,0 +1,261 @@
+"""Where the time of a W1 step goes, next to the floor of each part. `make profile` runs it.
+
+    python -m runs.bench.profile [--workload W1] [--kind motif]
+
+Every part runs alone, one thread, on the arrays of a real step: the kernels over the first chunk, a span at a time
+as the backend runs them, times the number of chunks. What the links cost is the difference to the same kernel
+without links. The whole step is timed as well; what the parts do not explain is a row of its own.
+
+The floor of a part is the longest of three times: its multiply-adds at the machine's rate, its traffic with main
+memory, its traffic with the cache. It counts the work of the batch's samples, not of the padding to whole chunks.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hrmas_sparse.backends.base import Above, Gradients
+from hrmas_sparse.backends.cpu import dynamics, layer, synapses
+from hrmas_sparse.backends.cpu.chunks import Spikes
+from hrmas_sparse.network import psc_loss
+from hrmas_sparse.topology import Links
+from runs.bench import ours, report
+from runs.bench import workloads as w
+from runs.bench.ceilings import ceilings
+
+REPEATS = 15
+FLOAT = 4
+
+
+def clock(function, *arguments):
+    """Seconds of processor time one call takes: on one thread the same as time, unless others share the core."""
+    start = time.thread_time()
+    function(*arguments)
+    return time.thread_time() - start
+
+
+def repeated(function):
+    """Milliseconds: the median of what the function returns in seconds, warm-up dropped."""
+    function()
+    return 1e3 * statistics.median(function() for _ in range(REPEATS))
+
+
+class Chunk:
+    """The first chunk of a problem, run once, so that every part finds its arrays filled."""
+
+    def __init__(self, problem):
+        self.net, self.parameters, self.intrinsics, self.events = ours.network(problem, 1)
+        self.backend = self.net.backend
+        self.net.gradients(self.parameters, self.intrinsics, self.events)
+        self.packed = self.backend.pack(self.events, self.net.dtype)
+        self.chunk = self.packed[0]
+        self.synapses, self.k = self.net.synapses(self.parameters), self.net.constants
+        own = self.intrinsics["R1"], self.intrinsics["tau1"]
+        fixed = (np.full(self.net.output.size, w.TAU_M, np.float32),) * 2
+        self.leak = [self.backend.intrinsic(*values, self.chunk) for values in (own, fixed)]
+        self.hidden = self.backend.forward(self.k[0], self.synapses[0], self.leak[0], self.chunk.spikes, 0)
+        self.top = self.forward_output()
+        self.psc = self.backend.unpack(self.top.psc, len(self.chunk.labels))
+        self.above = self.effect()
+        self.span = layer.span_of(self.events.steps, self.net.hidden[0].size, self.net.dtype)
+        steps = self.events.steps
+        self.spans = [slice(t, min(t + self.span, steps)) for t in range(0, steps, self.span)]
+        self.rows = np.zeros((16, self.net.hidden[0].size), np.float32)
+        s = self.synapses[0]
+        self.no_links = Links(np.zeros(len(s.links.indptr), np.int64), np.zeros(0, np.uint32), np.zeros(0, np.float32))
+        self.errors, _ = self.backend.backward(self.k[0], s, self.leak[0], self.hidden, self.above,
+                                               self.gradients(0), 0)
+        self.errors = self.errors.copy()
+
+    def gradients(self, slot):
+        """Zeroed gradients of a layer."""
+        s = self.synapses[slot]
+        return Gradients(np.zeros_like(s.w), np.zeros_like(s.links.data))
+
+    def forward_output(self):
+        """The output layer forward."""
+        return self.backend.forward(self.k[1], self.synapses[1], self.leak[1], self.hidden.spikes, 1, keep_psc=True)
+
+    def effect(self):
+        """The output layer backward, without weight gradients of the hidden layer."""
+        _, error = psc_loss(self.psc, self.chunk.labels, w.TAU_S)
+        above = self.backend.effect_of_output(self.k[1], self.top, error, 1)
+        errors, _ = self.backend.backward(self.k[1], self.synapses[1], self.leak[1], self.top, above,
+                                          self.gradients(1), 1)
+        return Above(self.synapses[1].w, errors)
+
+    # ---- parts: each returns seconds for the chunk ---------------------------------------------------
+
+    def received(self, span):
+        """Input spikes of a span."""
+        spikes = self.chunk.spikes
+        return Spikes(spikes.mask[span], spikes.values[span])
+
+    def input_forward(self):
+        """Events of the input to currents."""
+        v, spikes = np.empty_like(self.hidden.v[self.spans[0]]), self.chunk.spikes
+        if not spikes.mask.size:
+            return sum(clock(synapses.dense, self.synapses[0].w.T, spikes.values[s], v[:s.stop - s.start])
+                       for s in self.spans)
+        return sum(clock(synapses.feedforward, self.received(s), self.synapses[0].w, v[:s.stop - s.start], self.rows)
+                   for s in self.spans)
+
+    def neurons_forward(self, links):
+        """The hidden neurons from their input currents, with links or without."""
+        state, total, sent = np.zeros((3, *self.hidden.v.shape[1:]), np.float32), 0.0, self.hidden.spikes
+        if not hasattr(self, "currents"):
+            self.currents = np.empty_like(self.hidden.v)
+            synapses.feedforward(self.chunk.spikes, self.synapses[0].w, self.currents, self.rows)
+        for s in self.spans:
+            v = self.hidden.v[s]
+            v[:] = self.currents[s]
+            if s.start and links.data.size:
+                total += clock(synapses.scatter, links, sent, s.start - 1, v[0])
+            total += clock(dynamics.forward, self.k[0], *self.leak[0], links, v, Spikes(sent.mask[s], sent.values),
+                           self.hidden.silent[s], self.hidden.psc, state)
+        return total
+
+    def effect_below(self):
+        """Errors of the output layer to effects on the hidden neurons."""
+        out = np.empty_like(self.hidden.v[self.spans[0]])
+        return sum(clock(synapses.dense, self.above.w, self.above.errors[s], out[:s.stop - s.start])
+                   for s in self.spans)
+
+    def neurons_backward(self, links):
+        """The hidden neurons' errors, with links or without."""
+        state, total = np.zeros((4, *self.hidden.v.shape[1:]), np.float32), 0.0
+        errors, delta = np.empty_like(self.hidden.v[self.spans[0]]), np.empty((0, *self.hidden.v.shape[1:]), np.float32)
+        for s in self.spans[::-1]:
+            error = errors[:s.stop - s.start]
+            synapses.dense(self.above.w, self.above.errors[s], error)
+            state[3] = self.hidden.v[s.start - 1] if s.start else 0
+            total += clock(dynamics.backward, self.k[0], *self.leak[0], links, self.hidden.v[s], self.hidden.silent[s],
+                           error, delta, state)
+        return total
+
+    def input_gradient(self):
+        """Gradient of the input weights."""
+        dw = self.gradients(0).dw
+        if not self.chunk.spikes.mask.size:
+            panel = np.zeros((self.events.steps, 4, 16), np.float32)
+            return clock(synapses.dense_gradient, self.chunk.spikes.values, self.errors, dw, panel)
+        return sum(clock(synapses.feedforward_gradient, self.received(s), self.errors[s], dw, self.rows)
+                   for s in self.spans)
+
+    def links_gradient(self):
+        """Gradient of the links."""
+        sent, found = self.hidden.spikes, self.gradients(0).dlinks
+        return sum(clock(synapses.links_gradient, self.synapses[0].links,
+                         Spikes(sent.mask[max(s.start, 1) - 1:s.stop - 1], sent.values),
+                         self.errors[max(s.start, 1):s.stop], found) for s in self.spans)
+
+    def reduction(self):
+        """Sums over all chunks."""
+        parts = [self.gradients(0) for _ in self.packed]
+
+        def add():
+            for part in parts[1:]:
+                parts[0].dw.__iadd__(part.dw)
+                parts[0].dlinks.__iadd__(part.dlinks)
+        return clock(add)
+
+    def relaxation(self):
+        """Parameters to weights of the links, and gradients back."""
+        recurrence, own = self.net.hidden[0].recurrence, self.net.own(self.parameters, 1)
+        return (clock(recurrence.links, own)
+                + clock(recurrence.pullback, own, np.zeros_like(self.synapses[0].links.data)))
+
+
+def counts(problem, rate, links):
+    """Work of a batch: (multiply-adds, bytes from or to memory, bytes from or to the cache) of each part."""
+    m = problem["meta"]
+    cells, events = m["samples"] * m["steps"] * m["hidden"], len(problem["step"])
+    spikes, fan = rate * cells, links / m["hidden"]
+    n, o = m["hidden"], m["outputs"]
+    return {
+        "input forward": (events * n, 0, FLOAT * (events * n + cells)),
+        "neurons forward": (4 * cells, FLOAT * cells, FLOAT * 8 * cells),
+        "links forward": (spikes * fan, 0, 3 * FLOAT * spikes * fan),
+        "output forward": (spikes * o, 0, 3 * FLOAT * spikes * o),
+        "output backward": (spikes * o, 0, 3 * FLOAT * spikes * o),
+        "effect on hidden": (cells * o, 0, FLOAT * 2 * cells),
+        "neurons backward": (20 * cells, FLOAT * cells, FLOAT * 9 * cells),
+        "links backward": (cells * fan, 0, FLOAT * 2 * cells),
+        "input gradient": (events * n, 0, FLOAT * (events * n + cells)),
+        "links gradient": (spikes * fan, 0, 3 * FLOAT * spikes * fan),
+    }
+
+
+def parts(problem):
+    """Milliseconds of every part of a step, one thread; and the whole step's, and the hidden rate."""
+    c = Chunk(problem)
+    chunks, links = len(c.packed), c.synapses[0].links
+    bare, linked = (repeated(lambda use=use: c.neurons_forward(use)) for use in (c.no_links, links))
+    bare_back, linked_back = (repeated(lambda use=use: c.neurons_backward(use)) for use in (c.no_links, links))
+    size = len(c.chunk.labels)
+    each = {
+        "input forward": repeated(c.input_forward), "neurons forward": bare, "links forward": linked - bare,
+        "output forward": repeated(lambda: clock(c.forward_output)),
+        "loss": repeated(lambda: clock(lambda: psc_loss(c.backend.unpack(c.top.psc, size), c.chunk.labels, w.TAU_S))),
+        "output backward": repeated(lambda: clock(c.effect)),
+        "effect on hidden": repeated(c.effect_below), "neurons backward": bare_back,
+        "links backward": linked_back - bare_back, "input gradient": repeated(c.input_gradient),
+        "links gradient": repeated(c.links_gradient),
+    }
+    found = {name: chunks * ms for name, ms in each.items()}
+    found["packing"] = repeated(lambda: clock(c.backend.pack, c.events, c.net.dtype))
+    if c.net.hidden[0].recurrence is not None:
+        found["relaxation and chain rule"] = repeated(c.relaxation)
+    found["sums over chunks"] = repeated(c.reduction)
+    whole = repeated(lambda: clock(c.net.gradients, c.parameters, c.intrinsics, c.events))
+    rate = c.net.evaluate(c.parameters, c.intrinsics, c.events).rates[0]
+    return found, whole, rate, len(links.data)
+
+
+def table(found):
+    """Markdown: parts, their floors, what bounds them."""
+    rows = []
+    for name, ms in found["parts"].items():
+        floor, bound = found["floors"].get(name, (None, ""))
+        rows.append([name, f"{ms:.2f}", f"{100 * ms / found['whole_ms']:.0f} %",
+                     "" if floor is None else f"{floor:.2f}", bound, "" if floor is None else f"{ms / floor:.1f}"])
+    rest = found["whole_ms"] - sum(found["parts"].values())
+    floors = sum(floor for floor, _ in found["floors"].values())
+    rows.append(["not in any part", f"{rest:.2f}", f"{100 * rest / found['whole_ms']:.0f} %", "", "", ""])
+    rows.append(["whole step", f"{found['whole_ms']:.2f}", "100 %", f"{floors:.2f}", "",
+                 f"{found['whole_ms'] / floors:.1f}"])
+    return report.table(["part", "ms", "share", "floor, ms", "bound by", "times its floor"], rows)
+
+
+def main(argv=None):
+    """Run it; returns the path of its JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workload", default="W1", choices=w.WORKLOADS)
+    parser.add_argument("--kind", default="motif", choices=("motif", "supernet"))
+    parser.add_argument("--out", type=Path, default=report.OUT)
+    options = parser.parse_args(argv)
+    problem = w.problem(w.WORKLOADS[options.workload], options.kind)
+    limits = ceilings()
+    times, whole, rate, links = parts(problem)
+    floors = {}
+    for name, work in counts(problem, rate, links).items():
+        floors[name] = max((1e3 * amount / limits[limit], limit)
+                           for amount, limit in zip(work, ("madds", "memory", "cache")))
+    found = report.header(1) | {"workload": options.workload, "kind": options.kind, "ceilings": limits,
+                                "whole_ms": whole, "parts": times, "floors": floors, "hidden_rate": rate}
+    path = report.write("profile", found, options.out)
+    m = found["machine"]
+    print(f"{options.workload} {options.kind}, one thread, {m['processor']}, load before {found['load_before']:.1f}, "
+          f"commit {found['commit']}. Ceilings of one core: {limits['madds'] / 1e9:.0f} G multiply-adds/s, memory "
+          f"{limits['memory'] / 1e9:.0f} GB/s, cache {limits['cache'] / 1e9:.0f} GB/s (read and written together).\n")
+    print(table(json.loads(json.dumps(found))))
+    print(f"\nwritten: {path}")
+    return path
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Numbers into tables and pictures. Tables are Markdown, ready for docs/performance.md."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OUT = ROOT / "runs" / "out" / "bench"
+
+
+def machine():
+    """What the numbers were measured on."""
+    model, memory = platform.processor(), None
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+        memory = round(int(Path("/proc/meminfo").read_text(encoding="ascii").split()[1]) / 2**20, 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": model, "cores": cores, "memory_gib": memory, "system": platform.platform()}
+
+
+def commit():
+    """The checkout's commit, "+" if something in it has changed since; None outside a checkout."""
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def header(threads):
+    """The part every result file starts with."""
+    return {"date": time.strftime("%Y-%m-%dT%H:%M:%S"), "commit": commit(), "machine": machine(), "threads": threads,
+            "load_before": os.getloadavg()[0]}
+
+
+def write(name, found, out=OUT):
+    """Write a result as JSON; returns the path."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{name}-{found['date'].replace(':', '')}.json"
+    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def table(head, rows):
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows])
+
+
+def middle(values):
+    """Median, and spread (largest less smallest) as a share of it."""
+    median = statistics.median(values)
+    return median, (max(values) - min(values)) / median
+
+
+def describe(found):
+    """A paragraph: machine, threads, load, versions."""
+    m = found["machine"]
+    versions = {}
+    for result in found["results"]:
+        versions |= result["runs"][0].get("versions", {})
+    loads = [run["load"] for result in found["results"] for run in result["runs"] if "load" in run]
+    return (f"{found['date'][:10]}, commit {found['commit']}, {m['processor']}, {m['cores']} cores, "
+            f"{m['memory_gib']} GiB; threads: {found['threads']}; "
+            + ("processor time, not wall time; " if found.get("cpu") else "")
+            + ", ".join(f"{name} {version}" for name, version in versions.items())
+            + f". Load of the machine before each process: {min(loads):.1f} to {max(loads):.1f}"
+            + (", so it was shared: only ratios mean something, and OpenMP's barriers suffer more than most."
+               if max(loads) > m["cores"] + 0.5 else "."))
+
+
+def bench_table(found):
+    """Time and memory of every entrant on every workload."""
+    names = sorted({result["workload"] for result in found["results"]})
+    keys = list(dict.fromkeys((result["label"], result["kind"]) for result in found["results"]))
+    cells = {}
+    for result in found["results"]:
+        ms, spread = middle([run["ms"] for run in result["runs"]])
+        mb = statistics.median(run["mb"] for run in result["runs"])
+        cells[result["label"], result["kind"], result["workload"]] = f"{ms:.3g} ±{50 * spread:.0f} % / {mb:.0f}"
+    rows = [[label, kind, *(cells.get((label, kind, name), "") for name in names)] for label, kind in keys]
+    return table(["ms a step ± half the spread / MB", "problem", *names], rows)
+
+
+def ratios(found, targets):
+    """Every target's ratio, taken round by round: [(target, median, spread)]; those without numbers are left out."""
+    runs = {(result["workload"], result["key"]): result["runs"] for result in found["results"]}
+    answers = []
+    for target in targets:
+        sides = [[runs[target.workload, key] for key in keys if (target.workload, key) in runs]
+                 for keys in (target.over, target.under)]
+        if not all(sides):
+            continue
+        rounds = min(len(each) for side in sides for each in side)
+        over, under = ([min(each[r][target.field] for each in side) for r in range(rounds)] for side in sides)
+        answers.append((target, *middle([a / b for a, b in zip(over, under)])))
+    return answers
+
+
+def ratio_table(answers):
+    """The ratios next to what was wanted."""
+    rows = []
+    for target, ratio, spread in answers:
+        verdict = "" if target.least is None else ("yes" if ratio >= target.least else "no")
+        wanted = "" if target.least is None else f"{target.least:g}"
+        rows.append([target.workload, target.text, f"{ratio:.2f} ±{50 * spread:.0f} %", wanted, verdict])
+    return table(["", "ratio", "measured", "wanted", "met"], rows)
+
+
+def bench_plot(found, path):
+    """Bars of time a step, one panel a workload; returns the path, or None without matplotlib."""
+    plt = pyplot()
+    if plt is None:
+        return None
+    names = sorted({result["workload"] for result in found["results"]})
+    figure, axes = plt.subplots(1, len(names), figsize=(1 + 3.6 * len(names), 5), sharey=True, squeeze=False)
+    keys = list(dict.fromkeys(result["key"] for result in found["results"]))[::-1]
+    for axis, name in zip(axes[0], names):
+        times = {result["key"]: middle([run["ms"] for run in result["runs"]])[0] for result in found["results"]
+                 if result["workload"] == name}
+        bars = axis.barh(keys, [times.get(key, 0) for key in keys],
+                         color=["tab:green" if key.startswith("ours") else "tab:gray" for key in keys])
+        axis.bar_label(bars, [f"{times[key]:.3g}" if key in times else "" for key in keys], padding=2, fontsize=8)
+        axis.set(xscale="log", title=name, xlabel="ms a training step")
+        axis.margins(x=0.2)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def pyplot():
+    """matplotlib.pyplot without a display, or None if it is not installed."""
+    try:
+        import matplotlib
+    except ImportError:
+        return None
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt

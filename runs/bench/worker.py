@@ -1,0 +1,80 @@
+"""One fresh process: measure one entrant on one problem, or check its gradients; the result is a line of JSON.
+
+    python -m runs.bench.worker ours.make problem.npz --threads 2
+    python -m runs.bench.worker peers.tssl.dense check.npz --check
+
+Run from the root of the checkout, in the environment the entrant needs.
+"""
+
+import argparse
+import functools
+import importlib
+import importlib.metadata
+import json
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from runs.bench import measure
+from runs.bench import workloads as w
+
+MARK = "RESULT "
+PACKAGES = ("numpy", "numba", "llvmlite", "torch", "snntorch", "spikingjelly", "norse")
+
+
+def versions():
+    """Versions of Python and of what is loaded."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        if name in sys.modules:
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def relative_error(found, wanted):
+    """Norm of the difference over the norm of what was wanted, the worst of all arrays of ``wanted``."""
+    errors = {}
+    for name, value in wanted.items():
+        norm = np.linalg.norm(value)
+        errors[name] = float(np.linalg.norm(np.asarray(found[name], np.float64) - value) / (norm or 1.0))
+    return max(errors.values()), errors
+
+
+def check(make, problem):
+    """Gradients in float64 against the reference the problem carries under ``g.<parameter>``."""
+    found = make(problem, dtype="float64").gradients()
+    worst, errors = relative_error(found, {key[2:]: value for key, value in problem.items() if key.startswith("g.")})
+    return {"error": worst, "errors": errors}
+
+
+def run(arguments):
+    """Carry out the command line; returns the result."""
+    module, function = arguments.entrant.rsplit(".", 1)
+    make = getattr(importlib.import_module(f"runs.bench.{module}"), function)
+    make = functools.partial(make, threads=arguments.threads, compiled=arguments.compiled)
+    problem = w.load(arguments.problem)
+    if arguments.check:
+        found = check(make, problem)
+    else:
+        found = measure.measure(make, problem, w.shortened(problem, measure.WARM_STEPS), arguments.seconds,
+                                arguments.least)
+    return found | {"versions": versions()}
+
+
+def main(argv=None):
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("entrant", help="module.function under runs.bench")
+    parser.add_argument("problem", type=Path)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--seconds", type=float, default=1.5)
+    parser.add_argument("--least", type=int, default=3)
+    print(MARK + json.dumps(run(parser.parse_args(argv))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
