@@ -13,8 +13,9 @@ from hrmas_sparse.files import read_json, write_json
 EXCITATORY, INHIBITORY, NONE = range(3)
 TYPE_NAMES = ("excitatory", "inhibitory", "none")
 SYMBOLS = "+-."
-_FORM = {"schema": {1}, "sha256": str, "layers": [{"neurons": int, "motif_size": int, "inter": bool, "tied": bool,
-                                                   "connection_types": [{EXCITATORY, INHIBITORY, NONE}]}]}
+_LAYER = {"neurons": int, "motif_size": int, "inter": bool, "tied": bool,
+          "connection_types": [{EXCITATORY, INHIBITORY, NONE}]}
+_FORM = {"schema": {1}, "types": [str], "layers": [_LAYER], "sha256": str}
 
 
 def table_rows(neurons, size, inter=True, tied=True):

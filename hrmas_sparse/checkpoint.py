@@ -18,6 +18,7 @@ import numpy as np
 from hrmas_sparse import memory
 from hrmas_sparse.errors import Damaged, InputError
 from hrmas_sparse.files import write_bytes
+from hrmas_sparse.hdf5 import attributes, write_attributes
 
 SCHEMA = 2
 _DIGEST = 32
@@ -46,10 +47,10 @@ def _image(kind, arrays, text):
     """The bytes of the HDF5 file. Made in memory: the HDF5 library does not survive a full disk."""
     # "latest" puts checksums on HDF5's own structures.
     with h5py.File("image", "w", driver="core", backing_store=False, libver="latest") as file:
-        file.attrs.update({"kind": kind, "schema": SCHEMA, "meta": text, "meta_sha256": _sha256(text.encode())})
+        write_attributes(file, kind=kind, schema=SCHEMA, meta=text, meta_sha256=_sha256(text.encode()))
         for name, array in arrays.items():
             array = np.ascontiguousarray(array)
-            file.create_dataset(name, data=array).attrs["sha256"] = _sha256(array.tobytes())
+            write_attributes(file.create_dataset(name, data=array), sha256=_sha256(array.tobytes()))
         file.flush()
         return file.id.get_file_image()
 
@@ -77,12 +78,13 @@ def load(path, kind, expected=None):
     image = _verified(path)
     try:
         with h5py.File(io.BytesIO(image), "r") as file:
-            found, schema = str(file.attrs.get("kind")), int(file.attrs.get("schema"))
+            about = attributes(file)
+            found, schema = about.get("kind"), about.get("schema")
             if found != kind or schema != SCHEMA:
                 raise InputError(f"{path}: expected a {kind} of schema {SCHEMA}, found a {found!r} of schema {schema}; "
                                  "--fresh (FRESH=1) sets the run aside and starts over")
-            text = file.attrs["meta"]
-            if file.attrs["meta_sha256"] != _sha256(text.encode()):
+            text = about["meta"]
+            if about["meta_sha256"] != _sha256(text.encode()):
                 raise Damaged(f"{path}: damaged: its description does not match its checksum")
             meta, names = json.loads(text), []
             file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
@@ -122,7 +124,7 @@ def _checked(path, dataset, wanted):
         raise InputError(f"{path}: {dataset.name}: expected {wanted.dtype} {wanted.shape}, found {dataset.dtype} "
                          f"{dataset.shape}; not the same channels, classes or network")
     array = dataset[()]
-    if dataset.attrs["sha256"] != _sha256(np.ascontiguousarray(array).tobytes()):
+    if attributes(dataset)["sha256"] != _sha256(np.ascontiguousarray(array).tobytes()):
         raise Damaged(f"{path}: damaged: {dataset.name} does not match its checksum")
     return array
 

@@ -31,6 +31,7 @@ import numpy as np
 from hrmas_sparse import __version__
 from hrmas_sparse.atomic import atomic_write
 from hrmas_sparse.errors import InputError
+from hrmas_sparse.hdf5 import attributes, write_attributes
 
 SCHEMA = 1
 SPLITS = ("train", "test")
@@ -170,12 +171,12 @@ def verify_cache(path: str | Path) -> None:
     """
     cache = open_cache(path)
     with _opened(cache.path) as file:
-        if file.attrs.get("meta_sha256") != _meta_sha256(cache.meta):
+        if attributes(file).get("meta_sha256") != _meta_sha256(cache.meta):
             _damaged(cache.path, "its attributes do not match their checksum")
         for split in SPLITS:
             for name in ("indptr", "label", "ids", *EVENT_ARRAYS):
                 dataset = file[split][name]
-                if dataset.attrs.get("sha256") != _sha256_of(dataset):
+                if attributes(dataset).get("sha256") != _sha256_of(dataset):
                     _damaged(cache.path, f"/{split}/{name} does not match its checksum")
             _check_events(cache, split)
             if len(set(cache.ids(split))) != len(getattr(cache, split)):
@@ -198,15 +199,15 @@ def _damaged(path: Path, what: str):
 
 
 def _read_meta(path: Path, file: h5py.File) -> Meta:
-    attributes = dict(file.attrs)
-    if int(attributes.get("schema", -1)) != SCHEMA:
-        _damaged(path, f"expected a spike cache of schema {SCHEMA}, found {attributes.get('schema', 'none')}")
+    about = attributes(file)
+    if about.get("schema") != SCHEMA:
+        _damaged(path, f"expected a spike cache of schema {SCHEMA}, found {about.get('schema', 'none')}")
     try:
         return Meta(
-            **{name: str(attributes[name]) for name in ("dataset", "fingerprint", "provenance")},
-            **{name: int(attributes[name]) for name in ("steps", "channels", "classes")},
-            **{name: json.loads(attributes[name]) for name in ("encoding", "notes")},
-            class_names=tuple(json.loads(attributes["class_names"])),
+            **{name: str(about[name]) for name in ("dataset", "fingerprint", "provenance")},
+            **{name: int(about[name]) for name in ("steps", "channels", "classes")},
+            **{name: json.loads(about[name]) for name in ("encoding", "notes")},
+            class_names=tuple(json.loads(about["class_names"])),
         )
     except (KeyError, ValueError, TypeError) as error:
         _damaged(path, f"bad or missing attribute ({error})")
@@ -334,10 +335,9 @@ class CacheWriter:
 
     def _write(self, path: Path) -> None:
         # Aligned arrays, because a mapped array that straddles its element size is slow everywhere and refused by some.
-        with h5py.File(path, "w", alignment_threshold=1, alignment_interval=64) as file:
-            file.attrs.update(schema=SCHEMA, program=__version__, meta_sha256=_meta_sha256(self.meta))
-            for name, value in vars(self.meta).items():
-                file.attrs[name] = value if isinstance(value, (str, int)) else json.dumps(value)
+        with h5py.File(path, "w", alignment_threshold=1, alignment_interval=64, libver="latest") as file:
+            fields = {k: x if isinstance(x, (str, int)) else json.dumps(x) for k, x in vars(self.meta).items()}
+            write_attributes(file, schema=SCHEMA, program=__version__, meta_sha256=_meta_sha256(self.meta), **fields)
             for split in SPLITS:
                 group = file.create_group(split)
                 names = [name.encode() for name in self._samples[split]]
@@ -348,8 +348,7 @@ class CacheWriter:
                     "ids": np.array(names, dtype=np.bytes_ if names else "S1"),
                 }
                 for name, array in small.items():
-                    dataset = group.create_dataset(name, data=array)
-                    dataset.attrs["sha256"] = hashlib.sha256(array.tobytes()).hexdigest()
+                    write_attributes(group.create_dataset(name, data=array), sha256=hashlib.sha256(array).hexdigest())
                 dtypes = {"step": np.uint16, "channel": np.uint16, "value": self._dtype or np.uint8}
                 for name, dtype in dtypes.items():
                     _pour(self._spool[split, name], group.create_dataset(name, (length.sum(),), dtype))
@@ -363,7 +362,7 @@ def _pour(spool, dataset: h5py.Dataset) -> None:
         block = spool.read(_BLOCK * dataset.dtype.itemsize)
         digest.update(block)
         dataset[begin : begin + _BLOCK] = np.frombuffer(block, dtype=dataset.dtype)
-    dataset.attrs["sha256"] = digest.hexdigest()
+    write_attributes(dataset, sha256=digest.hexdigest())
 
 
 def halve(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -208,8 +208,8 @@ def replace(file, name, array):
     [
         (lambda f: f.attrs.update(schema=SCHEMA + 1), "schema"),
         (lambda f: f.attrs.pop("steps"), "attribute"),
-        (lambda f: f.attrs.update(encoding="{"), "attribute"),
-        (lambda f: f.attrs.update(class_names='["a"]'), "class names"),
+        (lambda f: f.attrs.update(encoding=np.bytes_("{")), "attribute"),
+        (lambda f: f.attrs.update(class_names=np.bytes_('["a"]')), "class names"),
         (lambda f: f.pop("test"), "/test/indptr is missing"),
         (lambda f: f.pop("train/value"), "/train/value is missing"),
         (lambda f: replace(f, "train/value", f["train/value"][:-1]), "/train/value has"),
@@ -242,7 +242,7 @@ def test_verify_finds_a_flipped_bit_in_any_array(path, split, name):
 
 def test_verify_finds_changed_attributes(path):
     with h5py.File(path, "r+") as file:
-        file.attrs["dataset"] = "other"
+        file.attrs["dataset"] = np.bytes_("other")
     open_cache(path)
     with pytest.raises(InputError, match="attributes"):
         verify_cache(path)
@@ -251,7 +251,7 @@ def test_verify_finds_changed_attributes(path):
 @pytest.mark.parametrize("name, bad", [("step", STEPS), ("channel", CHANNELS), ("value", 0), ("step", "disorder")])
 @pytest.mark.parametrize("block", [1 << 20, 5])
 def test_verify_checks_events_even_if_their_checksum_is_right(path, monkeypatch, name, bad, block):
-    monkeypatch.setattr("hrmas_sparse.spikes._sha256_of", lambda dataset: dataset.attrs["sha256"])
+    monkeypatch.setattr("hrmas_sparse.spikes._sha256_of", lambda dataset: dataset.attrs["sha256"].decode())
     monkeypatch.setattr("hrmas_sparse.spikes._BLOCK", block)
     verify_cache(path)
     with h5py.File(path, "r+") as file:
