@@ -37,6 +37,7 @@ def prepare(
     strict: bool = False,
     seed: int = 0,
     say: Callable[[str], None] = print,
+    needed: tuple[str, ...] = SPLITS,
 ) -> Path:
     """Path of an up to date cache of `data`, built if there is none.
 
@@ -50,6 +51,7 @@ def prepare(
     strict : refuse the synthetic stand-in for N-TIDIGITS
     seed : of the stand-in
     say : takes each line for the user
+    needed : splits that must have samples; scoring a split needs no other
 
     Raises
     ------
@@ -67,7 +69,7 @@ def prepare(
         cache_root.mkdir(parents=True, exist_ok=True)
         remove_stale(cache_root)
         source = _find(data.dataset, raw, cache_root, strict, seed, say)
-        return _up_to_date(reader, source, data, cache_root, say)
+        return _up_to_date(reader, source, data, cache_root, say, needed)
     except OSError as error:
         raise InputError(f"data set {data.dataset}: {error}") from error
 
@@ -102,7 +104,7 @@ def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: 
     return source
 
 
-def _up_to_date(reader, source: Source, data, cache_root: Path, say) -> Path:
+def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tuple[str, ...]) -> Path:
     settings = {name: getattr(data, name) for name in ("encoding", "value", "steps", "partition")}
     meta = Meta(
         dataset=data.dataset,
@@ -120,8 +122,10 @@ def _up_to_date(reader, source: Source, data, cache_root: Path, say) -> Path:
     reason = _stale(path, meta)
     if reason:
         say(f"{path}: building ({reason}) from {source.root}")
-        _build(path, meta, reader, source, data)
-    for line in summary(open_cache(path)):
+        _build(path, meta, reader, source, data, needed)
+    cache = open_cache(path)
+    _need(needed, {split: len(getattr(cache, split)) for split in SPLITS}, source, data)
+    for line in summary(cache):
         say(line)
     return path
 
@@ -139,7 +143,13 @@ def _stale(path: Path, meta: Meta) -> str:
     return f"another {', '.join(differs)}" if differs else ""
 
 
-def _build(path: Path, meta: Meta, reader, source: Source, data) -> None:
+def _need(needed: tuple[str, ...], counts, source: Source, data) -> None:
+    for split in needed:
+        if not counts[split]:
+            raise InputError(f"{source.root}: no {split} sample of {data.dataset} in it; is the data set complete?")
+
+
+def _build(path: Path, meta: Meta, reader, source: Source, data, needed: tuple[str, ...]) -> None:
     counts = Counter()
     with CacheWriter(path, meta) as cache:
         samples = reader.samples(source, data, meta.notes)
@@ -147,9 +157,7 @@ def _build(path: Path, meta: Meta, reader, source: Source, data) -> None:
         for split, *sample in progress(samples, f"reading {data.dataset}", "sample", total):
             cache.add(split, *sample)
             counts[split] += 1
-        for split in SPLITS:
-            if not counts[split]:
-                raise InputError(f"{source.root}: no {split} sample of {data.dataset} in it; is the data set complete?")
+        _need(needed, counts, source, data)
 
 
 def summary(cache: SpikeCache) -> list[str]:
@@ -158,7 +166,7 @@ def summary(cache: SpikeCache) -> list[str]:
     samples = ", ".join(f"{len(events):,} {split}" for split, events in splits.items())
     events = sum(len(events.step) for events in splits.values())
     bins = sum(map(len, splits.values())) * meta.steps * meta.channels
-    silent = [f"{split} has no {name}" for split, e in splits.items() for name in _absent(meta, e.label)]
+    silent = [f"{split} has no {name}" for split, e in splits.items() if len(e) for name in _absent(meta, e.label)]
     return [
         f"{meta.dataset}: {samples} samples ({meta.provenance}), {meta.classes} classes, "
         f"{meta.channels} channels x {meta.steps} steps, {events:,} events ({events / bins:.1%} of the bins)",

@@ -40,17 +40,17 @@ def find(raw: Path) -> Source:
     Raises
     ------
     InputError
-        Naming the folder: `Train` or `Test` missing or without a file, recordings in a folder that is no digit.
+        Naming the folder: no file in `Train` or `Test`, recordings in a folder that is no digit.
     """
     files = []
     for part in _SPLITS:
         paths = sorted(path for path in (raw / part).glob("*/*.bin") if not path.name.startswith("."))
-        if not paths:
-            raise InputError(f"{raw / part}: no *.bin file in a digit's folder here; expected {raw}/{LAYOUT}")
         for path in paths:
             if path.parent.name not in CLASS_NAMES:
                 raise InputError(f"{path.parent}: expected a folder 0..9, found {path.parent.name!r} with recordings")
         files += paths
+    if not files:
+        raise InputError(f"{raw}: no recordings; expected {raw}/{LAYOUT}")
     return Source(raw, tuple(files))
 
 

@@ -39,8 +39,8 @@ def find(raw: Path) -> Source:
     Raises
     ------
     InputError
-        Naming the folder or file: `train` or `test` missing or without a file, a class that is no number or out of
-        range, a name that does not follow the layout.
+        Naming the folder or file: no file in `train` or `test`, a class that is no number or out of range, a name
+        that does not follow the layout.
     """
     if not any(True for split in _SPOKEN for _ in (raw / split).glob("*/*.dat")):
         root = _folder(raw, "ti_alpha") or raw
@@ -50,12 +50,11 @@ def find(raw: Path) -> Source:
     numbered = []
     for split in _SPOKEN:
         paths = sorted(path for path in (raw / split).glob("*/*.dat") if path.is_file())
-        if not paths:
-            raise InputError(
-                f"{raw / split}: no *.dat file in a class folder here; expected {raw}/{LAYOUT}, or "
-                f"{raw}/ti_alpha/{{train,test}}/<speaker>/*.wav"
-            )
         numbered += [(split, *_parse(path), path) for path in paths]
+    if not numbered:
+        raise InputError(
+            f"{raw}: no recordings; expected {raw}/{LAYOUT}, or {raw}/ti_alpha/{{train,test}}/<speaker>/*.wav"
+        )
     _first_class(raw, {number for _, number, *_ in numbered})
     numbered.sort(key=lambda entry: (entry[0] != "train", *entry[1:]))
     return Source(raw, tuple(path for *_, path in numbered), layout="lyon")

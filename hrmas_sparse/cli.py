@@ -94,12 +94,12 @@ def _parser():
 # ---- commands: each returns the exit status ----------------------------------------------------------
 
 
-def _prepare(settings, raw, strict, say=print):
+def _prepare(settings, raw, strict, say=print, needed=("train", "test")):
     """The up to date cache of a configuration's data; one process at a time builds."""
     from data_prep import prepare
     from hrmas_sparse.spikes import open_cache, verify_cache
     with locked(CACHE / "lock", str(CACHE), wait=True) if _writable(CACHE) else contextlib.nullcontext():
-        path = prepare(settings.data, raw, CACHE, strict=strict, say=say)
+        path = prepare(settings.data, raw, CACHE, strict=strict, say=say, needed=needed)
     verify_cache(path)
     return open_cache(path)
 
@@ -197,7 +197,7 @@ def evaluate(args):
     run = rundir.open_run(args.run)
     settings = run.config()
     raw = args.raw or run.manifest()["raw"]
-    cache = _prepare(settings, raw, args.strict, say=lambda line: print(line, file=sys.stderr))
+    cache = _prepare(settings, raw, args.strict, lambda line: print(line, file=sys.stderr), needed=(args.split,))
     network, parameters, intrinsic = load_trained(run, settings, cache.meta, args.backend)
     found = score(network, parameters, intrinsic, getattr(cache, args.split))
     real = "" if cache.meta.provenance == "real" else f" ({cache.meta.provenance})"

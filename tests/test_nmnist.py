@@ -80,10 +80,10 @@ def test_a_file_cut_short_is_named_with_the_byte(raw, length, message):
 
 def test_a_bad_layout_is_explained(raw):
     raw.mkdir()
-    with pytest.raises(InputError, match=r"raw/Train: no \*.bin file"):
+    with pytest.raises(InputError, match=r"raw: no recordings; expected"):
         build(raw)
     write_nmnist(raw, [ONE])
-    with pytest.raises(InputError, match=r"raw/Test: no \*.bin file"):
+    with pytest.raises(InputError, match=r"raw: no test sample of nmnist in it"):
         build(raw)
     write_nmnist(raw, [ONE, ("Test", 3, "00001"), ("Train", 10, "00001")])
     with pytest.raises(InputError, match="Train/10: expected a folder 0..9"):
@@ -112,3 +112,11 @@ def test_real_recordings(tmp_path):
 def test_real_recordings_are_told_apart_by_their_counts(tmp_path):
     cache = open_cache(prepare(settings("nmnist"), recordings("nmnist"), tmp_path, say=lambda line: None))
     assert 0.7 < count_baseline(cache) < 0.98
+
+
+def test_one_split_is_enough_to_score_it(raw):
+    write_nmnist(raw, [("Test", 3, "00001")])
+    path = prepare(settings("nmnist"), raw, raw.parent / "cache", say=lambda line: None, needed=("test",))
+    assert len(open_cache(path).train) == 0 and len(open_cache(path).test) == 1
+    with pytest.raises(InputError, match="no train sample"):  # its cache is there, and still not enough to learn from
+        prepare(settings("nmnist"), raw, raw.parent / "cache", say=lambda line: None)

@@ -93,5 +93,5 @@ def test_a_file_in_the_wrong_place_is_named(tmp_path, build, name, message):
 
 
 def test_both_layouts_are_named_if_there_is_none(tmp_path):
-    with pytest.raises(InputError, match=r"no \*.dat file .* expected .*c<class>.dat, or .*/ti_alpha/{train,test}"):
+    with pytest.raises(InputError, match=r"no recordings; expected .*c<class>.dat, or .*/ti_alpha/{train,test}"):
         ti46.find(tmp_path)
