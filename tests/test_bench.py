@@ -96,7 +96,7 @@ def test_measure_sees_memory():
 
 def test_bench_with_ours_only(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(w.WORKLOADS, "W1", dataclasses.replace(TINY, name="W1"))
-    path = bench.main(["--quick", "--threads", "1", "--peers", "ours,ours-1thread,dense", "--peer-python",
+    path = bench.main(["--quick", "--threads", "2", "--peers", "ours,ours-1thread,dense", "--peer-python",
                        "no-such-python", "--out", str(tmp_path)])
     found, printed = json.loads(path.read_text()), capsys.readouterr().out
     assert {result["key"] for result in found["results"]} == {"ours", "ours-1thread"}

@@ -77,7 +77,7 @@ def missing(entrants, python):
 
 
 def process(entrant, problem, options, *flags):
-    """Run one worker; returns its result, or {"failed": why}."""
+    """Run one worker; returns its result, or {"failed": why}. ``options``: threads, cpu, out, peer_python."""
     threads = entrant.threads or options.threads
     command = [sys.executable if entrant.ours else options.peer_python, "-m", "runs.bench.worker", entrant.function,
                str(problem), "--threads", str(threads), *(["--compiled"] if entrant.compiled else []), *flags]
@@ -89,7 +89,8 @@ def process(entrant, problem, options, *flags):
         return {"failed": f"more than {LIMIT} s"}
     for line in answer.stdout.splitlines():
         if line.startswith(MARK):
-            return json.loads(line[len(MARK):])
+            found = json.loads(line[len(MARK):])
+            return found | {"ms": found["cpu_ms"], "wall_ms": found["ms"]} if options.cpu and "ms" in found else found
     return {"failed": (answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"])[-1]}
 
 
@@ -130,8 +131,6 @@ def measured(jobs, folder, options):
                 failed[f"{name} {entrant.key}"] = result["failed"]
                 print(f"{name} {entrant.key} failed: {result['failed']}", flush=True)
                 continue
-            if options.cpu:
-                result |= {"ms": result["cpu_ms"], "wall_ms": result["ms"]}
             runs.setdefault((name, entrant.key), []).append(result)
             print(f"round {turn + 1}  {name} {entrant.key:<20} {result['ms']:9.1f} ms  {result['mb']:7.1f} MB",
                   flush=True)
@@ -149,7 +148,7 @@ def rates_outside(results):
 def main(argv=None):
     """Run the bench; returns the path of its JSON."""
     options = arguments(argv)
-    entrants = chosen(options.peers)
+    entrants = [e for e in chosen(options.peers) if e.threads is None or e.threads < options.threads]
     skipped = missing(entrants, options.peer_python)
     jobs = [(name, e) for name in options.only for e in entrants if name in e.workloads and e.key not in skipped]
     found = report.header(options.threads)
@@ -168,7 +167,7 @@ def main(argv=None):
 def show(found, path):
     """Print everything about a result."""
     print("\n" + report.describe(found) + "\n\n" + report.bench_table(found) + "\n")
-    print(report.ratio_table(report.ratios(found, TARGETS)) + "\n")
+    print(report.ratio_table(report.ratios(found, TARGETS), found["rounds"]) + "\n")
     for title, lines in (("Skipped", found["skipped"]), ("Relative error of gradients", found["gradients"])):
         if lines:
             print(title + ": " + "; ".join(f"{key} ({value})" for key, value in lines.items()) + ".")

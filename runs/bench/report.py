@@ -59,6 +59,11 @@ def middle(values):
     return median, (max(values) - min(values)) / median
 
 
+def give_or_take(spread, rounds):
+    """Half the spread, in per cent; nothing to say after one round."""
+    return f" ±{50 * spread:.0f} %" if rounds > 1 else ""
+
+
 def describe(found):
     """A paragraph: machine, threads, load, versions."""
     m = found["machine"]
@@ -83,7 +88,8 @@ def bench_table(found):
     for result in found["results"]:
         ms, spread = middle([run["ms"] for run in result["runs"]])
         mb = statistics.median(run["mb"] for run in result["runs"])
-        cells[result["label"], result["kind"], result["workload"]] = f"{ms:.3g} ±{50 * spread:.0f} % / {mb:.0f}"
+        cells[result["label"], result["kind"], result["workload"]] = (
+            f"{ms:.3g}{give_or_take(spread, len(result['runs']))} / {mb:.0f}")
     rows = [[label, kind, *(cells.get((label, kind, name), "") for name in names)] for label, kind in keys]
     return table(["ms a step ± half the spread / MB", "problem", *names], rows)
 
@@ -103,13 +109,13 @@ def ratios(found, targets):
     return answers
 
 
-def ratio_table(answers):
+def ratio_table(answers, rounds):
     """The ratios next to what was wanted."""
     rows = []
     for target, ratio, spread in answers:
         verdict = "" if target.least is None else ("yes" if ratio >= target.least else "no")
         wanted = "" if target.least is None else f"{target.least:g}"
-        rows.append([target.workload, target.text, f"{ratio:.2f} ±{50 * spread:.0f} %", wanted, verdict])
+        rows.append([target.workload, target.text, f"{ratio:.2f}{give_or_take(spread, rounds)}", wanted, verdict])
     return table(["", "ratio", "measured", "wanted", "met"], rows)
 
 

@@ -1,6 +1,6 @@
 """Time and memory of a training step against the number of hidden neurons. `make scaling` runs it.
 
-    python -m runs.bench.scaling [--neurons 800,1600,...] [--kinds motif,supernet] [--rounds 2] [--threads 2]
+    python -m runs.bench.scaling [--neurons 800,1600,...] [--kinds motif,supernet] [--rounds 2] [--threads 2] [--cpu]
 
 W1 with other hidden sizes, one fresh process each, as in bench.py. The exponent is the slope of a straight line
 through log time, or log memory, against log N.
@@ -28,9 +28,10 @@ def arguments(argv):
     parser.add_argument("--kinds", default="motif,supernet")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cpu", action="store_true", help="processor time in place of time, with --threads 1")
     parser.add_argument("--out", type=Path, default=report.OUT)
     found = parser.parse_args(argv)
-    found.quick, found.peer_python = False, ""
+    found.peer_python = ""
     found.neurons, found.kinds = [int(n) for n in found.neurons.split(",")], found.kinds.split(",")
     return found
 
@@ -96,7 +97,7 @@ def plot(found, path):
 def main(argv=None):
     """Run it; returns the path of its JSON."""
     options = arguments(argv)
-    found = report.header(options.threads) | {"kinds": options.kinds, "rounds": options.rounds}
+    found = report.header(options.threads) | {"kinds": options.kinds, "rounds": options.rounds, "cpu": options.cpu}
     with tempfile.TemporaryDirectory() as folder:
         found["results"] = measured(options, Path(folder))
     found["exponents"] = {f"{kind} {field}": exponent(*series(found["results"], kind, field))
