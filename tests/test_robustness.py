@@ -24,7 +24,8 @@ from hrmas_sparse.compare import exact_differences
 pytestmark = pytest.mark.slow
 
 BASE = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=4 "
-        "training.search_epochs=60 training.retrain_epochs=40 ")
+        "training.search_epochs=16 training.retrain_epochs=10 ")
+SHORT = "training.batch=8 training.search_epochs=4 training.retrain_epochs=2"
 SEARCHES = {
     "window": "",
     "online, two layers": "network.neurons=[6,12] plasticity.mode=online plasticity.retrain=true",
@@ -191,7 +192,7 @@ def small_disk(house):
 
 
 def test_a_full_disk_at_fifty_levels(house, small_disk, show, monkeypatch):
-    expected, _ = straight("straight")
+    expected, _ = straight("straight", SHORT)
     needed = sum(p.stat().st_size for p in expected.path.iterdir()) + 20 * 4096
     monkeypatch.setattr(cli, "CACHE", house / "data" / "cache")
     monkeypatch.setattr(rundir, "OUT", small_disk / "out")
@@ -200,7 +201,7 @@ def test_a_full_disk_at_fifty_levels(house, small_disk, show, monkeypatch):
     for level in range(50):
         shutil.rmtree(run.path, ignore_errors=True)
         if level % 2:                                            # in the middle of a run, else at its start
-            process = search("run", seconds=-1)
+            process = search("run", SHORT, seconds=-1)
             while len(run.metrics()) < 1 + level % 5:
                 time.sleep(0.001)
             os.kill(process, signal.SIGKILL)
@@ -208,7 +209,7 @@ def test_a_full_disk_at_fifty_levels(house, small_disk, show, monkeypatch):
         before = [path.exists() for path in (run.checkpoint_path,)]
         room = shutil.disk_usage(small_disk).free - needed * level // 49
         filler.write_bytes(bytes(max(0, room)))
-        status, log = wait(search("run", seconds=-1)), Path("log").read_text()
+        status, log = wait(search("run", SHORT, seconds=-1)), Path("log").read_text()
         assert status in (0, 2) and "Traceback" not in log, log
         if status == 2:
             refused += 1
@@ -216,7 +217,7 @@ def test_a_full_disk_at_fifty_levels(house, small_disk, show, monkeypatch):
         finished += status == 0
         lost += before[0] and not (run.checkpoint_path.exists())
         filler.unlink()
-        assert wait(search("run")) == 0, Path("log").read_text()
+        assert wait(search("run", SHORT)) == 0, Path("log").read_text()
         log = Path("log").read_text()
         lost += "warning" in log or (before[0] and "starting" in log)
         assert exact_differences(expected, run) == []
