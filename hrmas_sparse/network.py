@@ -11,6 +11,8 @@ A batch is cut into chunks by the backend; a chunk goes forward and back through
 next one starts, so its tapes stay in cache and the memory needed does not grow with the batch.
 """
 
+import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -261,6 +263,33 @@ def _joined(records):
     return {key: np.concatenate([record[key] for record in records], axis=-3) for key in records[0]}
 
 
+class _Turns:
+    """Lets chunks add to a sum in their order, whichever thread each runs on.
+
+    A chunk waits for those before it only, which started before it, so somebody can always go on.
+    """
+
+    def __init__(self):
+        self._next, self._failed, self._changed = 0, False, threading.Condition()
+
+    @contextmanager
+    def taken(self, index):
+        """Wait for the turn of a chunk; its end is the next one's turn."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._failed or self._next == index)
+            if self._failed:
+                raise RuntimeError("a chunk before this one failed")
+            yield
+            self._next += 1
+            self._changed.notify_all()
+
+    def fail(self):
+        """Wake those who would wait for ever."""
+        with self._changed:
+            self._failed = True
+            self._changed.notify_all()
+
+
 class _Pass:
     """One pass over one batch; :meth:`chunk` may run on several threads at once."""
 
@@ -269,11 +298,17 @@ class _Pass:
         self.backward, self.plasticity, self.record, self.samples = backward, plasticity, record, len(events)
         self.synapses = network.synapses(parameters)
         self.fixed = np.full(network.output.size, network.neurons.tau_m, network.dtype)
-        self.gradients = {}
+        self.total, self.turns = None, _Turns()
 
     def chunk(self, numbered):
-        """Simulate one chunk; returns a :class:`_Part`, leaves its gradients in ``self.gradients``."""
-        index, chunk = numbered
+        """Simulate one chunk; returns a :class:`_Part`, adds its gradients to ``self.total``."""
+        try:
+            return self._chunk(*numbered)
+        except BaseException:
+            self.turns.fail()
+            raise
+
+    def _chunk(self, index, chunk):
         tapes, intrinsics, plastics = self._forward(chunk)
         size = len(chunk.labels)
         psc = self.network.backend.unpack(tapes[-1].psc, size)
@@ -311,8 +346,7 @@ class _Pass:
     def _backward(self, index, tapes, intrinsics, psc_gradient, records, size):
         net, backend = self.network, self.network.backend
         run = backend.backward_smooth if net.neurons.smooth else backend.backward
-        own = self.gradients[index] = [Gradients(np.zeros_like(s.w) if self.feedforward else s.w[:0],
-                                                 np.zeros_like(s.links.data)) for s in self.synapses]
+        own = [backend.zero_gradients(s, slot, self.feedforward) for slot, s in enumerate(self.synapses)]
         top = len(tapes) - 1
         above = backend.effect_of_output(net.constants[top], tapes[top], psc_gradient, top)
         for slot in range(top, -1, -1):
@@ -321,6 +355,13 @@ class _Pass:
             if delta is not None:
                 records[slot]["delta"] = backend.unpack(delta, size)
             above = Above(self.synapses[slot].w, errors)
+        with self.turns.taken(index):
+            if self.total is None:
+                self.total = [Gradients(*(array.copy() for array in layer)) for layer in own]
+            else:
+                for mine, layer in zip(own, self.total):
+                    for array, whole in zip(mine, layer):
+                        whole += array
 
     def _record(self, tape, plastic, size):
         """Everything a test or a figure may want of a layer, as plain arrays (b, T, N)."""
@@ -333,18 +374,15 @@ class _Pass:
         return found
 
     def reduced(self):
-        """Gradients of the batch mean, summed chunk by chunk in order, pulled back to the parameters."""
+        """Gradients of the batch mean, pulled back to the parameters."""
         net, found = self.network, {}
-        for slot, (name, layer) in enumerate(zip(net.names, net.layers)):
-            dw, dlinks = self.gradients[0][slot]
-            scale = net.dtype.type(1 / self.samples)
-            for index in range(1, len(self.gradients)):
-                dlinks += self.gradients[index][slot][1]
-                if self.feedforward:
-                    dw += self.gradients[index][slot][0]
+        scale = net.dtype.type(1 / self.samples)
+        for n, (name, layer, total) in enumerate(zip(net.names, net.layers, self.total), start=1):
+            for array in total:
+                array *= scale
             if self.feedforward:
-                found[name] = dw * scale
+                found[name] = total.dw
             if layer.recurrence is not None:
-                own = layer.recurrence.pullback(net.own(self.parameters, slot + 1), dlinks * scale)
-                found.update({f"rec{slot + 1}.{key}": value for key, value in own.items()})
+                own = layer.recurrence.pullback(net.own(self.parameters, n), total.dlinks)
+                found.update({f"rec{n}.{key}": value for key, value in own.items()})
         return found

@@ -9,11 +9,11 @@ from pathlib import Path
 import naive
 import numpy as np
 import pytest
-from dense import TOLERANCE, assert_close, assert_same_bits, flat, random_case
+from dense import TAU_S, TOLERANCE, assert_close, assert_same_bits, flat, random_case
 
 from hrmas_sparse.backends.cpu import CpuBackend
 from hrmas_sparse.backends.cpu import layer as cpu_layer
-from hrmas_sparse.network import Plasticity
+from hrmas_sparse.network import Plasticity, psc_loss
 
 STACK = (("supernet", 12, (2, 3)), ("motif", 9, 3), ("feedforward", 7))
 PLASTICITY = Plasticity(tau_cal=16.0, gamma=2.0, mu=0.2)
@@ -229,3 +229,19 @@ def test_the_cases_are_alive():
     """A comparison of silent networks would show nothing."""
     tapes = naive.network_forward(*(lambda case: (case.X, case.plain()))(random_case(6, STACK, B=70, T=10)), 8.0)
     assert all(0.02 < tape["s"].mean() < 0.98 for tape in tapes)
+
+
+def test_a_chunk_that_fails_stops_the_others():
+    """Chunks wait for their turn to add; a failed one never comes to an end of its own."""
+    case = random_case(77, (("motif", 9, 3),), B=100)
+    case.Y[:], case.Y[32:48] = 0, 1
+    network = case.network(CpuBackend(threads=3))
+
+    def loss(psc, labels):
+        if labels.any():
+            raise ArithmeticError("a chunk's own mistake")
+        return psc_loss(psc, labels, TAU_S)
+
+    network.loss = loss
+    with pytest.raises(ArithmeticError, match="a chunk's own mistake"):
+        network.gradients(case.parameters(), case.intrinsic(), case.events())

@@ -124,6 +124,9 @@ class Backend(Protocol):
         Returns (E, delta), both opaque; None unless kept. The errors of an ``above`` without w are consumed.
         """
 
+    def zero_gradients(self, synapses: Synapses, slot: int, feedforward=True) -> Gradients:
+        """Zeros to add a chunk's weight gradients to, valid until the worker asks for the slot's again."""
+
     def weight_gradients(self, tape: Tape, synapses: Synapses, errors, gradients: Gradients, slot: int) -> None:
         """Add a chunk's gradients of w and of the links' weights, given E (SPEC 6)."""
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import config
 
-from hrmas_sparse.backends.base import Above, Chunk, Intrinsic, Plastic, Tape
+from hrmas_sparse.backends.base import Above, Chunk, Gradients, Intrinsic, Plastic, Tape
 from hrmas_sparse.backends.cpu.cache import use_own_folder
 
 use_own_folder()  # before the first kernel below is declared
@@ -101,6 +101,12 @@ class CpuBackend:
                           self._buffers.zeroed(("panel", slot), (steps, 4, LANES), dtype))
         layer.backward(k, intrinsic, synapses, tape, above, gradients, errors, delta, scratch, span)
         return errors if keep_errors else None, delta if keep_delta else None
+
+    def zero_gradients(self, synapses, slot, feedforward=True):
+        dw, dlinks = ("dw", slot), ("dlinks", slot)
+        return Gradients(self._buffers.zeroed(dw, synapses.w.shape, synapses.w.dtype) if feedforward
+                         else synapses.w[:0],
+                         self._buffers.zeroed(dlinks, synapses.links.data.shape, synapses.w.dtype))
 
     def weight_gradients(self, tape, synapses, errors, gradients, slot):
         if gradients.dw.size and tape.received.mask.size:
