@@ -48,6 +48,9 @@ def house(tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
     monkeypatch.setattr("hrmas_sparse.backends.cpu.config.NUMBA_NUM_THREADS", 1)       # a pool does not survive a fork
     write_words(tmp_path / "words.hdf5")
+    for settings in SEARCHES.values():                              # compile here, once, what the children will call
+        cli.main(arguments("warm-up", settings + " training.search_epochs=2 training.retrain_epochs=1"))
+        shutil.rmtree("runs")
     return tmp_path
 
 
@@ -99,7 +102,6 @@ def straight(name, settings=""):
 def test_a_hundred_kills(house, show):
     rng, kills, resumes, differences, writing, phases = random.Random(0), 0, 0, 0, 0, set()
     for settings in SEARCHES.values():
-        straight("warm-up", settings)
         expected, took = straight("straight", settings)
         mine = 0
         while mine < 25:
@@ -159,8 +161,7 @@ def test_a_kill_at_every_call_that_touches_files(house, show):
             return status
         return wait(fork(child))
 
-    assert go("warm-up", 0) == 0
-    assert go("straight", 0, calls=[]) == 0
+    assert go("first", 0) == go("straight", 0, calls=[]) == 0      # the first one makes the folders all runs share
     calls, expected = Path("calls").read_text().split(), rundir.RunDir(rundir.OUT / "straight")
     kills = differences = 0
     for count, name in enumerate(calls, start=1):
@@ -193,7 +194,7 @@ def small_disk(house):
 
 def test_a_full_disk_at_fifty_levels(house, small_disk, show, monkeypatch):
     expected, _ = straight("straight", SHORT)
-    needed = sum(p.stat().st_size for p in expected.path.iterdir()) + 20 * 4096
+    needed = (sum(p.stat().st_size for p in expected.path.iterdir()) + 20 * 4096) // 2    # more is always enough
     monkeypatch.setattr(cli, "CACHE", house / "data" / "cache")
     monkeypatch.setattr(rundir, "OUT", small_disk / "out")
     run, filler = rundir.RunDir(rundir.OUT / "run"), small_disk / "filler"
