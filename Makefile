@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
-OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN GOLDEN ARGS
+OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN GOLDEN ARGS FIGURE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -38,8 +38,8 @@ data: need-DATA $(VENV)/installed-core ## build the spike cache only (needs DATA
 download: need-DATA $(VENV)/installed-core ## fetch recordings to data/raw/, or say how to get them (needs DATA=)
 	@$(BIN)/hrmas data download $(call quoted,DATA) $(call option,--raw,RAW)
 
-show: need-RUN $(VENV)/installed-core ## what a run found: architecture, accuracy, settings (needs RUN=)
-	@$(BIN)/hrmas show $(call quoted,RUN)
+show: need-RUN $(VENV)/installed-core $(if $(value FIGURE),$(VENV)/installed-plots) ## what a run found (needs RUN=; FIGURE=x.png draws it)
+	@$(BIN)/hrmas show $(call quoted,RUN) $(call option,--figure,FIGURE)
 
 gradcheck: $(VENV)/installed-core ## check the gradients
 	@$(BIN)/hrmas gradcheck $(call option,--golden,GOLDEN) $(call option,--backend,BACKEND)
@@ -93,7 +93,7 @@ need-RUN:
 # One stamp per extra. .venv knows the folder it was made for: a copied checkout gets its own.
 HOME_OF_VENV := $(shell cat $(VENV)/installed-core 2>/dev/null)
 ifneq ($(HOME_OF_VENV),$(CURDIR))
-$(addprefix $(VENV)/installed-,core test lint): FORCE
+$(addprefix $(VENV)/installed-,core test lint plots): FORCE
 endif
 FORCE:
 

@@ -82,7 +82,9 @@ def _parser():
     sub.add_argument("--backend", default="auto")
 
     command("runs", runs, "list the runs in runs/out")
-    command("show", show, "what a run found").add_argument("run")
+    sub = command("show", show, "what a run found")
+    sub.add_argument("run", help="a run's name or folder")
+    sub.add_argument("--figure", type=Path, metavar="FILE", help="draw it too: PNG, SVG or PDF (extra `plots`)")
     sub = command("diff", diff, "compare two runs: settings and results")
     sub.add_argument("a")
     sub.add_argument("b")
@@ -258,6 +260,9 @@ def runs(args):
 def show(args):
     from hrmas_sparse.job import summary
     run = rundir.open_run(args.run)
+    if args.figure:
+        from hrmas_sparse.figure import draw
+        draw(run, args.figure)
     if run.finished:
         print("\n".join(summary(run, run.result())))
         return 0

@@ -11,6 +11,7 @@ A batch is cut into chunks by the backend; a chunk goes forward and back through
 next one starts, so its tapes stay in cache and the memory needed does not grow with the batch.
 """
 
+import math
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -270,23 +271,23 @@ class _Turns:
     """
 
     def __init__(self):
-        self._next, self._failed, self._changed = 0, False, threading.Condition()
+        self._next, self._failed, self._changed = 0, math.inf, threading.Condition()
 
     @contextmanager
     def taken(self, index):
         """Wait for the turn of a chunk; its end is the next one's turn."""
         with self._changed:
-            self._changed.wait_for(lambda: self._failed or self._next == index)
-            if self._failed:
+            self._changed.wait_for(lambda: self._failed < index or self._next == index)
+            if self._failed < index:
                 raise RuntimeError("a chunk before this one failed")
             yield
             self._next += 1
             self._changed.notify_all()
 
-    def fail(self):
-        """Wake those who would wait for ever."""
+    def fail(self, index):
+        """Wake those who would wait for this chunk for ever."""
         with self._changed:
-            self._failed = True
+            self._failed = min(self._failed, index)
             self._changed.notify_all()
 
 
@@ -305,7 +306,7 @@ class _Pass:
         try:
             return self._chunk(*numbered)
         except BaseException:
-            self.turns.fail()
+            self.turns.fail(numbered[0])
             raise
 
     def _chunk(self, index, chunk):

@@ -18,7 +18,8 @@ FLOORS = [
     {"checkpoint", "training"},                                 # F4
     {"search", "baselines"},                                    # F5
     {"gradcheck", "rundir", "compare", "job", "determinism"},   # F6
-    {"cli"},                                                    # F7
+    {"figure"},                                                 # F7
+    {"cli"},                                                    # F8
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
 SAME_FLOOR = {("training", "checkpoint"), ("determinism", "job"), ("determinism", "rundir"), ("determinism", "compare")}
