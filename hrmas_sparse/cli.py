@@ -149,6 +149,8 @@ def _execute(run, settings, seed, cache, backend, raw, given=None, origin=None):
     else:
         print(f"{run.path}: {'resuming' if there else 'starting'}, seed {seed}, profile {settings.profile}, "
               f"preset {settings.preset}", flush=True)
+        if backend.notice:
+            print(backend.notice, flush=True)
         try:
             with stop_requests() as asked:
                 Job(run, settings, seed, cache, backend, given, lambda: count_baseline(cache)).execute(asked)

@@ -81,6 +81,7 @@ class Backend(Protocol):
     """A way to simulate. ``slot`` numbers the layer, so that buffers can be reused."""
 
     name: str
+    notice: str  # for the user, before the first step; may be empty
 
     def map(self, function, items: list) -> list:
         """Apply a function to every item, several at once where it pays; results in order."""

@@ -9,7 +9,7 @@ from numba import config
 from hrmas_sparse.backends.base import Above, Chunk, Gradients, Intrinsic, Plastic, Tape
 from hrmas_sparse.backends.cpu.cache import use_own_folder
 
-use_own_folder()  # before the first kernel below is declared
+COMPILED = use_own_folder()  # before the first kernel below is declared
 
 from hrmas_sparse.backends.cpu import chunks, dynamics, layer, synapses as kernels  # noqa: E402
 from hrmas_sparse.backends.cpu.lanes import LANES  # noqa: E402
@@ -27,6 +27,7 @@ class CpuBackend:
     """See :class:`hrmas_sparse.backends.base.Backend`."""
 
     name = "cpu"
+    notice = "" if COMPILED else "compiling the kernels for this machine, once: about half a minute"
 
     def __init__(self, threads=None):
         self.threads = threads or config.NUMBA_NUM_THREADS

@@ -11,13 +11,17 @@ from pathlib import Path
 from numba import config
 
 from hrmas_sparse import neuron
+from hrmas_sparse.backends import base
 
 
 def use_own_folder():
-    """Point Numba's cache at a folder for these very sources, unless the user chose one."""
-    if os.environ.get("NUMBA_CACHE_DIR"):
-        return
-    sources = [Path(neuron.__file__), *sorted(Path(__file__).parent.glob("*.py"))]
+    """Point Numba's cache at a folder for these very sources; return whether it is there already.
+
+    The folder is made below ``NUMBA_CACHE_DIR`` if that is set, else below the user's cache.
+    """
+    sources = [Path(neuron.__file__), Path(base.__file__), *sorted(Path(__file__).parent.glob("*.py"))]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    config.CACHE_DIR = os.path.join(home, "hrmas_sparse", digest)
+    folder = Path(os.environ.get("NUMBA_CACHE_DIR") or os.path.join(home, "hrmas_sparse")) / digest
+    config.CACHE_DIR = str(folder)
+    return folder.is_dir()
