@@ -31,7 +31,7 @@ CAPS_AND_WIDTHS = list(itertools.product([0.3, 1.0, 8.0], [0.2, 0.5]))
 @pytest.mark.parametrize("stack", STACKS)
 def test_stacks(backend, stack, dtype):
     """Input sparse enough to visit its events, and not."""
-    for seed, density in enumerate((0.05, 0.08, 0.2, 0.4)):
+    for seed, density in enumerate((0.05, 0.08, 0.2, 0.8)):
         random_case(seed, STACKS[stack], C=20 if density < 0.1 else 5, density=density).check(backend, dtype)
 
 
@@ -52,7 +52,7 @@ def test_layers_too_large_for_a_cache(backend, R, tau):
     """A backend may take such a layer's steps a few at a time."""
     for seed, smooth in enumerate([False, False, True]):
         case = random_case(60 + seed, (("motif", 240, 10), ("feedforward", 150)), B=2, T=90, C=20, R=R, tau=tau,
-                           density=(0.05, 0.3)[seed % 2], smooth=smooth)
+                           density=(0.05, 0.8)[seed % 2], smooth=smooth)
         case.check(backend)
 
 

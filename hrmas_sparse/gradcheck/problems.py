@@ -29,7 +29,7 @@ def events_of(dense, labels):
                   np.asarray(labels, np.int64), dense.shape[1], dense.shape[2])
 
 
-FEW, MANY = 0.06, 0.4  # shares of the input that are not 0: backends may treat dense input in another way
+FEW, MANY = 0.06, 0.8  # shares of the input that are not 0: backends may treat dense input in another way
 
 
 def random_events(rng, batch, steps, channels, real=False, share=MANY):

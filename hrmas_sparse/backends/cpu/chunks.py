@@ -10,7 +10,7 @@ from hrmas_sparse.backends.cpu.lanes import LANES
 
 # Share of non-zero input above which multiplying everything is faster than visiting events: measured, see
 # docs/performance.md. It depends on the data alone, so that results do not depend on timing.
-DENSE = 0.125
+DENSE = 0.625
 
 
 class Spikes(NamedTuple):

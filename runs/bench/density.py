@@ -1,0 +1,68 @@
+"""Where visiting events stops paying: input forward and gradient of a W1 layer, by events and by multiply-adds.
+
+    python -m runs.bench.density
+
+Prints processor time on one thread for 16 samples; ``DENSE`` in ``backends/cpu/chunks.py`` is the crossing.
+"""
+
+import time
+
+import numpy as np
+
+from hrmas_sparse.backends.cpu import chunks, layer
+from hrmas_sparse.backends.cpu import synapses as kernels
+from hrmas_sparse.backends.cpu.lanes import LANES
+from runs.bench import report
+
+STEPS, SENDERS, RECEIVERS = 100, 78, 800
+DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 1.0)
+
+
+def clock(work, times=9):
+    """Least processor time of a call, in ms."""
+    work()
+    found = []
+    for _ in range(times):
+        started = time.thread_time()
+        work()
+        found.append(time.thread_time() - started)
+    return 1e3 * min(found)
+
+
+def compare(density, rng):
+    """ms by events, ms by multiply-adds, both for the current and the weight gradient."""
+    on = rng.random((STEPS, SENDERS, LANES)) < density
+    sparse = chunks.Spikes((on << np.arange(LANES)).sum(axis=2).astype(np.uint16), np.zeros((0, 0, 0), np.float32))
+    w = rng.standard_normal((SENDERS, RECEIVERS)).astype(np.float32)
+    values, dw = on.astype(np.float32), np.zeros_like(w)
+    current = np.zeros((STEPS, RECEIVERS, LANES), np.float32)
+    rows, panel = np.zeros((LANES, RECEIVERS), np.float32), np.zeros((STEPS, 4, LANES), np.float32)
+    span = layer.span_of(STEPS, RECEIVERS, w.dtype)
+
+    def events():
+        for first in range(0, STEPS, span):
+            part = chunks.Spikes(sparse.mask[first:first + span], sparse.values)
+            kernels.feedforward(part, w, current[first:first + span], rows)
+            kernels.feedforward_gradient(part, current[first:first + span], dw, rows)
+
+    def multiply_adds():
+        for first in range(0, STEPS, span):
+            kernels.dense(w.T, values[first:first + span], current[first:first + span])
+        kernels.dense_gradient(values, current, dw, panel)
+
+    return clock(events), clock(multiply_adds)
+
+
+def main():
+    """Print the table."""
+    rng, rows = np.random.default_rng(0), []
+    for density in DENSITIES:
+        events, multiply_adds = compare(density, rng)
+        rows.append([f"{100 * density:.1f} %", f"{events:.2f}", f"{multiply_adds:.2f}",
+                     f"{events / multiply_adds:.2f}"])
+    print(f"{SENDERS} channels into {RECEIVERS} neurons, {STEPS} steps, {LANES} samples; DENSE = {chunks.DENSE}\n")
+    print(report.table(["share of non-zero input", "events, ms", "multiply-adds, ms", "ratio"], rows))
+
+
+if __name__ == "__main__":
+    main()
