@@ -33,7 +33,8 @@ search: need-DATA $(VENV)/installed-core ## the whole job: spike cache, search, 
 	    $(call flag,--strict,STRICT) $(call flag,--fresh,FRESH)
 
 data: need-DATA $(VENV)/installed-core ## build the spike cache only (needs DATA=)
-	@$(BIN)/hrmas data build $(call quoted,DATA) $(call option,--raw,RAW) $(call option,--set,SET)
+	@$(BIN)/hrmas data build $(call quoted,DATA) $(call option,--raw,RAW) $(call option,--set,SET) \
+	    $(call flag,--strict,STRICT)
 
 download: need-DATA $(VENV)/installed-core ## fetch recordings to data/raw/, or say how to get them (needs DATA=)
 	@$(BIN)/hrmas data download $(call quoted,DATA) $(call option,--raw,RAW)

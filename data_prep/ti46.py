@@ -129,6 +129,9 @@ def _parse(path: Path) -> tuple[int, str, int]:
 
 def _first_class(root: Path, numbers: set[int]) -> int:
     """0 or 1: the number of the first class."""
+    if not numbers & {0, len(CLASS_NAMES)}:
+        raise InputError(f"{root}: classes {sorted(numbers)}: without class 0 or {len(CLASS_NAMES)} it cannot be told "
+                         f"whether they count from 0 or from 1; add recordings of one of these two")
     first = 1 if len(CLASS_NAMES) in numbers else 0
     wrong = numbers - set(range(first, first + len(CLASS_NAMES)))
     if wrong:

@@ -119,11 +119,18 @@ def _run_name(args, default, seed):
     return args.name if len(args.seeds) == 1 else f"{args.name}-s{seed}"
 
 
+def _check_names(args, default):
+    """The names of the runs, one a seed, before any work is done for them."""
+    names = [_run_name(args, default, seed) for seed in args.seeds]
+    for name in names:
+        if name != Path(name).name or name in ("", ".", ".."):
+            raise InputError(f"--name: expected a plain name, found {name!r}")
+    return names
+
+
 @contextlib.contextmanager
 def _run_folder(name, fresh):
     """The folder of a run, ours alone while the block runs; an old one set aside if wanted."""
-    if name != Path(name).name or name in ("", ".", ".."):
-        raise InputError(f"--name: expected a plain name, found {name!r}")
     run = rundir.RunDir(rundir.OUT / name)
     if fresh and run.manifest_path.exists():
         with run.working():
@@ -135,14 +142,9 @@ def _run_folder(name, fresh):
 def _execute(run, settings, seed, cache, backend, raw, given=None, origin=None):
     """Start or resume one run; returns the exit status."""
     from data_prep.separability import count_baseline
-    from hrmas_sparse import memory
-    from hrmas_sparse.backends import get_backend
     from hrmas_sparse.job import Job, summary
     from hrmas_sparse.training import Stopped, stop_requests
 
-    backend = get_backend(backend)
-    if not run.finished:
-        memory.require(memory.estimate(settings, cache, getattr(backend, "threads", 1)))
     there = rundir.start(run, settings, seed, cache, {"raw": str(raw) if raw else None, **(origin or {})})
     if run.finished:
         print(f"{run.path}: finished before; --fresh (FRESH=1) starts over")
@@ -157,42 +159,59 @@ def _execute(run, settings, seed, cache, backend, raw, given=None, origin=None):
         except Stopped as stop:
             print(f"{run.path}: stopped and checkpointed; the same command goes on from here", file=sys.stderr)
             return 128 + stop.signum
+        except Diverged as error:
+            print(f"hrmas: {run.path}: training diverged: {error}; {run.checkpoint_path.name} holds the state before. "
+                  "Try, under another --name, a smaller training.lr or network.slope_cap, or a larger network.v_th",
+                  file=sys.stderr)
+            return 1
     print("\n".join(summary(run, run.result())))
     return 0
 
 
+def _every_seed(args, names, settings, cache, backend, raw, **more):
+    """One run a seed; a diverged one does not keep the others from running. Returns the worst exit status."""
+    from hrmas_sparse import memory
+    worst = 0
+    for seed, name in zip(args.seeds, names):
+        if not rundir.RunDir(rundir.OUT / name).finished:
+            memory.require(memory.estimate(settings, cache, getattr(backend, "threads", 1)))
+        with _run_folder(name, args.fresh) as run:
+            status = _execute(run, settings, seed, cache, backend, raw, **more)
+        if status >= 128:
+            return status
+        worst = max(worst, status)
+    return worst
+
+
 def search(args):
+    from hrmas_sparse.backends import get_backend
     settings = config.load(args.dataset, args.preset, args.profile, args.set)
+    names, backend = _check_names(args, settings.data.dataset), get_backend(args.backend)
     cache = _prepare(settings, args.raw, args.strict)
     if args.profile is None and cache.meta.provenance != "real":
         settings = config.load(args.dataset, args.preset, "demo", args.set)
     if args.check_determinism:
         from hrmas_sparse.determinism import check
         return check(settings, args.seeds[0], cache, args.backend)
-    for seed in args.seeds:
-        with _run_folder(_run_name(args, settings.data.dataset, seed), args.fresh) as run:
-            status = _execute(run, settings, seed, cache, args.backend, args.raw)
-        if status:
-            return status
-    return 0
+    return _every_seed(args, names, settings, cache, backend, args.raw)
 
 
 def retrain(args):
     from hrmas_sparse import architecture
+    from hrmas_sparse.backends import get_backend
     source = rundir.open_run(args.run)
     settings = config.with_overrides(source.config(), args.set)
+    if settings.plasticity.carry_intrinsic:
+        raise InputError("plasticity.carry_intrinsic: R and tau of the search are not kept; a retrained architecture "
+                         "starts from tau_m. Add --set plasticity.carry_intrinsic=false")
     if not source.architecture_path.exists():
         raise InputError(f"{source.path}: has no architecture yet (or no recurrence); let its search end first")
     given = architecture.load(source.architecture_path)
+    names, backend = _check_names(args, f"{source.name}-retrain"), get_backend(args.backend)
     raw = args.raw or source.manifest()["raw"]
     cache = _prepare(settings, raw, args.strict)
     origin = {"architecture": source.architecture_path.read_text(encoding="utf-8")}
-    for seed in args.seeds:
-        with _run_folder(_run_name(args, f"{source.name}-retrain", seed), args.fresh) as run:
-            status = _execute(run, settings, seed, cache, args.backend, raw, given, origin)
-        if status:
-            return status
-    return 0
+    return _every_seed(args, names, settings, cache, backend, raw, given=given, origin=origin)
 
 
 def evaluate(args):
@@ -224,7 +243,7 @@ def data(args):
         from data_prep.download import download
         download(config.load(args.target, overrides=args.set).data.dataset, args.raw)
         return 0
-    if Path(args.target).is_file() and Path(args.target).suffix in (".h5", ".hdf5"):
+    if Path(args.target).suffix in (".h5", ".hdf5"):
         if args.action == "build":
             raise InputError(f"{args.target}: is a cache already; give a data set or a settings file")
         cache = open_cache(args.target)
@@ -265,6 +284,7 @@ def show(args):
     if args.figure:
         from hrmas_sparse.figure import draw
         draw(run, args.figure)
+        print(f"{args.figure}: how it learnt, its motif, its weights\n")
     if run.finished:
         print("\n".join(summary(run, run.result())))
         return 0

@@ -5,7 +5,8 @@ import numpy as np
 from hrmas_sparse import checkpoint, config
 from hrmas_sparse.files import read_json
 
-WALL_CLOCK = ("seconds", "created", "command")  # keys that may differ between identical runs
+# Keys that may differ between identical runs: time, and the count baseline, which is SciPy's and BLAS's work.
+WALL_CLOCK = ("seconds", "created", "command", "counts_baseline")
 
 
 def _without_wall_clock(value):
@@ -53,6 +54,10 @@ def exact_differences(a, b):
     return found
 
 
+def _shown(key, value):
+    return f"{100 * value:.2f} %" if key == "accuracy" else f"{value:.5g}"
+
+
 def differences(a, b):
     """Lines of text: settings, data and results in which two runs differ."""
     lines = config.differences(a.config(), b.config())
@@ -60,10 +65,11 @@ def differences(a, b):
     lines += [f"seed: {x['seed']} != {y['seed']}"] if x["seed"] != y["seed"] else []
     for key in ("fingerprint", "provenance"):
         if x["data"][key] != y["data"][key]:
-            lines.append(f"data {key}: {x['data'][key]} != {y['data'][key]}")
+            lines.append(f"data {key}: {x['data'][key][:20]} != {y['data'][key][:20]}")
     rx, ry = a.result(), b.result()
+    unreal = "".join(f" ({kind})" for kind in sorted({m["data"]["provenance"] for m in (x, y)} - {"real"}))
     for key in ("accuracy", "loss"):
-        one, other = (r and r["test"][key] for r in (rx, ry))
+        one, other = (_shown(key, r["test"][key]) if r else "unfinished" for r in (rx, ry))
         if one != other:
-            lines.append(f"test {key}: {one} != {other}")
+            lines.append(f"test {key}{unreal}: {one} != {other}")
     return lines

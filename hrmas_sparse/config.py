@@ -120,7 +120,7 @@ class NetworkConfig(_Section):
         bad = [v for v in sizes if common % v]
         if bad:
             divisors = ", ".join(str(v) for v in range(1, common + 1) if common % v == 0)
-            self._refuse("motif_sizes", f"expected sizes that divide every layer's neurons "
+            self._refuse("motif_sizes", f"expected sizes that divide every layer's neurons (network.neurons) "
                          f"{list(self.neurons)}, found {bad}; sizes that do: {divisors}")
 
 
@@ -159,7 +159,7 @@ class SearchConfig(_Section):
     alpha_betas: tuple[float, float] = _setting(checks.betas)
     alpha_init: float = _setting(checks.real(0.0), 1e-3)
     eta: float | None = _setting(checks.eta, None)
-    stage1_fraction: float = _setting(checks.real(0.0, 1.0), 0.5)
+    stage1_fraction: float = _setting(checks.real(0.0, 1.0, above=True), 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +196,9 @@ class Config:
         if self.loss.target_period > self.data.steps:
             raise _InvalidSetting("loss", "target_period", f"expected at most data.steps = "
                                   f"{self.data.steps}, found {self.loss.target_period}")
+        if self.plasticity.retrain and self.network.recurrence == "none":
+            raise _InvalidSetting("plasticity", "retrain", "expected false where network.recurrence is none: only "
+                                  "recurrent layers adapt")
 
     def as_dict(self) -> dict:
         """Plain dicts, lists, strings and numbers (no None); `from_dict` gives back an equal Config."""

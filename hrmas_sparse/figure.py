@@ -26,7 +26,8 @@ def draw(run, path):
         matplotlib.use("Agg")
         from matplotlib import pyplot
     except ImportError as error:
-        raise InputError("a figure needs matplotlib: pip install 'hrmas_sparse[plots]', or make plots") from error
+        raise InputError("a figure needs matplotlib, which is in the extra `plots`: .venv/bin/pip install -e '.[plots]'"
+                         ", or make show RUN=.. FIGURE=..") from error
     if not run.finished:
         raise InputError(f"{run.path}: unfinished; a figure shows the whole run")
     found = architectures.load(run.architecture_path) if run.architecture_path.exists() else []
@@ -40,8 +41,10 @@ def draw(run, path):
     figure.tight_layout()
     try:
         figure.savefig(path, dpi=110)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be written ({error}); give a name that ends in .png, .svg or .pdf") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be written; give a name that ends in .png, .svg or .pdf") from error
     finally:
         pyplot.close(figure)
 

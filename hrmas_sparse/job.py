@@ -9,7 +9,9 @@ Without a search (a random or given architecture, or no recurrence) the job star
 """
 
 import functools
+import math
 import os
+import sys
 import time
 import weakref
 
@@ -21,10 +23,11 @@ from hrmas_sparse.backends import get_backend
 from hrmas_sparse.baselines import random_architecture
 from hrmas_sparse.errors import Damaged, InputError
 from hrmas_sparse.files import write_json, write_text
+from hrmas_sparse.health import kind
 from hrmas_sparse.network import Layer, Network, Neurons, Plasticity, cross_entropy_loss, psc_loss
 from hrmas_sparse.optim import Adam, scheduled
 from hrmas_sparse.search import (
-    Learner, discretize, entropy, keep_best_sizes, search_step, weight_step)
+    Learner, discretize, entropy, keep_best_sizes, layer_norms, search_step, weight_step)
 from hrmas_sparse.spikes import epoch_order, halve
 from hrmas_sparse.topology import Motif, Supernet, softmax, table_rows
 from hrmas_sparse.training import Metrics, Phase, Position, evaluate, load_state, run_phase, save_state
@@ -90,7 +93,7 @@ class Job:
             self._begin()
         self.metrics.cut(self.position.lines)
         epochs = self.settings.training.search_epochs
-        first = round(epochs * self.settings.search.stage1_fraction)
+        first = math.ceil(epochs * self.settings.search.stage1_fraction)  # at least one: sizes must be learnt
         if self.position.phase == "search-1":
             network = self._supernetwork(None)
             self._phase(self._search_phase(network, "search-1", first), asked)
@@ -212,11 +215,8 @@ class Job:
         def step(index, progress):
             self.watch.check()
             batch = events.take(index)
-            online = self.plasticity if mode == "online" else None
-            outcome, norm = weight_step(network, self.learner, batch, self._rate(progress), training.clip, online)
-            if mode == "window" and np.isfinite(outcome.loss):
-                self.learner.intrinsic = network.adapt(self.learner.parameters, self.learner.intrinsic, batch,
-                                                       self.plasticity).intrinsic
+            outcome, norm = weight_step(network, self.learner, batch, self._rate(progress), training.clip,
+                                        self.plasticity, mode)
             return self._sums(network, outcome, batch, norm)
 
         def batches(epoch):
@@ -231,7 +231,9 @@ class Job:
         samples = len(batch)
         sums = {"samples": samples, "loss": outcome.loss * samples,
                 "correct": int((outcome.predicted == batch.label).sum()), "gradient_norm": norm * samples}
-        return sums | {f"rate{n}": rate * samples for n, rate in enumerate(outcome.rates, start=1)}
+        for n, (rate, norm) in enumerate(zip(outcome.rates, layer_norms(network, outcome.gradients)), start=1):
+            sums |= {f"rate{n}": rate * samples, f"gradient_norm{n}": norm * samples, f"gradient_norm{n}_max": norm}
+        return sums
 
     def _blame(self, network, outcome):
         if not np.isfinite(outcome.loss) and outcome.gradients is None:
@@ -255,10 +257,15 @@ class Job:
                        for events in (self.cache.test, self.cache.train))
         self.watch.check()
         train.pop("confusion")
+        self.position.seconds["test"] = time.monotonic() - started
+        started = time.monotonic()
+        if self.count_baseline:
+            print("for comparison: logistic regression on spikes per channel ...", file=sys.stderr, flush=True)
         counts = self.count_baseline() if self.count_baseline else None
         weights = sum(learner.parameters[name].size for name in network.weight_names())
-        self.position.seconds["test"] = time.monotonic() - started
-        result = {"test": test, "train": train, "chance": 1 / self.cache.meta.classes, "counts_baseline": counts,
+        self.position.seconds["comparison"] = time.monotonic() - started
+        result = {"provenance": self.cache.meta.provenance, "test": test, "train": train,
+                  "chance": 1 / self.cache.meta.classes, "counts_baseline": counts,
                   "trained_weights": weights, "recurrence": [_connections(layer) for layer in network.hidden],
                   "seconds": self.position.seconds}
         write_text(self.run.summary_path, "\n".join(summary(self.run, result)) + "\n")
@@ -373,5 +380,14 @@ def summary(run, result):
         lines += own.describe()
     if not found:
         lines += ["", "no recurrent connections"]
-    return lines
+    return lines + _warnings(run.metrics())
+
+
+def _warnings(metrics):
+    """What was wrong with a layer, each once, with the first epoch it was seen in."""
+    first = {}
+    for line in metrics:
+        for complaint in line.get("warnings", []):
+            first.setdefault((line["phase"], kind(complaint)), f"{line['phase']}, epoch {line['epoch']}: {complaint}")
+    return ["", *(f"warning: {text}" for text in first.values())] if first else []
 

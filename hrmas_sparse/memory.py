@@ -69,7 +69,7 @@ def estimate(settings, cache, threads):
     channels, classes = cache.meta.channels, cache.meta.classes
     events, bins = len(cache.train.step), len(cache.train) * settings.data.steps * channels
     # Such input goes into the simulation as an array of numbers, else as one bit a sample (backends/cpu/chunks.py).
-    dense = cache.train.value.dtype.kind == "f" or settings.data.value == "count" or events > bins / 8
+    dense = cache.train.value.dtype.kind == "f" or settings.data.value == "count" or events > 0.6 * bins
     net, real = settings.network, np.dtype(settings.network.dtype).itemsize
     batch, steps = settings.training.batch, settings.data.steps
     senders = [channels, *net.neurons]
@@ -92,7 +92,7 @@ def estimate(settings, cache, threads):
         "the program": PROGRAM,
         "weights, alpha and Adam's moments": 3 * real * (weights + alphas),
         "steps of the bi-level gradient": 8 * real * (weights + alphas),
-        "gradients of every chunk of a batch": chunks * real * weights,
+        "gradients": (min(threads, chunks) + 1) * real * weights,
         "the list of connections": index,
         f"simulation, {threads} threads": threads * worker,
         "input of a batch": chunk * max(chunks, EVALUATION_BATCH // LANES),

@@ -55,10 +55,16 @@ class Adam:
         b1, b2 = self.betas
         unbias1, unbias2 = 1 - b1**self.step, math.sqrt(1 - b2**self.step)
         for name, g in gradients.items():
-            m = self.m.setdefault(name, np.zeros_like(g))
-            v = self.v.setdefault(name, np.zeros_like(g))
+            if name not in self.m:
+                self.m[name], self.v[name] = np.zeros_like(g), np.zeros_like(g)
+            m, v = self.m[name], self.v[name]
             m *= b1
             m += (1 - b1) * g
             v *= b2
             v += (1 - b2) * np.square(g)
-            parameters[name] -= (rate / unbias1) * m / (np.sqrt(v) / unbias2 + self.eps)
+            scale = np.sqrt(v)
+            scale /= unbias2
+            scale += self.eps
+            np.divide(m, scale, out=scale)
+            scale *= rate / unbias1
+            parameters[name] -= scale

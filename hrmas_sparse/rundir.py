@@ -151,12 +151,28 @@ def start(run, settings, seed, cache, origin):
         if differs:
             raise InputError(f"{run.path}: holds another run: {'; '.join(differs)}. "
                              "Give another --name (NAME=), or --fresh (FRESH=1) to set the old one aside")
+        if not run.finished:
+            _note_resume(run, found)
         return True
     write_json(run.manifest_path, {
         "schema": SCHEMA, "seed": seed, "data": data, **origin, "config": settings.as_dict(), "versions": versions(),
         "git": git_state(), "machine": machine(), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": " ".join(sys.argv)})
     return False
+
+
+def _note_resume(run, manifest):
+    """Warn if a run goes on under other versions than it began with, and keep them in the manifest."""
+    now = {"versions": versions(), "git": git_state()}
+    changed = [key for key in now if manifest.get(key) != now[key]]
+    if not changed:
+        return
+    print(f"warning: {run.path}: goes on with other {' and '.join(changed)} than it began with; the result may not be "
+          "the one a straight run gives. The manifest keeps both", file=sys.stderr)
+    earlier = manifest.get("resumed")
+    earlier = earlier if isinstance(earlier, list) else []
+    if now not in earlier:
+        write_json(run.manifest_path, {**manifest, "resumed": [*earlier, now]})
 
 
 def versions():
@@ -204,7 +220,7 @@ def _status(run):
         return f"{state} {data}, seed {manifest['seed']}: no epoch yet"
     last, training = lines[-1], settings.training
     total = training.retrain_epochs + (training.search_epochs if lines[0]["phase"] != "retrain" else 0)
-    return (f"{state} {data}, seed {manifest['seed']}: {last['phase']}, epoch {len(lines)} of {total}, "
+    return (f"{state} {data}, seed {manifest['seed']}: {last['phase']}, epoch {len(lines)} of {total} in all, "
             f"training accuracy {100 * last['accuracy']:.1f} %, {took}")
 
 

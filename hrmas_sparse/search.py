@@ -71,16 +71,30 @@ class Learner:
     alpha_adam: Adam
 
 
-def weight_step(network, learner, batch, rate, clip, plasticity=None):
-    """One step of w on a batch; with ``plasticity``, SpiKL-IP online. Returns outcome and gradient norm."""
-    outcome = network.gradients(learner.parameters, learner.intrinsic, batch, plasticity)
+def layer_norms(network, gradients):
+    """Norm of the gradient of each layer's weights, output layer last."""
+    recurrent = [[name for name in network.weight_names() if name.startswith(f"rec{n}.")]
+                 for n in range(1, len(network.names) + 1)]
+    return [global_norm(_part(gradients, [name, *own])) for name, own in zip(network.names, recurrent)]
+
+
+def weight_step(network, learner, batch, rate, clip, plasticity=None, mode="off"):
+    """One step of w on a batch, and the IP step that goes with it; ``mode`` as in :func:`search_step`.
+
+    Returns
+    -------
+    outcome, gradient norm of w before clipping
+    """
+    outcome = network.gradients(learner.parameters, learner.intrinsic, batch, plasticity if mode == "online" else None)
     step, norm = clipped(_part(outcome.gradients, network.weight_names()), clip)
     if not (np.isfinite(outcome.loss) and np.isfinite(norm)):
         return outcome, norm  # the caller stops the run; nothing has changed
     learner.w_adam.update(learner.parameters, step, rate)
     project(learner.parameters)
-    if plasticity:
+    if mode == "online":
         learner.intrinsic = outcome.intrinsic
+    if mode == "window":
+        learner.intrinsic = network.adapt(learner.parameters, learner.intrinsic, batch, plasticity).intrinsic
     return outcome, norm
 
 
@@ -101,16 +115,14 @@ def search_step(network, learner, train, valid, rate, settings, clip, plasticity
     -------
     outcomes of the training and the validation batch, gradient norm of w
     """
-    online = plasticity if mode == "online" else None
     eta = rate if settings.eta is None else settings.eta
     alpha, valid_outcome = alpha_gradient(network, learner.parameters, learner.intrinsic, train, valid, eta, clip,
-                                          settings.alpha_order, online)
+                                          settings.alpha_order if eta else "first",
+                                          plasticity if mode == "online" else None)
     if not all(np.isfinite(g).all() for g in alpha.values()):
         return valid_outcome._replace(loss=np.nan), valid_outcome, np.nan
     learner.alpha_adam.update(learner.parameters, alpha, settings.alpha_lr)
-    outcome, norm = weight_step(network, learner, train, rate, clip, online)
-    if mode == "window" and np.isfinite(outcome.loss):
-        learner.intrinsic = network.adapt(learner.parameters, learner.intrinsic, train, plasticity).intrinsic
+    outcome, norm = weight_step(network, learner, train, rate, clip, plasticity, mode)
     return outcome, valid_outcome, norm
 
 

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from hrmas_sparse import checkpoint
 from hrmas_sparse.errors import Damaged, Diverged, InputError
 from hrmas_sparse.files import append_line, fits
+from hrmas_sparse.health import complaints, kind
 from hrmas_sparse.memory import EVALUATION_BATCH
 
 CHECKPOINT_SECONDS = 60.0
@@ -86,8 +87,9 @@ class Phase:
     name : str; epochs : int
     batches : function epoch -> list of batches, each whatever ``step`` takes
     step : function (batch, progress) -> dict of sums over samples: "samples", "loss", "correct", and
-        others that are averaged over samples the same way
+        others that are averaged over samples the same way, or end in "_max": the largest counts
     describe : function () -> dict of further numbers for the epoch's line of metrics
+    warned : what the user has been told already
     """
 
     name: str
@@ -95,6 +97,7 @@ class Phase:
     batches: Callable
     step: Callable
     describe: Callable = dict
+    warned: set = field(default_factory=set)
 
 
 class Metrics:
@@ -118,9 +121,9 @@ class Metrics:
 
 
 def _means(sums):
-    """Sums over samples -> means; "correct" becomes "accuracy"."""
+    """Sums over samples -> means; "correct" becomes "accuracy", what ends in "_max" is one."""
     samples = sums["samples"]
-    return {("accuracy" if key == "correct" else key.replace("correct", "accuracy")): value / samples
+    return {key.replace("correct", "accuracy"): value if key.endswith("_max") else value / samples
             for key, value in sums.items() if key != "samples"}
 
 
@@ -149,7 +152,7 @@ def run_phase(phase, position, metrics, save, asked):
             batches = phase.batches(position.epoch)
             while position.batch < len(batches):
                 _one_batch(phase, position, batches)
-                bar.update(1 / len(batches))
+                bar.update(position.epoch + position.batch / len(batches) - bar.n)
                 position.seconds[phase.name] = before + time.monotonic() - started
                 if asked:
                     save()
@@ -168,7 +171,9 @@ def _one_batch(phase, position, batches):
         raise Diverged(f"{phase.name}, epoch {position.epoch + 1}, batch {position.batch + 1}: "
                        f"{found.get('blame') or 'the loss'} is not a finite number")
     for key, value in found.items():
-        if key != "blame":
+        if key.endswith("_max"):
+            position.sums[key] = max(position.sums.get(key, value), value)
+        elif key != "blame":
             position.sums[key] = position.sums.get(key, 0) + value
     position.batch += 1
     position.updates += 1
@@ -177,7 +182,13 @@ def _one_batch(phase, position, batches):
 def _end_epoch(phase, position, metrics, bar):
     means = _means(position.sums)
     seconds = round(position.seconds[phase.name], 3)
-    metrics.add({"phase": phase.name, "epoch": position.epoch + 1, **means, **phase.describe(), "seconds": seconds})
+    warnings = complaints(means)
+    metrics.add({"phase": phase.name, "epoch": position.epoch + 1, **means, **phase.describe(),
+                 **({"warnings": warnings} if warnings else {}), "seconds": seconds})
+    for warning in warnings:
+        if kind(warning) not in phase.warned:
+            phase.warned.add(kind(warning))
+            bar.write(f"warning: {phase.name}, epoch {position.epoch + 1}: {warning}", file=sys.stderr)
     position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
     position.lines += 1
     shown = {key: f"{means[key]:.3g}" if "loss" in key else f"{100 * means[key]:.1f}%"

@@ -1,5 +1,7 @@
 """Fixtures of the engine's tests; the helpers around them are in dense.py."""
 
+import signal
+
 import pytest
 
 from hrmas_sparse.backends import get_backend
@@ -9,3 +11,10 @@ from hrmas_sparse.backends import get_backend
 def backend():
     """One backend for all tests, on purpose: whatever an earlier test left in its buffers must not matter."""
     return get_backend("cpu")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_counts():
+    """A shell that starts the tests in the background has SIGINT ignored, for us and for what we start."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

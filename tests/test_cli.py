@@ -143,7 +143,7 @@ def test_an_unfinished_run_is_shown(house, hrmas, monkeypatch):
         patch.setattr("hrmas_sparse.job.evaluate", lambda *_: (_ for _ in ()).throw(training.Stopped(2)))
         assert hrmas(*SEARCH)[0] == 130
     for command in (("runs",), ("show", "ntidigits-s0")):
-        assert re.search(r"stopped +ntidigits, seed 0: retrain, epoch 3 of 3, training accuracy", hrmas(*command)[1])
+        assert re.search(r"stopped +ntidigits, seed 0: retrain, epoch 3 of 3 in all, training", hrmas(*command)[1])
     assert "resuming" in hrmas(*SEARCH)[1]
 
 

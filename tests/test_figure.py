@@ -41,4 +41,4 @@ def test_a_bad_file_name_is_explained(finished, tmp_path):
 def test_without_matplotlib_it_says_what_to_install(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert cli.main(["show", str(finished["motif"].path), "--figure", str(tmp_path / "run.png")]) == 2
-    assert "hrmas_sparse[plots]" in capsys.readouterr().err
+    assert "extra `plots`" in capsys.readouterr().err

@@ -10,11 +10,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
-    {"hrmas_sparse", "errors", "checks", "atomic", "files", "hdf5", "locks", "memory"},   # the ground
+    {"hrmas_sparse", "errors", "checks", "atomic", "files", "hdf5", "health", "locks", "memory"},   # the ground
     {"neuron", "config", "architecture"},                       # F0
     {"topology", "spikes"},                                     # F1
     {"backends"},                                               # F2
-    {"network", "optim", "plasticity"},                         # F3
+    {"network", "optim"},                                       # F3
     {"checkpoint", "training"},                                 # F4
     {"search", "baselines"},                                    # F5
     {"gradcheck", "rundir", "compare", "job", "determinism"},   # F6

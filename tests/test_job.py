@@ -26,7 +26,7 @@ WAYS = {
     "no recurrence": ("network.recurrence=none",),
     "two layers": ("network.neurons=[12,6]",),
     "float64": ("network.dtype=float64",),
-    "no stage 1": ("search.stage1_fraction=0",),
+    "one epoch": ("training.search_epochs=1",),
     "no stage 2": ("search.stage1_fraction=1",),
     "first order": ("search.alpha_order=first",),
     "cross entropy, cosine": ("loss.name=cross_entropy", "training.schedule=cosine"),
@@ -63,8 +63,8 @@ def test_every_way_resumes_to_the_same_bits(tmp_path, events, way, monkeypatch):
     again = evaluate(network, parameters, intrinsic, events.test)
     assert (again["accuracy"], again["loss"]) == (result["test"]["accuracy"], result["test"]["loss"])
     assert "test accuracy" in "\n".join(summary(straight, result))
-    assert len(straight.metrics()) == own.training.retrain_epochs + (4 if straight.metrics()[0]["phase"] != "retrain"
-                                                                     else 0)
+    searched = own.training.search_epochs if straight.metrics()[0]["phase"] != "retrain" else 0
+    assert len(straight.metrics()) == own.training.retrain_epochs + searched
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
     toys.kill_after(monkeypatch, 1)
     killed, stops = toys.resume_until_done(tmp_path / "killed", own, events)
