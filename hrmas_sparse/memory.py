@@ -8,7 +8,7 @@ import numpy as np
 
 from hrmas_sparse.errors import InputError
 
-PROGRAM = 300 << 20      # Python, NumPy, Numba and compiled kernels
+PROGRAM = 450 << 20      # Python, NumPy, Numba, and compiling the kernels the first time
 LANES = 16               # samples a worker simulates together
 EVALUATION_BATCH = 256   # samples scored together
 GIB = 1 << 30
