@@ -191,7 +191,7 @@ def test_other_settings_on_an_old_name(finished, hrmas):
 
 def test_too_little_memory(house, hrmas, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 100 << 20)
-    complains(hrmas(*SEARCH), r"this run needs about 0\.3 GiB of memory and 100.0 MiB are free: the program 0.3 GiB, ")
+    complains(hrmas(*SEARCH), r"this run needs about 0\.4 GiB of memory and 100.0 MiB are free: the program 0.4 GiB, ")
     assert not Path("runs/out/ntidigits-s0/manifest.json").exists()
 
 
