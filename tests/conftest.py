@@ -1,4 +1,4 @@
-"""Fixtures of the engine's tests; the helpers around them are in dense.py."""
+"""Fixtures that several files of tests share; the engine's own conversions are in dense.py."""
 
 import signal
 
@@ -18,3 +18,12 @@ def ctrl_c_counts():
     """A shell that starts the tests in the background has SIGINT ignored, for us and for what we start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def show(capsys):
+    """Print a measured figure although the test passes: the slow tests are run for them."""
+    def show(text):
+        with capsys.disabled():
+            print(f"\n  {text}", end="", flush=True)
+    return show

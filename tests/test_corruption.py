@@ -84,14 +84,6 @@ def survive(read, same, variants, path):
 
 
 @pytest.fixture
-def show(capsys):
-    def show(text):
-        with capsys.disabled():
-            print(f"\n  {text}", end="", flush=True)
-    return show
-
-
-@pytest.fixture
 def events(tmp_path):
     return toys.cache(tmp_path / "toy.h5")
 

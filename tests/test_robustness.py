@@ -35,14 +35,6 @@ SEARCHES = {
 
 
 @pytest.fixture
-def show(capsys):
-    def show(text):
-        with capsys.disabled():
-            print(f"\n  {text}", end="", flush=True)
-    return show
-
-
-@pytest.fixture
 def house(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
