@@ -15,13 +15,14 @@ and becomes known by its entry in `READERS`.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from data_prep import dvsgesture, fsdd, nmnist, ntidigits, synthetic, ti46
+from data_prep import dvsgesture, fsdd, nmnist, ntidigits, partition, synthetic, ti46
 from data_prep.source import Source, fingerprint, progress
 from hrmas_sparse.atomic import remove_stale
 from hrmas_sparse.errors import InputError
@@ -69,7 +70,11 @@ def prepare(
         cache_root.mkdir(parents=True, exist_ok=True)
         remove_stale(cache_root)
         source = _find(data.dataset, raw, cache_root, strict, seed, say)
-        return _up_to_date(reader, source, data, cache_root, say, needed)
+        if not partition.drawn(data.partition):
+            return _up_to_date(reader, source, data, cache_root, say, needed)
+        whole = dataclasses.replace(data, partition="official")
+        official = _up_to_date(reader, source, whole, cache_root, say, needed)
+        return _up_to_date(reader, source, data, cache_root, say, needed, open_cache(official))
     except OSError as error:
         raise InputError(f"data set {data.dataset}: {error}") from error
 
@@ -104,7 +109,8 @@ def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: 
     return source
 
 
-def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tuple[str, ...]) -> Path:
+def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tuple[str, ...],
+                official: SpikeCache | None = None) -> Path:
     settings = {name: getattr(data, name) for name in ("encoding", "value", "steps", "partition")}
     meta = Meta(
         dataset=data.dataset,
@@ -122,7 +128,9 @@ def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tup
     reason = _stale(path, meta)
     if reason:
         say(f"{path}: building ({reason}) from {source.root}")
-        _build(path, meta, reader, source, data, needed)
+        samples = (reader.samples(source, data, meta.notes) if official is None
+                   else partition.samples(official, data.partition))
+        _build(path, meta, samples, source, data, needed)
     cache = open_cache(path)
     _need(needed, {split: len(getattr(cache, split)) for split in SPLITS}, source, data)
     for line in summary(cache):
@@ -149,10 +157,9 @@ def _need(needed: tuple[str, ...], counts, source: Source, data) -> None:
             raise InputError(f"{source.root}: no {split} sample of {data.dataset} in it; is the data set complete?")
 
 
-def _build(path: Path, meta: Meta, reader, source: Source, data, needed: tuple[str, ...]) -> None:
+def _build(path: Path, meta: Meta, samples, source: Source, data, needed: tuple[str, ...]) -> None:
     counts = Counter()
     with CacheWriter(path, meta) as cache:
-        samples = reader.samples(source, data, meta.notes)
         total = source.samples or (len(source.files) if len(source.files) > 1 else None)
         for split, *sample in progress(samples, f"reading {data.dataset}", "sample", total):
             cache.add(split, *sample)

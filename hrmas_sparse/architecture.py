@@ -109,3 +109,29 @@ def load(path):
     if whole["sha256"] != _sha256(whole["layers"]):
         raise Damaged(f"{path}: damaged: does not match its checksum")
     return found
+
+
+def load_fitting(path, net):
+    """The architecture of a run with the network settings ``net``; None for a network that has none.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged, or of another network.
+    """
+    if net.recurrence != "motif":
+        return None
+    found = load(path)
+    check_fit(found, net, path)
+    return found
+
+
+def check_fit(found, net, where):
+    """Raise an InputError that names ``where`` if an architecture is not one of the search space of ``net``."""
+    fit = [a.neurons for a in found] == list(net.neurons) and all(
+        a.motif_size in net.motif_sizes and (a.inter, a.tied) == (net.inter, net.tied)
+        and a.types.size == table_rows(a.neurons, a.motif_size, a.inter, a.tied) for a in found)
+    if not fit:
+        layers = "; ".join(f"{a.neurons} neurons, motif {a.motif_size}" for a in found) or "no layer"
+        raise InputError(f"{where}: does not fit the settings, neurons {list(net.neurons)}, motif sizes "
+                         f"{list(net.motif_sizes)}, inter {net.inter}, tied {net.tied}: found {layers}")

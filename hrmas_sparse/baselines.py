@@ -3,6 +3,7 @@
 import numpy as np
 
 from hrmas_sparse.architecture import Architecture, table_rows
+from hrmas_sparse.topology import Free
 
 
 def random_architecture(neurons, sizes, rng, inter=True, tied=True):
@@ -16,3 +17,9 @@ def random_architecture(neurons, sizes, rng, inter=True, tied=True):
     size = int(rng.choice(np.asarray(sizes)))
     types = rng.integers(0, 3, table_rows(neurons, size, inter, tied))
     return Architecture(neurons, size, inter, types.astype(np.int8), tied)
+
+
+def fully_connected(neurons):
+    """Recurrence from every neuron to every neuron, itself included, all weights free (Table 3)."""
+    each = np.arange(neurons)
+    return Free(neurons, np.repeat(each, neurons), np.tile(each, neurons))

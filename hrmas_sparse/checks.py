@@ -95,3 +95,10 @@ def eta(value):
         return real(0.0)(value)
     except ValueError as error:
         raise ValueError(f'"lr" or {error}') from None
+
+
+def partition(value):
+    """"official", "ab", or "resample-<n>", "valid-<n>" with n from 1."""
+    if not isinstance(value, str) or not re.fullmatch(r"official|ab|(resample|valid)-[1-9][0-9]{0,5}", value):
+        raise ValueError("official, ab, resample-<number> or valid-<number>, the number from 1")
+    return value

@@ -142,7 +142,8 @@ def _run_folder(name, fresh):
 def _execute(run, settings, seed, cache, backend, raw, given=None, origin=None):
     """Start or resume one run; returns the exit status."""
     from data_prep.separability import count_baseline
-    from hrmas_sparse.job import Job, summary
+    from hrmas_sparse.job import Job
+    from hrmas_sparse.summary import summary
     from hrmas_sparse.training import Stopped, stop_requests
 
     there = rundir.start(run, settings, seed, cache, {"raw": str(raw) if raw else None, **(origin or {})})
@@ -279,7 +280,7 @@ def runs(args):
 
 
 def show(args):
-    from hrmas_sparse.job import summary
+    from hrmas_sparse.summary import summary
     run = rundir.open_run(args.run)
     if args.figure:
         from hrmas_sparse.figure import draw

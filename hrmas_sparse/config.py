@@ -34,8 +34,6 @@ RUNS = Path(__file__).resolve().parent.parent / "runs"
 # What each reader can make; a data set that is not listed is not restricted.
 ENCODINGS = {"ti46": ("bsa", "intensity"), "fsdd": ("bsa", "intensity"),
              "ntidigits": ("bin",), "nmnist": ("bin",), "dvsgesture": ("bin",)}
-PARTITIONS = {"ti46": ("",), "fsdd": ("",), "ntidigits": ("official", "ab"),
-              "nmnist": ("",), "dvsgesture": ("",)}
 
 
 def _setting(check: Callable, default: Any = dataclasses.MISSING) -> Any:
@@ -78,15 +76,17 @@ class DataConfig(_Section):
     encoding: str = _setting(checks.choice("bsa", "intensity", "bin"))
     value: str = _setting(checks.choice("binary", "count"), "binary")
     steps: int = _setting(checks.integer(1, 65536))   # the cache holds steps as uint16
-    partition: str = _setting(checks.choice("official", "ab", ""), "")
+    partition: str = _setting(checks.partition, "official")
 
     def __post_init__(self):
         super().__post_init__()
-        for key, table in (("encoding", ENCODINGS), ("partition", PARTITIONS)):
-            allowed = table.get(self.dataset)
-            if allowed and getattr(self, key) not in allowed:
-                self._refuse(key, "expected " + " or ".join(json.dumps(a) for a in allowed)
-                             + f" for the data set {self.dataset}, found {getattr(self, key)!r}")
+        allowed = ENCODINGS.get(self.dataset)
+        if allowed and self.encoding not in allowed:
+            self._refuse("encoding", "expected " + " or ".join(json.dumps(a) for a in allowed)
+                         + f" for the data set {self.dataset}, found {self.encoding!r}")
+        if self.partition == "ab" and self.dataset != "ntidigits":
+            self._refuse("partition", f"expected official, resample-1 or valid-1 (or another number) for the data set "
+                         f"{self.dataset}, found 'ab'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +95,7 @@ class NetworkConfig(_Section):
 
     section = "network"
     neurons: tuple[int, ...] = _setting(checks.integers(1))       # one entry per hidden layer
-    recurrence: str = _setting(checks.choice("motif", "none"))
+    recurrence: str = _setting(checks.choice("motif", "full", "none"))
     motif_sizes: tuple[int, ...] = _setting(checks.integers(1))
     tied: bool = _setting(checks.boolean)
     inter: bool = _setting(checks.boolean)
@@ -111,7 +111,7 @@ class NetworkConfig(_Section):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.recurrence == "none":
+        if self.recurrence != "motif":
             return
         sizes = self.motif_sizes
         if any(a >= b for a, b in zip(sizes, sizes[1:])):
@@ -149,6 +149,16 @@ class TrainingConfig(_Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AugmentationConfig(_Section):
+    """How every training sample is changed anew each time it is drawn; all of it is ours, and off by default."""
+
+    section = "augmentation"
+    shift_steps: int = _setting(checks.integer(0), 0)             # shifts in time, uniform in -n .. n steps
+    shift_channels: int = _setting(checks.integer(0), 0)          # shifts along the channels, likewise
+    drop: float = _setting(checks.real(0.0, 1.0), 0.0)            # chance that an event is left out
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchConfig(_Section):
     """How the architecture is found: by HRMAS, or drawn at random. eta None ("lr" in TOML): that of w."""
 
@@ -175,7 +185,7 @@ class PlasticityConfig(_Section):
     carry_intrinsic: bool = _setting(checks.boolean)
 
 
-_SECTIONS = {c.section: c for c in (DataConfig, NetworkConfig, LossConfig, TrainingConfig,
+_SECTIONS = {c.section: c for c in (DataConfig, NetworkConfig, LossConfig, TrainingConfig, AugmentationConfig,
                                     SearchConfig, PlasticityConfig)}
 
 
@@ -187,6 +197,7 @@ class Config:
     network: NetworkConfig
     loss: LossConfig
     training: TrainingConfig
+    augmentation: AugmentationConfig
     search: SearchConfig
     plasticity: PlasticityConfig
     preset: str

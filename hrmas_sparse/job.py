@@ -19,21 +19,23 @@ import numpy as np
 
 from hrmas_sparse import architecture as architectures
 from hrmas_sparse import checkpoint
+from hrmas_sparse.augmentation import augmented
 from hrmas_sparse.backends import get_backend
-from hrmas_sparse.baselines import random_architecture
+from hrmas_sparse.baselines import fully_connected, random_architecture
 from hrmas_sparse.errors import Damaged, InputError
 from hrmas_sparse.files import write_json, write_text
-from hrmas_sparse.health import kind
 from hrmas_sparse.network import Layer, Network, Neurons, Plasticity, cross_entropy_loss, psc_loss
 from hrmas_sparse.optim import Adam, scheduled
 from hrmas_sparse.search import (
     Learner, discretize, entropy, keep_best_sizes, layer_norms, search_step, weight_step)
 from hrmas_sparse.spikes import epoch_order, halve
-from hrmas_sparse.topology import Motif, Supernet, softmax, table_rows
+from hrmas_sparse.summary import connections, summary
+from hrmas_sparse.topology import Motif, Supernet, softmax
 from hrmas_sparse.training import Metrics, Phase, Position, evaluate, load_state, run_phase, save_state
 
 # Streams of random numbers, one per purpose, so that none depends on how much another drew.
-SEARCH_START, RETRAIN_START, RANDOM_ARCHITECTURE, SEARCH_ORDER, VALID_ORDER, RETRAIN_ORDER = range(1, 7)
+SEARCH_START, RETRAIN_START, RANDOM_ARCHITECTURE, SEARCH_ORDER, VALID_ORDER, RETRAIN_ORDER, \
+    AUGMENTATION = range(1, 8)
 
 
 def build_network(settings, meta, recurrences, backend):
@@ -55,9 +57,11 @@ def build_network(settings, meta, recurrences, backend):
 
 
 def recurrences_of(settings, found):
-    """Recurrence per hidden layer of a discrete architecture; ``found`` None means no recurrence."""
-    if found is None:
+    """Recurrence per hidden layer of the final network; ``found`` is the discrete architecture of a motif network."""
+    if settings.network.recurrence == "none":
         return [None] * len(settings.network.neurons)
+    if settings.network.recurrence == "full":
+        return [fully_connected(neurons) for neurons in settings.network.neurons]
     return [Motif(a, settings.network.w_exc, settings.network.w_inh) for a in found]
 
 
@@ -134,7 +138,7 @@ class Job:
             return
         if net.recurrence == "motif":
             if self.given:
-                _check_architecture(self.given, net, "the given architecture")
+                architectures.check_fit(self.given, net, "the given architecture")
             architectures.save(self.run.architecture_path, self.given or [
                 random_architecture(size, net.motif_sizes, rng, net.inter, net.tied) for size in net.neurons])
         self._fresh_weights()
@@ -171,7 +175,7 @@ class Job:
             for size, chosen in zip(net.neurons, options)], self.backend)
 
     def _final_network(self):
-        found = load_architecture(self.run, self.settings)
+        found = architectures.load_fitting(self.run.architecture_path, self.settings.network)
         return build_network(self.settings, self.cache.meta, recurrences_of(self.settings, found), self.backend)
 
     def _rate(self, progress):
@@ -181,16 +185,16 @@ class Job:
     def _search_phase(self, network, name, epochs):
         events, batch = self.cache.train, self.settings.training.batch
         train, valid = halve(events.label, self.seed)
+        stage = int(name[-1])
 
         def batches(epoch):
-            stream = int(name[-1]), epoch
-            own = epoch_order(len(train), batch, [self.seed, SEARCH_ORDER, *stream])
-            other = epoch_order(len(valid), batch, [self.seed, VALID_ORDER, *stream])
+            own = epoch_order(len(train), batch, [self.seed, SEARCH_ORDER, stage, epoch])
+            other = epoch_order(len(valid), batch, [self.seed, VALID_ORDER, stage, epoch])
             return [(train[index], valid[other[n % len(other)]]) for n, index in enumerate(own)]
 
         def step(pair, progress):
             self.watch.check()
-            learns, judges = events.take(pair[0]), events.take(pair[1])
+            learns, judges = self._augmented(events.take(pair[0]), stage), events.take(pair[1])
             outcome, judged, norm = search_step(
                 network, self.learner, learns, judges, self._rate(progress), self.settings.search,
                 self.settings.training.clip, self.plasticity, self.settings.plasticity.mode)
@@ -214,7 +218,7 @@ class Job:
 
         def step(index, progress):
             self.watch.check()
-            batch = events.take(index)
+            batch = self._augmented(events.take(index), 0)
             outcome, norm = weight_step(network, self.learner, batch, self._rate(progress), training.clip,
                                         self.plasticity, mode)
             return self._sums(network, outcome, batch, norm)
@@ -223,6 +227,11 @@ class Job:
             return epoch_order(len(events), training.batch, [self.seed, RETRAIN_ORDER, epoch])
 
         return Phase("retrain", training.retrain_epochs, batches, step, self._intrinsic_spread)
+
+    def _augmented(self, batch, stage):
+        """A training batch changed as the settings say; drawn by seed, stage and update alone."""
+        rng = np.random.default_rng([self.seed, AUGMENTATION, stage, self.position.updates])
+        return augmented(batch, self.cache.meta.dataset, self.settings.augmentation, rng)
 
     def _sums(self, network, outcome, batch, norm):
         """A batch's contribution to the epoch's metrics; says what to blame if it is not finite."""
@@ -266,7 +275,7 @@ class Job:
         self.position.seconds["comparison"] = time.monotonic() - started
         result = {"provenance": self.cache.meta.provenance, "test": test, "train": train,
                   "chance": 1 / self.cache.meta.classes, "counts_baseline": counts,
-                  "trained_weights": weights, "recurrence": [_connections(layer) for layer in network.hidden],
+                  "trained_weights": weights, "recurrence": [connections(layer.recurrence) for layer in network.hidden],
                   "seconds": self.position.seconds}
         write_text(self.run.summary_path, "\n".join(summary(self.run, result)) + "\n")
         write_json(self.run.result_path, result)
@@ -295,47 +304,11 @@ class Watch:
                              "Delete it and give the same command again: it is rebuilt and the run goes on")
 
 
-def load_architecture(run, settings):
-    """A run's architecture, checked against its settings; None without recurrence.
-
-    Raises
-    ------
-    InputError
-        The file is missing, damaged, or of another network.
-    """
-    net = settings.network
-    if net.recurrence != "motif":
-        return None
-    found = architectures.load(run.architecture_path)
-    _check_architecture(found, net, run.architecture_path)
-    return found
-
-
-def _check_architecture(found, net, where):
-    fit = [a.neurons for a in found] == list(net.neurons) and all(
-        a.motif_size in net.motif_sizes and (a.inter, a.tied) == (net.inter, net.tied)
-        and a.types.size == table_rows(a.neurons, a.motif_size, a.inter, a.tied) for a in found)
-    if not fit:
-        layers = "; ".join(f"{a.neurons} neurons, motif {a.motif_size}" for a in found) or "no layer"
-        raise InputError(f"{where}: does not fit the settings, neurons {list(net.neurons)}, motif sizes "
-                         f"{list(net.motif_sizes)}, inter {net.inter}, tied {net.tied}: found {layers}")
-
-
 def _in_words(name):
     """"rec1.w_exc" -> "rec1.w_exc (recurrence of layer 1)" """
     if name.startswith("rec"):
         return f"{name} (recurrence of layer {name[3:].partition('.')[0]})"
     return f"{name} ({'output layer' if name == 'w_out' else 'into layer ' + name[1:]})"
-
-
-def _connections(layer):
-    """Counts of a layer's recurrent connections by type."""
-    if layer.recurrence is None:
-        return None
-    motif = layer.recurrence
-    excitatory = int(motif.excitatory.sum())
-    return {"possible": motif.possible, "excitatory": excitatory, "inhibitory": motif.excitatory.size - excitatory,
-            "none": motif.possible - motif.excitatory.size, "dense": layer.size**2}
 
 
 def load_trained(run, settings, meta, backend="auto"):
@@ -348,46 +321,9 @@ def load_trained(run, settings, meta, backend="auto"):
     """
     if not run.weights_path.exists():
         raise InputError(f"{run.path}: not finished, it has no weights yet; go on with the command in its manifest")
-    found = load_architecture(run, settings)
+    found = architectures.load_fitting(run.architecture_path, settings.network)
     network = build_network(settings, meta, recurrences_of(settings, found), get_backend(backend))
     like = {"parameters": network.initial_parameters(np.random.default_rng(0)),
             "intrinsic": network.initial_intrinsic()}
     arrays, _ = checkpoint.load(run.weights_path, "weights", lambda meta: checkpoint.flatten(like))
     return network, *checkpoint.unflatten(arrays, "parameters", "intrinsic")
-
-
-def summary(run, result):
-    """Lines of text about a finished run; the provenance stands in the title."""
-    manifest, test = run.manifest(), result["test"]
-    data = manifest["config"]["data"]["dataset"]
-    if manifest["data"]["provenance"] != "real":
-        data += f" ({manifest['data']['provenance']}: not the real recordings)"
-    lines = [f"{data}, seed {manifest['seed']}, preset {manifest['config']['preset']}, "
-             f"profile {manifest['config']['profile']}", "",
-             f"test accuracy   {100 * test['accuracy']:.2f} %  of {test['samples']} samples",
-             f"  chance        {100 * result['chance']:.2f} %"]
-    if result["counts_baseline"] is not None:
-        lines.append(f"  counts alone  {100 * result['counts_baseline']:.2f} %  "
-                     "(logistic regression on spikes per channel)")
-    lines += [f"train accuracy  {100 * result['train']['accuracy']:.2f} %",
-              f"trained weights {result['trained_weights']:,}",
-              "time            " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result["seconds"].items())]
-    found = load_architecture(run, run.config()) or []
-    for n, (own, counts) in enumerate(zip(found, result["recurrence"]), start=1):
-        lines += ["", f"layer {n}: {counts['excitatory']:,} excitatory, {counts['inhibitory']:,} inhibitory, "
-                  f"{counts['none']:,} none of {counts['possible']:,} possible connections; "
-                  f"{100 * (counts['excitatory'] + counts['inhibitory']) / counts['dense']:.2f} % of a dense matrix"]
-        lines += own.describe()
-    if not found:
-        lines += ["", "no recurrent connections"]
-    return lines + _warnings(run.metrics())
-
-
-def _warnings(metrics):
-    """What was wrong with a layer, each once, with the first epoch it was seen in."""
-    first = {}
-    for line in metrics:
-        for complaint in line.get("warnings", []):
-            first.setdefault((line["phase"], kind(complaint)), f"{line['phase']}, epoch {line['epoch']}: {complaint}")
-    return ["", *(f"warning: {text}" for text in first.values())] if first else []
-

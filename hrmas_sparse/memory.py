@@ -81,6 +81,8 @@ def estimate(settings, cache, threads):
             links += min(n * n, sum(per_size))
             index += 80 * sum(per_size)                     # sorting them takes ten integers a connection
             alphas += sum(3 * (v * v + 2 * v if net.tied else c) for v, c in zip(net.motif_sizes, per_size))
+    elif net.recurrence == "full":
+        links, index = sum(n * n for n in net.neurons), 28 * sum(n * n for n in net.neurons)
     weights = forward + links
     chunks = -(-batch // LANES)
     # A worker's buffers of a layer: v, errors, and as many again for plasticity's trajectory in online mode.

@@ -11,8 +11,7 @@ COLUMNS = "class,startTime_usec,endTime_usec"
 
 def settings(dataset, **change):
     steps = {"nmnist": 100, "dvsgesture": 400, "ntidigits": 300}[dataset]
-    partition = "official" if dataset == "ntidigits" else ""
-    fields = {"dataset": dataset, "encoding": "bin", "value": "binary", "steps": steps, "partition": partition}
+    fields = {"dataset": dataset, "encoding": "bin", "value": "binary", "steps": steps, "partition": "official"}
     return SimpleNamespace(**(fields | change))
 
 

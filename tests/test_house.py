@@ -12,17 +12,18 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"hrmas_sparse", "errors", "checks", "atomic", "files", "hdf5", "health", "locks", "memory"},   # the ground
     {"neuron", "config", "architecture"},                       # F0
-    {"topology", "spikes"},                                     # F1
+    {"topology", "spikes", "augmentation"},                     # F1
     {"backends"},                                               # F2
     {"network", "optim"},                                       # F3
     {"checkpoint", "training"},                                 # F4
     {"search", "baselines"},                                    # F5
-    {"gradcheck", "rundir", "compare", "job", "determinism"},   # F6
+    {"gradcheck", "rundir", "compare", "summary", "job", "determinism"},   # F6
     {"figure"},                                                 # F7
     {"cli"},                                                    # F8
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
-SAME_FLOOR = {("training", "checkpoint"), ("determinism", "job"), ("determinism", "rundir"), ("determinism", "compare")}
+SAME_FLOOR = {("training", "checkpoint"), ("determinism", "job"), ("determinism", "rundir"), ("determinism", "compare"),
+              ("job", "summary")}
 DATA_PREP_MAY_IMPORT = FLOORS[0] | {"spikes", "config"}
 NEVER = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 AUTOGRAD = {"torch", "tensorflow", "jax", "flax", "keras", "autograd", "theano", "aesara", "pytensor",

@@ -12,7 +12,8 @@ from hrmas_sparse import architecture, checkpoint, rundir, training
 from hrmas_sparse.backends import get_backend
 from hrmas_sparse.compare import differences, exact_differences
 from hrmas_sparse.errors import Diverged, InputError
-from hrmas_sparse.job import load_trained, summary
+from hrmas_sparse.job import load_trained
+from hrmas_sparse.summary import summary
 from hrmas_sparse.training import evaluate, previous_of
 
 WAYS = {
@@ -24,6 +25,8 @@ WAYS = {
     "intrinsic carried on": ("plasticity.carry_intrinsic=true",),
     "random architecture": ("search.method=random",),
     "no recurrence": ("network.recurrence=none",),
+    "fully connected": ("network.recurrence=full", "plasticity.retrain=true"),
+    "augmented": ("augmentation.shift_steps=1", "augmentation.shift_channels=1", "augmentation.drop=0.1"),
     "two layers": ("network.neurons=[12,6]",),
     "float64": ("network.dtype=float64",),
     "one epoch": ("training.search_epochs=1",),

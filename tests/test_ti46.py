@@ -14,7 +14,7 @@ from hrmas_sparse.spikes import open_cache, verify_cache
 
 
 def settings(**change):
-    fields = {"dataset": "ti46", "encoding": "bsa", "value": "binary", "steps": 100, "partition": ""}
+    fields = {"dataset": "ti46", "encoding": "bsa", "value": "binary", "steps": 100, "partition": "official"}
     return SimpleNamespace(**(fields | change))
 
 

@@ -1,0 +1,45 @@
+"""Other divisions of a data set into training and test samples, made from the cache of the official one.
+
+    resample-<n>   training and test part pooled and dealt out anew, class by class, each part as large as it was
+    valid-<n>      the training part alone: a quarter of every class becomes the test part (to tune settings by)
+
+n is the seed of the draw. The official test part has no place in valid-<n>.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hrmas_sparse.spikes import SPLITS, SpikeCache
+
+DRAWN = ("resample", "valid")
+_VALID_SHARE = 4  # one sample in four
+
+
+def drawn(partition: str) -> bool:
+    """Whether a partition is one of those made here."""
+    return partition.partition("-")[0] in DRAWN
+
+
+def samples(official: SpikeCache, partition: str) -> Iterator[tuple]:
+    """Yield (split, id, label, step, channel, value) of a drawn partition; ids say where a sample comes from."""
+    kind, _, number = partition.partition("-")
+    rng = np.random.default_rng([DRAWN.index(kind), int(number)])
+    sources = SPLITS if kind == "resample" else ("train",)
+    events = {split: getattr(official, split) for split in sources}
+    ids = {split: official.ids(split) for split in sources}
+    pool = [(split, n) for split in sources for n in range(len(events[split]))]
+    labels = np.concatenate([events[split].label for split in sources])
+    test = np.zeros(len(pool), bool)
+    for label in np.unique(labels):
+        own = np.flatnonzero(labels == label)
+        count = int((official.test.label == label).sum()) if kind == "resample" else len(own) // _VALID_SHARE
+        test[rng.permutation(own)[:count]] = True
+    for split in SPLITS:
+        for k in np.flatnonzero(test == (split == "test")):
+            source, n = pool[k]
+            own, one = events[source], slice(*events[source].indptr[n:n + 2])
+            yield (split, f"{source}/{ids[source][n]}", int(own.label[n]), own.step[one], own.channel[one],
+                   own.value[one])
