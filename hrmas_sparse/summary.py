@@ -39,7 +39,8 @@ def summary(run, result):
                   f"{100 * (counts['excitatory'] + counts['inhibitory']) / counts['dense']:.2f} % of a dense matrix"]
         lines += own.describe()
     if not found:
-        lines += ["", {"full": "fully connected recurrence, every weight trained", "none": "no recurrent connections"}[net.recurrence]]
+        lines += ["", "fully connected recurrence, every weight trained" if net.recurrence == "full"
+                  else "no recurrent connections"]
     return lines + _warnings(run.metrics())
 
 
