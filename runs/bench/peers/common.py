@@ -1,8 +1,16 @@
-"""What the library peers share: data, weights, loss. They train with their own neurons and surrogate gradients."""
+"""What the peers share, and what the libraries do: data, weights, loss.
+
+The libraries train with their own neurons and surrogate gradients.
+"""
 
 import torch
 
 from runs.bench import workloads as w
+
+
+def on(device, array):
+    """An array as a tensor on a device."""
+    return torch.from_numpy(array).to(device)
 
 
 class Peer:

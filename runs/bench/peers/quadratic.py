@@ -9,6 +9,7 @@ Synapses are filtered where they are sent, layers multiply whole recordings, tim
 import torch
 
 from runs.bench import workloads as w
+from runs.bench.peers.common import on
 
 
 class _Layer:
@@ -16,7 +17,7 @@ class _Layer:
 
     def __init__(self, weights, v_th, steps):
         self.weights, self.v_th = weights, v_th
-        self.kernel = (1 - 1 / w.TAU_S) ** torch.arange(steps, dtype=weights.dtype)
+        self.kernel = (1 - 1 / w.TAU_S) ** torch.arange(steps, dtype=weights.dtype, device=weights.device)
 
     def forward(self, psc):
         """psc of the senders (B, C, T) -> own psc (B, N, T)."""
@@ -59,13 +60,13 @@ class _Layer:
 class Step:
     """One training step."""
 
-    def __init__(self, problem, threads, dtype):
+    def __init__(self, problem, threads, dtype, device):
         torch.set_num_threads(threads)
         self.samples, real = problem["meta"]["samples"], getattr(torch, dtype)
-        self.x = torch.from_numpy(w.dense_input(problem, dtype)).permute(1, 2, 0).contiguous()
-        self.desired = torch.from_numpy(w.desired_psc(problem, dtype)).permute(1, 2, 0).contiguous()
+        self.x = on(device, w.dense_input(problem, dtype)).permute(1, 2, 0).contiguous()
+        self.desired = on(device, w.desired_psc(problem, dtype)).permute(1, 2, 0).contiguous()
         steps = problem["meta"]["steps"]
-        self.layers = [_Layer(torch.from_numpy(problem[f"p.{name}"]).to(real), v_th, steps)
+        self.layers = [_Layer(on(device, problem[f"p.{name}"]).to(real), v_th, steps)
                        for name, v_th in (("w1", w.V_TH), ("w_out", w.V_TH_OUT))]
 
     @torch.no_grad()
@@ -85,9 +86,9 @@ class Step:
 
     def gradients(self):
         """Gradients as arrays."""
-        return {name: value.numpy() for name, value in self.step().items()}
+        return {name: value.cpu().numpy() for name, value in self.step().items()}
 
 
-def make(problem, threads, dtype="float32", compiled=False):
+def make(problem, threads, dtype="float32", compiled=False, device="cpu"):
     """See :mod:`runs.bench.peers`; problems of kind "feedforward"."""
-    return Step(problem, threads, dtype)
+    return Step(problem, threads, dtype, device)

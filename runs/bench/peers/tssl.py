@@ -8,15 +8,28 @@ operations run one by one. Errors never exist for more than a span; only v, the 
 
 Dense recurrence is one GEMM a step with an (N, N) matrix that is zero outside the pattern. Blocks is one batched
 GEMM with the (M, v, v) matrices of the motifs; it leaves out the links between motifs.
+
+On a GPU the same source runs on other tensors; a step there never waits for the device, so that it can be captured
+as a CUDA graph.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from runs.bench import workloads as w
+from runs.bench.peers.common import on
 
-SPAN = 10
+SPAN = 10           # steps; on a CPU what a span works on stays in the cache
+COMPILED_SPAN = 20  # on a GPU launches count, and what is compiled is unrolled
+
+
+def span_of(device, compiled, steps):
+    """How many steps a span has: a GPU has no use for short ones, unless every step has to be compiled."""
+    if device == "cpu":
+        return SPAN
+    return COMPILED_SPAN if compiled else steps
 
 
 class Neuron(NamedTuple):
@@ -133,39 +146,40 @@ def _compiled(function):
 class Step:
     """One training step of a network of one hidden layer; see :func:`make`."""
 
-    def __init__(self, problem, threads, dtype, compiled, links):
+    def __init__(self, problem, threads, dtype, compiled, links, device):
         torch.set_num_threads(threads)
-        self.meta, self.dtype, self.links = problem["meta"], getattr(torch, dtype), links
-        self.x = torch.from_numpy(w.dense_input(problem, dtype))
-        self.desired = torch.from_numpy(w.desired_psc(problem, dtype))
-        self.parameters = {key[2:]: torch.from_numpy(value.astype(dtype)) for key, value in problem.items()
+        self.meta, self.links = problem["meta"], links
+        self.kind = {"dtype": getattr(torch, dtype), "device": device}
+        self.x = on(device, w.dense_input(problem, dtype))
+        self.desired = on(device, w.desired_psc(problem, dtype))
+        self.parameters = {key[2:]: on(device, value.astype(dtype)) for key, value in problem.items()
                            if key.startswith("p.")}
-        self.relaxation = Relaxation(problem, self.parameters) if links is not Feedforward else None
+        self.relaxation = Relaxation(problem, self.parameters, device) if links is not Feedforward else None
         self.matrix = self._matrix(problem)
         self.forward, self.backward = (_compiled(f) if compiled else f for f in (_forward, _backward))
-        self.spans = range(0, self.meta["steps"], SPAN)
+        self.span = span_of(device, compiled, self.meta["steps"])
 
     def _matrix(self, problem):
         """The recurrence's weights, zero, and where in them the links are."""
         if self.links is Feedforward:
             return None
         n, size = self.meta["hidden"], self.meta["motif"]
-        source, target = torch.from_numpy(problem["source"]), torch.from_numpy(problem["target"])
+        source, target = (on(self.kind["device"], problem[key]) for key in ("source", "target"))
         if self.links is Dense:
             self.places = source, target
-            return torch.zeros(n, n, dtype=self.dtype)
+            return torch.zeros(n, n, **self.kind)
         self.places = source // size, source % size, target % size
-        return torch.zeros(n // size, size, size, dtype=self.dtype)
+        return torch.zeros(n // size, size, size, **self.kind)
 
     def _zeros(self, neurons, count):
-        return tuple(torch.zeros(self.meta["samples"], neurons, dtype=self.dtype) for _ in range(count))
+        return tuple(torch.zeros(self.meta["samples"], neurons, **self.kind) for _ in range(count))
 
     @torch.no_grad()
     def step(self):
         """Forward, loss, all gradients."""
         if self.relaxation:
             self.matrix[self.places] = self.relaxation.weights()
-        tapes, loss = self._run()
+        tapes, self.loss = self._run()
         found = {name: torch.zeros_like(self.parameters[name]) for name in ("w1", "w_out")}
         rec = torch.zeros_like(self.matrix) if self.relaxation else None
         self._back(tapes, found, rec)
@@ -178,20 +192,20 @@ class Step:
     def gradients(self):
         """Gradients as arrays, named as the problem's parameters are."""
         found = self.step()
-        return {name: value.numpy() for name, value in found.items()}
+        return {name: value.cpu().numpy() for name, value in found.items()}
 
     def _run(self):
         """All spans forward; returns their tapes and the loss."""
-        n, o, samples = (self.meta[key] for key in ("hidden", "outputs", "samples"))
+        n, o, samples, steps = (self.meta[key] for key in ("hidden", "outputs", "samples", "steps"))
         hidden, out, tapes, loss = self._zeros(n, 4), self._zeros(o, 4), [], 0.0
-        for t in self.spans:
-            currents = (self.x[t:t + SPAN].flatten(0, 1) @ self.parameters["w1"]).unflatten(0, (-1, samples))
+        for t in range(0, steps, self.span):
+            currents = (self.x[t:t + self.span].flatten(0, 1) @ self.parameters["w1"]).unflatten(0, (-1, samples))
             v, s, psc, hidden = self.forward(HIDDEN, self.links, currents, self.matrix, hidden)
             tape = v, s, psc < 0.25
             currents = (s.flatten(0, 1) @ self.parameters["w_out"]).unflatten(0, (-1, samples))
             v, s, psc, out = self.forward(OUTPUT, Feedforward, currents, None, out)
-            error = psc - self.desired[t:t + SPAN]
-            loss += 0.5 * float(torch.vdot(error.flatten(), error.flatten()))
+            error = psc - self.desired[t:t + self.span]
+            loss = loss + 0.5 * torch.vdot(error.flatten(), error.flatten())
             tapes.append((*tape, v, s, psc < 0.25, error))
         return tapes, loss / self.meta["samples"]
 
@@ -202,7 +216,7 @@ class Step:
         start, start_out = self._zeros(n, 2), self._zeros(o, 2)
         while tapes:
             v, s, silent, v_out, s_out, silent_out, psc_error = tapes.pop()
-            t = len(tapes) * SPAN
+            t = len(tapes) * self.span
             for i in range(len(psc_error) - 1, -1, -1):  # A[t] = g[t] + decay A[t+1]
                 effect = psc_error[i].add_(effect, alpha=OUTPUT.decay_s)
             before, before_out = start, start_out
@@ -214,7 +228,7 @@ class Step:
             effects = (flat @ self.parameters["w_out"].t()).unflatten(0, s.shape[:2])
             later = hidden[1]
             errors, hidden = self.backward(HIDDEN, self.links, v, s, silent, before, effects, self.matrix, hidden)
-            found["w1"].addmm_(self.x[t:t + SPAN].flatten(0, 1).t(), errors.flatten(0, 1))
+            found["w1"].addmm_(self.x[t:t + self.span].flatten(0, 1).t(), errors.flatten(0, 1))
             if rec is not None:  # a spike meets the error of the step after
                 self.links.gradient(rec, s[:-1], errors[1:])
                 self.links.gradient(rec, s[-1:], later[None])
@@ -226,21 +240,23 @@ HIDDEN, OUTPUT = _neuron(w.V_TH), _neuron(w.V_TH_OUT)
 class Relaxation:
     """Weights of the links from the parameters, and back. Autograd does the chain rule of the supernet."""
 
-    def __init__(self, problem, parameters):
-        self.inhibitory = -2.0
-        self.excitatory = torch.from_numpy(problem["excitatory"]) if "excitatory" in problem else None
+    def __init__(self, problem, parameters, device):
+        self.inhibitory, self.excitatory = -2.0, None
+        if "excitatory" in problem:  # indices: a GPU would have to be asked how many places a mask has
+            self.excitatory = on(device, np.flatnonzero(problem["excitatory"]))
         self.own = {name: value.requires_grad_(self.excitatory is None) for name, value in parameters.items()
                     if name.startswith("rec1.")}
         self.sizes = problem["meta"]["sizes"]
         if self.excitatory is None:
-            self.rows = {v: torch.from_numpy(problem[f"rows_{v}"]) for v in self.sizes}
-            self.slots = {v: torch.from_numpy(problem[f"places_{v}"]) for v in self.sizes}
+            self.rows = {v: on(device, problem[f"rows_{v}"]) for v in self.sizes}
+            self.slots = {v: on(device, problem[f"places_{v}"]) for v in self.sizes}
+        self.links = len(problem["source"])
 
     def weights(self):
         """Effective weights of the links, (nnz,)."""
         w_exc = self.own["rec1.w_exc"]
         if self.excitatory is not None:
-            self.found = torch.full(self.excitatory.shape, self.inhibitory, dtype=w_exc.dtype)
+            self.found = torch.full((self.links,), self.inhibitory, dtype=w_exc.dtype, device=w_exc.device)
             self.found[self.excitatory] = w_exc
             return self.found
         with torch.enable_grad():
@@ -261,12 +277,12 @@ class Relaxation:
         return dict(zip(names, torch.autograd.grad(self.found, [self.own[n] for n in names], gradient)))
 
 
-def dense(problem, threads, dtype="float32", compiled=False):
+def dense(problem, threads, dtype="float32", compiled=False, device="cpu"):
     """Dense recurrence, any kind; see :mod:`runs.bench.peers`."""
     links = Feedforward if problem["meta"]["kind"] == "feedforward" else Dense
-    return Step(problem, threads, dtype, compiled, links)
+    return Step(problem, threads, dtype, compiled, links, device)
 
 
-def blocks(problem, threads, dtype="float32", compiled=False):
+def blocks(problem, threads, dtype="float32", compiled=False, device="cpu"):
     """Block-diagonal recurrence, problems of kind "blocks"."""
-    return Step(problem, threads, dtype, compiled, Blocks)
+    return Step(problem, threads, dtype, compiled, Blocks, device)
