@@ -9,7 +9,7 @@ OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help search data download gradcheck show bench scaling profile test check-slow lint venv clean \
+.PHONY: help search data download gradcheck show doctor bench scaling profile test check-slow lint venv clean \
         need-DATA need-RUN FORCE
 .SUFFIXES:
 
@@ -44,6 +44,9 @@ show: need-RUN $(VENV)/installed-core $(if $(value FIGURE),$(VENV)/installed-plo
 
 gradcheck: $(VENV)/installed-core ## check the gradients
 	@$(BIN)/hrmas gradcheck $(call option,--golden,GOLDEN) $(call option,--backend,BACKEND)
+
+doctor: $(VENV)/installed-core ## what is installed and found here, what is missing
+	@$(BIN)/hrmas doctor
 
 bench: $(VENV)/installed-core $(BENCH)/installed ## ours and other frameworks side by side (ARGS="--quick", "--help")
 	@$(BIN)/python -m runs.bench.bench $(ARGS)

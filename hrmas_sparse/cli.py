@@ -81,6 +81,10 @@ def _parser():
     sub.add_argument("--golden", type=Path, metavar="DIR", help="folder of golden .npz files")
     sub.add_argument("--backend", default="auto")
 
+    sub = command("doctor", doctor, "what is installed and found here, what is missing, how to install it")
+    sub.add_argument("--gpu", action="store_true", help="instead: say nothing, or, with exit status 2, why no GPU "
+                     "can be used")
+
     command("runs", runs, "list the runs in runs/out")
     sub = command("show", show, "what a run found")
     sub.add_argument("run", help="a run's name or folder")
@@ -268,6 +272,16 @@ def data(args):
 def gradcheck(args):
     from hrmas_sparse.gradcheck import main as check
     return check(args.golden, args.backend)
+
+
+def doctor(args):
+    from hrmas_sparse import doctor
+    if args.gpu:
+        doctor.require_gpu()
+        return 0
+    lines, works = doctor.report()
+    print("\n".join(lines))
+    return 0 if works else 1
 
 
 def runs(args):

@@ -18,7 +18,7 @@ FLOORS = [
     {"checkpoint", "training"},                                 # F4
     {"search", "baselines"},                                    # F5
     {"gradcheck", "rundir", "compare", "summary", "job", "determinism"},   # F6
-    {"figure"},                                                 # F7
+    {"figure", "doctor"},                                               #  F7
     {"cli"},                                                    # F8
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}

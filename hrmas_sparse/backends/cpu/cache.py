@@ -15,7 +15,7 @@ from hrmas_sparse.backends import base
 
 
 def use_own_folder():
-    """Point Numba's cache at a folder for these very sources; return whether it is there already.
+    """Point Numba's cache at a folder for these very sources; return whether kernels are there already.
 
     The folder is made below ``NUMBA_CACHE_DIR`` if that is set, else below the user's cache.
     """
@@ -24,4 +24,9 @@ def use_own_folder():
     home = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
     folder = Path(os.environ.get("NUMBA_CACHE_DIR") or os.path.join(home, "hrmas_sparse")) / digest
     config.CACHE_DIR = str(folder)
-    return folder.is_dir()
+    return compiled(folder)
+
+
+def compiled(folder):
+    """Whether a folder has compiled kernels of this backend; Numba makes folders for those declared, too."""
+    return any(folder.glob("cpu_*/*.nbc"))

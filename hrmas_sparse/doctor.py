@@ -1,0 +1,156 @@
+"""What this installation has, what it lacks and how to install that: `hrmas doctor`."""
+
+import os
+import platform
+import re
+import sys
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+
+from hrmas_sparse import memory
+from hrmas_sparse.backends.cuda.probe import probe
+from hrmas_sparse.errors import InputError
+
+PACKAGES = ("numpy", "numba", "scipy", "h5py", "tqdm")
+WIDEST = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX"), ("sse4.2", "SSE4.2"), ("sve", "SVE"),
+          ("neon", "NEON"))
+
+
+def version(name):
+    """Version of an installed package, or None."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def install(extra=""):
+    """The command that installs us, or one of our extras, into the Python that runs."""
+    pip = Path(sys.executable).with_name("pip")
+    home = Path.cwd()
+    pip = pip.relative_to(home) if pip.is_relative_to(home) else pip
+    return f'{pip} install -e ".{f"[{extra}]" if extra else ""}"'
+
+
+def report():
+    """Look at everything.
+
+    Returns
+    -------
+    (lines, whether the program works on the CPU)
+    """
+    lacking = [name for name in PACKAGES if version(name) is None]
+    packages = ", ".join(f"{name} {version(name) or 'is missing'}" for name in PACKAGES)
+    lines = [f"Python  {platform.python_version()}; {packages}"]
+    if lacking:
+        return [*lines, f"        {install()}"], False
+    cpu, works = _cpu()
+    return [*lines, *cpu, *_plots(), *_gpu(probe())], works
+
+
+def require_gpu():
+    """Refuse a machine without a usable GPU.
+
+    Raises
+    ------
+    InputError
+        With the reason, and the command that installs what is missing.
+    """
+    found = probe()
+    if found.simulated:
+        raise InputError("GPU: NUMBA_ENABLE_CUDASIM is set, so kernels are simulated; unset it")
+    if found.reason or _missing(found):
+        raise InputError(f"GPU: {_why(found)}")
+
+
+def kernels_work():
+    """Whether Numba compiles one of our formulas as the CPU backend does, and what it computes is right."""
+    from numba import njit
+
+    from hrmas_sparse import neuron
+    from hrmas_sparse.backends.cpu.compile import OPTIONS
+    k = neuron.constants(np.dtype(np.float32), 2.0, 1.0, 1.0, 1.0)
+    return njit(**OPTIONS | {"cache": False})(neuron.filtered)(k, k.one, k.one) == 1.5
+
+
+def _cpu():
+    """Lines about cores, instructions, memory and the folder of compiled kernels; and whether a kernel runs."""
+    from numba import config
+
+    from hrmas_sparse.backends.cpu.cache import compiled
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    name, instructions = instruction_set()
+    works = kernels_work()
+    folder, why = Path(config.CACHE_DIR), unusable(Path(config.CACHE_DIR))
+    state = "kernels are there" if compiled(folder) else "kernels will be compiled at the first run, half a minute"
+    return [f"CPU     {cores} cores, {config.NUMBA_NUM_THREADS} threads, {memory.text(memory.available())} of memory "
+            f"free; kernels are compiled for {name}, {instructions}" + ("" if works else "; THEY DO NOT WORK"),
+            f"        {folder}: " + (f"{why}, so kernels are compiled at every start; NUMBA_CACHE_DIR=folder names "
+                                     "another" if why else state)], works
+
+
+def instruction_set():
+    """The processor kernels are compiled for, as LLVM and as people call it."""
+    from llvmlite import binding
+    from numba import config
+    name = config.CPU_NAME or binding.get_host_cpu_name()
+    features = config.CPU_FEATURES
+    if features is None:
+        features = "" if name == "generic" else binding.get_host_cpu_features().flatten()
+    on = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
+    return name, next((text for feature, text in WIDEST if feature in on), "no vector instructions")
+
+
+def unusable(folder):
+    """Why nothing can be kept in a folder; empty if it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return f"cannot be written ({error.strerror})"
+
+
+def driver(path=Path("/proc/driver/nvidia/version")):
+    """The version of the NVIDIA driver and a blank, or nothing where it is not told."""
+    try:
+        found = re.search(r"\s(\d+\.[\d.]+)\s", path.read_text(encoding="ascii", errors="replace"))
+    except OSError:
+        found = None
+    return f"{found[1]} " if found else ""
+
+
+def _plots():
+    found = version("matplotlib")
+    return [f"plots   matplotlib {found}" if found else f"plots   matplotlib is missing: {install('plots')}"]
+
+
+def _missing(found):
+    """What the GPU that is there needs and is not installed."""
+    return [name for name, have in (("numba-cuda", found.numba_cuda), ("CuPy", found.cupy)) if have is None]
+
+
+def _gpu(found):
+    """Lines about the GPU."""
+    if found.simulated:
+        return ["GPU     NUMBA_ENABLE_CUDASIM is set: kernels for a GPU run in Python's simulator, slowly"]
+    if found.device is None:
+        return [f"GPU     none: {found.reason}; everything runs on the CPU"]
+    cuda, capability = (".".join(map(str, pair)) for pair in (found.driver, found.capability))
+    lines = [f"GPU     {found.device}, {memory.text(found.memory)}, compute capability {capability}; driver "
+             f"{driver()}for CUDA up to {cuda}; numba-cuda {found.numba_cuda or 'is missing'}, "
+             f"CuPy {found.cupy or 'is missing'}"]
+    if found.reason or _missing(found):
+        lines.append(f"        not used: {_why(found)}")
+    return lines
+
+
+def _why(found):
+    """Why the GPU is not used, and what to do."""
+    missing = _missing(found)
+    if found.device is not None and found.driver >= (12, 0) and missing:
+        return f"{' and '.join(missing)} missing: {install(found.extra)}"
+    return found.reason
