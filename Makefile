@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 BENCH := .venv-bench
-OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN GOLDEN ARGS FIGURE
+OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN GOLDEN ARGS FIGURE \
+           JOBS ROWS NEURONS PARTITIONS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help search data download gradcheck show doctor bench scaling profile test check-slow lint venv clean \
-        need-DATA need-RUN FORCE
+.PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures bench scaling \
+        profile test check-slow lint venv clean need-DATA need-RUN need-seeds FORCE
 .SUFFIXES:
 
 # Options count only on the command line: a NAME or SEED left in the environment is not meant for us.
@@ -23,7 +24,7 @@ option = $(if $(value $2),$1 $(call quoted,$2))
 flag = $(if $(filter-out 0,$(value $2)),$1)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 } \
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 } \
 	                  /^#:/ { print substr($$0, 4) }' Makefile
 
 search: need-DATA $(VENV)/installed-core ## the whole job: spike cache, search, discretise, retrain, test (needs DATA=)
@@ -41,6 +42,19 @@ download: need-DATA $(VENV)/installed-core ## fetch recordings to data/raw/, or 
 
 show: need-RUN $(VENV)/installed-core $(if $(value FIGURE),$(VENV)/installed-plots) ## what a run found (needs RUN=; FIGURE=x.png draws it)
 	@$(BIN)/hrmas show $(call quoted,RUN) $(call option,--figure,FIGURE)
+
+table2: ## experiment: searched and feedforward networks, by default on every data set of the paper
+table3: ## experiment: HRMAS with one part taken away
+table4: ## experiment: 800 to 3,200 neurons; with and without plasticity; random architectures
+comparison: ## experiment: everything HRMAS is compared with, at one size
+figures: ## experiment: the search with and without plasticity
+EXPERIMENTS := table2 table3 table4 comparison figures
+$(EXPERIMENTS): need-seeds $(VENV)/installed-core
+	@$(BIN)/python -m runs.experiment $@ $(call option,--data,DATA) $(call option,--raw,RAW) $(call option,--seeds,SEED) \
+	    $(call option,--seeds,SEEDS) $(call option,--name,NAME) $(call option,--rows,ROWS) \
+	    $(call option,--neurons,NEURONS) $(call option,--partitions,PARTITIONS) $(call option,--preset,PRESET) \
+	    $(call option,--profile,PROFILE) $(call option,--set,SET) $(call option,--jobs,JOBS) \
+	    $(call option,--backend,BACKEND) $(call flag,--strict,STRICT)
 
 gradcheck: $(VENV)/installed-core ## check the gradients
 	@$(BIN)/hrmas gradcheck $(call option,--golden,GOLDEN) $(call option,--backend,BACKEND)
@@ -80,6 +94,13 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #:   PROFILE=paper|demo how long to run                       PRESET=default|published
 #:   SET="training.lr=1e-3 network.neurons=[400]"             single settings
 #:   BACKEND=auto|cpu   STRICT=1   FRESH=1
+#:
+#: Options of the experiments: those of search but FRESH, and
+#:   SEEDS=0-4          default: those of the experiment        DATA=, NAME=  default: the experiment's
+#:   JOBS=2             runs at a time; default: one a core     ROWS="hrmas random"  only these rows
+#:   NEURONS="800 1600" only these sizes (table4)               PARTITIONS="official resample-1"
+#: The same command skips what is finished and resumes what is not.
+#:
 #: PYTHON=python3.12 picks the Python that .venv is made with.
 
 # --- the pieces ----------------------------------------------------------------------------------
@@ -87,8 +108,10 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 comma := ,
 fail = { echo "make: "$1 >&2; exit 2; }
 
-need-DATA:
+need-DATA: need-seeds
 	@$(if $(value DATA),,$(call fail,"which data set? For example: make $(firstword $(MAKECMDGOALS)) DATA=ntidigits"))
+
+need-seeds:
 	@$(if $(and $(value SEED),$(value SEEDS)),$(call fail,"give SEED= or SEEDS=$(comma) not both"))
 
 need-RUN:

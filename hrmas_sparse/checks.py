@@ -102,3 +102,17 @@ def partition(value):
     if not isinstance(value, str) or not re.fullmatch(r"official|ab|(resample|valid)-[1-9][0-9]{0,5}", value):
         raise ValueError("official, ab, resample-<number> or valid-<number>, the number from 1")
     return value
+
+
+def seeds(text):
+    """"0", "0-4" or "0,2,5" -> list of different ints."""
+    found = []
+    try:
+        for part in text.split(","):
+            first, dash, last = part.partition("-")
+            found += range(int(first), int(last if dash else first) + 1) or [-1]
+    except ValueError:
+        found = [-1]
+    if min(found) < 0:
+        raise ValueError("a seed, a range or a list, such as 0, 0-4 or 0,2,5")
+    return list(dict.fromkeys(found))

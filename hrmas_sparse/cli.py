@@ -8,26 +8,19 @@ import sys
 import threading
 from pathlib import Path
 
-from hrmas_sparse import __version__, config, rundir
+from hrmas_sparse import __version__, checks, config, rundir
 from hrmas_sparse.errors import Diverged, InputError
 from hrmas_sparse.locks import locked
+from hrmas_sparse.parent import end_with_stdin
 
 CACHE = Path("data/cache")
 
 
 def _seeds(text):
-    """"0", "0-4" or "0,2,5" -> list of ints."""
     try:
-        seeds = []
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            numbers = range(int(first), int(last if dash else first) + 1)
-            seeds += numbers or [-1]
-        if min(seeds) >= 0:
-            return list(dict.fromkeys(seeds))
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"expected a seed, a range or a list, such as 0, 0-4 or 0,2,5; found {text!r}")
+        return checks.seeds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {error}; found {text!r}") from None
 
 
 def _parser():
@@ -43,7 +36,8 @@ def _parser():
     def job_options(sub):
         sub.add_argument("--raw", type=Path, help="the raw recordings: a folder, or the file of N-TIDIGITS")
         sub.add_argument("--seeds", type=_seeds, default=[0], help="0, 0-4 or 0,2,5; one run each (default 0)")
-        sub.add_argument("--name", help="name of the run in runs/out; several seeds add -s<seed>")
+        sub.add_argument("--name", help="name of the run; several seeds add -s<seed>")
+        sub.add_argument("--out", type=Path, default=rundir.OUT, metavar="DIR", help="where runs go (runs/out)")
         sub.add_argument("--backend", default="auto", help="auto or cpu")
         sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting")
         sub.add_argument("--strict", action="store_true", help="never use the synthetic stand-in")
@@ -55,6 +49,8 @@ def _parser():
     sub.add_argument("--profile", help="paper or demo (default: the data set's; demo for the stand-in)")
     sub.add_argument("--check-determinism", action="store_true",
                      help="instead: a short search twice, on one thread and on two, compared bit by bit")
+    sub.add_argument("--end-with-stdin", action="store_true",
+                     help="stop, checkpointed, when standard input ends: for programs that start runs")
     job_options(sub)
 
     sub = command("retrain", retrain, "train the architecture another run found, from fresh weights, and test it")
@@ -133,9 +129,9 @@ def _check_names(args, default):
 
 
 @contextlib.contextmanager
-def _run_folder(name, fresh):
+def _run_folder(path, fresh):
     """The folder of a run, ours alone while the block runs; an old one set aside if wanted."""
-    run = rundir.RunDir(rundir.OUT / name)
+    run = rundir.RunDir(path)
     if fresh and run.manifest_path.exists():
         with run.working():
             print(f"{run.path}: set aside as {run.set_aside()}")
@@ -178,9 +174,9 @@ def _every_seed(args, names, settings, cache, backend, raw, **more):
     from hrmas_sparse import memory
     worst = 0
     for seed, name in zip(args.seeds, names):
-        if not rundir.RunDir(rundir.OUT / name).finished:
+        if not rundir.RunDir(args.out / name).finished:
             memory.require(memory.estimate(settings, cache, getattr(backend, "threads", 1)))
-        with _run_folder(name, args.fresh) as run:
+        with _run_folder(args.out / name, args.fresh) as run:
             status = _execute(run, settings, seed, cache, backend, raw, **more)
         if status >= 128:
             return status
@@ -190,6 +186,8 @@ def _every_seed(args, names, settings, cache, backend, raw, **more):
 
 def search(args):
     from hrmas_sparse.backends import get_backend
+    if args.end_with_stdin:
+        end_with_stdin()
     settings = config.load(args.dataset, args.preset, args.profile, args.set)
     names, backend = _check_names(args, settings.data.dataset), get_backend(args.backend)
     cache = _prepare(settings, args.raw, args.strict)
@@ -212,7 +210,7 @@ def retrain(args):
     if not source.architecture_path.exists():
         raise InputError(f"{source.path}: has no architecture yet (or no recurrence); let its search end first")
     given = architecture.load(source.architecture_path)
-    names, backend = _check_names(args, f"{source.name}-retrain"), get_backend(args.backend)
+    names, backend = _check_names(args, f"{source.path.resolve().name}-retrain"), get_backend(args.backend)
     raw = args.raw or source.manifest()["raw"]
     cache = _prepare(settings, raw, args.strict)
     origin = {"architecture": source.architecture_path.read_text(encoding="utf-8")}

@@ -53,8 +53,9 @@ class RunDir:
 
     @property
     def name(self):
-        """The folder's name."""
-        return self.path.resolve().name
+        """The folder's name; in runs/out with the experiment it is part of."""
+        path = self.path.resolve()
+        return str(path.relative_to(OUT.resolve())) if OUT.resolve() in path.parents else path.name
 
     @property
     def finished(self):
@@ -115,8 +116,9 @@ def open_run(name):
 
 
 def all_runs(out=OUT):
-    """The runs under a folder, by name."""
-    return [RunDir(path.parent) for path in sorted(Path(out).glob("*/manifest.json"))] if Path(out).is_dir() else []
+    """The runs under a folder and those of the experiments in it, by name."""
+    found = [*Path(out).glob("*/manifest.json"), *Path(out).glob("*/*/manifest.json")]
+    return [RunDir(path.parent) for path in sorted(found)]
 
 
 def start(run, settings, seed, cache, origin):

@@ -1,0 +1,170 @@
+"""Experiments: rows of runs that differ in what the row names, run side by side and resumed where they were.
+
+    python -m runs.experiment table3 --data ti46 --raw <folder> --seeds 0-4
+
+An experiment is a file in runs/experiments, see :mod:`runs.plan`. Each of its runs is one like any other, made by
+`hrmas search`, in runs/out/<experiment>-<data set>/. What is finished is skipped, what is not is resumed.
+"""
+
+import argparse
+import contextlib
+import datetime
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+from hrmas_sparse import checks, memory
+from hrmas_sparse.errors import InputError
+from hrmas_sparse.locks import held, locked
+from hrmas_sparse.spikes import open_cache
+from runs import pool
+from runs.plan import folder_name, known, plan, read, record, refuse_other_settings, work, work_done
+
+HRMAS = (sys.executable, "-m", "hrmas_sparse.cli")
+
+
+def build_caches(runs, options):
+    """The spike caches of all runs, built before the first of them starts; dict data section -> cache."""
+    caches = {}
+    for planned in runs:
+        if planned.settings.data in caches:
+            continue
+        made = subprocess.run([*HRMAS, "data", "build", planned.dataset, *_raw(options),
+                               *_words("--set", planned.overrides)], stdout=subprocess.PIPE, text=True)
+        if made.returncode:
+            raise SystemExit(made.returncode)  # it has said why
+        *lines, path = made.stdout.splitlines()
+        print("\n".join(lines), flush=True)
+        caches[planned.settings.data] = open_cache(path)
+    return caches
+
+
+def _raw(options):
+    return [*(["--raw", str(options.raw)] if options.raw else []), *(["--strict"] if options.strict else [])]
+
+
+def _words(option, values):
+    return [word for value in values if value for word in (option, value)]
+
+
+def task(planned, cache, options, threads):
+    """The :class:`pool.Task` of a run."""
+    samples = len(cache.train) * cache.meta.steps / 1e6
+    command = [*HRMAS, "search", planned.dataset, *_raw(options), "--seeds", str(planned.seed),
+               "--out", str(planned.folder.parent), "--name", planned.folder.name, "--preset", planned.settings.preset,
+               "--profile", planned.settings.profile, "--backend", options.backend, "--end-with-stdin",
+               *_words("--set", planned.overrides)]
+    return pool.Task(planned.run.name, command, planned.folder.parent / "logs" / f"{planned.folder.name}.log",
+                     work(planned.settings, samples), functools.partial(work_done, planned, samples),
+                     lambda: not held(planned.run.lock_path),
+                     sum(memory.estimate(planned.settings, cache, threads).values()))
+
+
+def outcome(planned):
+    """A finished run in a few words."""
+    result = planned.run.result()
+    took = datetime.timedelta(seconds=round(sum(result["seconds"].values())))
+    return f"{100 * result['test']['accuracy']:.2f} % in {took}"
+
+
+def arguments(argv):
+    """The command line, checked against the experiment."""
+    parser = argparse.ArgumentParser(prog="python -m runs.experiment", description=__doc__.splitlines()[0])
+    parser.add_argument("experiment", help=f"{', '.join(known())}, or a TOML file of the same form")
+    parser.add_argument("--data", type=str.split, help="data set, several, or a settings file (default: the TOML's)")
+    parser.add_argument("--raw", type=Path, help="the raw recordings, for one data set")
+    parser.add_argument("--seeds", type=_seeds, help="0, 0-4 or 0,2,5 (default: the TOML's)")
+    parser.add_argument("--rows", type=str.split, help="only these rows")
+    parser.add_argument("--neurons", type=lambda text: [int(n) for n in text.replace(",", " ").split()],
+                        help="only these layer sizes, for an experiment that has several")
+    parser.add_argument("--partitions", type=str.split, help="values of data.partition; each row is run on all")
+    parser.add_argument("--name", help="name of the folder in runs/out (default <experiment>-<data set>)")
+    parser.add_argument("--preset", default="default", help="default or published")
+    parser.add_argument("--profile", help="paper or demo (default: the data set's; demo for the stand-in)")
+    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
+                        help="change a setting of every row; what a row names itself wins")
+    parser.add_argument("--jobs", type=int, default=pool.cores(), help="runs at a time (default: one a core)")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--strict", action="store_true", help="never use the synthetic stand-in")
+    return parser.parse_args(argv)
+
+
+def _seeds(text):
+    try:
+        return checks.seeds(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {error}; found {text!r}") from None
+
+
+def check_options(experiment, options):
+    """Refuse options that do not fit the experiment or each other."""
+    for row in options.rows or []:
+        if row not in experiment.rows:
+            raise InputError(f"--rows (ROWS=): {experiment.name} has the rows {', '.join(experiment.rows)}, "
+                             f"found {row!r}")
+    if options.neurons and not experiment.neurons:
+        raise InputError(f"--neurons (NEURONS=): {experiment.name} has no list of layer sizes; use "
+                         '--set (SET=) "network.neurons=..."')
+    if options.raw and len(options.data or experiment.data) > 1:
+        raise InputError("--raw (RAW=): goes with one data set; name it with --data (DATA=)")
+    if options.name is not None and (options.name != Path(options.name).name or options.name in ("", ".", "..")):
+        raise InputError(f"--name (NAME=): expected a plain name, found {options.name!r}")
+    if options.jobs < 1:
+        raise InputError(f"--jobs (JOBS=): expected at least 1, found {options.jobs}")
+
+
+def run(experiment, options):
+    """Run an experiment; returns the exit status."""
+    check_options(experiment, options)
+    with contextlib.ExitStack() as stack:
+        left = {}
+        for dataset in options.data or experiment.data:
+            runs = plan(experiment, dataset, options, options.profile)
+            stack.enter_context(locked(runs[0].folder.parent / "lock", str(runs[0].folder.parent)))
+            caches = build_caches(runs, options)
+            if options.profile is None and any(cache.meta.provenance != "real" for cache in caches.values()):
+                runs = plan(experiment, dataset, options, "demo")
+            refuse_other_settings(runs)
+            record(experiment, runs)
+            unfinished = [planned for planned in runs if not planned.run.finished]
+            print(f"{runs[0].folder.parent}: {len(runs)} runs, {len(runs) - len(unfinished)} finished before",
+                  flush=True)
+            left |= {planned.run.name: (planned, caches[planned.settings.data]) for planned in unfinished}
+        threads = pool.threads_for(0, max(1, len(left)), options.jobs)
+        tasks = [task(planned, cache, options, threads) for planned, cache in left.values()]
+        failed, signum = pool.run_all(tasks, options.jobs, lambda task: outcome(left[task.name][0]))
+    return _goodbye(experiment, options, failed, signum)
+
+
+def _goodbye(experiment, options, failed, signum):
+    """Say how it ended; the exit status."""
+    for name, reason in failed.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if signum:
+        print("stopped; every run is checkpointed, and the same command goes on from here", file=sys.stderr)
+        return 128 + signum
+    if failed:
+        print(f"{len(failed)} runs failed; the same command tries them again and leaves the others as they are",
+              file=sys.stderr)
+        return 1
+    for dataset in options.data or experiment.data:
+        print(f"all finished; make report NAME={folder_name(experiment, dataset, options)} shows what came out")
+    return 0
+
+
+def main(argv=None):
+    """Run the program; exit statuses as those of `hrmas`."""
+    options = arguments(argv)
+    try:
+        return run(read(options.experiment), options)
+    except InputError as error:
+        print(f"experiment: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("experiment: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""Experiments: which runs one consists of, and how long each takes.
+
+What an experiment is stands in runs/experiments/<name>.toml:
+
+    title, paper    what it is; which table or figure of the paper it repeats
+    data            data sets it is run on by default
+    seeds           as --seeds
+    baseline        the row that the others are compared with
+    neurons         optional list: every row at each of these layer sizes
+    partitions      optional list of values of data.partition; default ["official"]
+    [rows.<row>]    title; set = "section.key=value ...", {neurons} standing for network.neurons; partitions
+
+Every combination of row, size, partition and seed is a run.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrmas_sparse import checks, config, files, rundir
+from hrmas_sparse.errors import InputError
+
+FOLDER = Path(__file__).parent / "experiments"
+RECORD = "experiment.json"
+_ROW = {"title": str, "set": str}
+_RUN = {"row": str, "neurons": [int], "partition": str, "seed": int}
+FORM = {"schema": {1}, "experiment": str, "title": str, "paper": str, "baseline": str, "rows": {str: _ROW},
+        "runs": {str: _RUN}}
+
+
+# ---- what an experiment is -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a title, the settings it changes, partitions of its own or None."""
+
+    title: str
+    set: str = ""
+    partitions: tuple | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a TOML file says; see the top of this module."""
+
+    name: str
+    title: str
+    paper: str
+    data: tuple
+    seeds: tuple
+    baseline: str
+    rows: dict
+    neurons: tuple = ()
+    partitions: tuple = ("official",)
+
+
+def known():
+    """Names of the experiments in runs/experiments."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def read(name):
+    """The :class:`Experiment` of a name or a TOML file.
+
+    Raises
+    ------
+    InputError
+        There is none, or the file says something it must not; the key is named.
+    """
+    path = FOLDER / f"{name}.toml" if name in known() else Path(name)
+    if path.suffix != ".toml" or not path.is_file():
+        raise InputError(f"experiment: expected one of {', '.join(known())} or the path of a TOML file, found {name!r}")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a TOML file that can be read: {error}") from None
+    form = {"title": str, "paper": str, "data": [str], "seeds": str, "baseline": str, "neurons": [int],
+            "partitions": [str], "rows": {str: {}}}
+    _check(path, table, form, required={"title", "data", "seeds", "baseline", "rows"})
+    rows = {}
+    for key, row in table.pop("rows").items():
+        _check(f"{path}: rows.{key}", row, {"title": str, "set": str, "partitions": [str]}, required={"title"})
+        if not key.replace("-", "").isalnum():
+            raise InputError(f"{path}: rows.{key}: a row's name has letters, digits and dashes only")
+        rows[key] = Row(row["title"], row.get("set", ""), tuple(row["partitions"]) if "partitions" in row else None)
+    if table["baseline"] not in rows:
+        raise InputError(f"{path}: baseline: expected a row, one of {', '.join(rows)}, found {table['baseline']!r}")
+    try:
+        seeds = checks.seeds(table.pop("seeds"))
+    except ValueError as error:
+        raise InputError(f"{path}: seeds: expected {error}") from None
+    lists = {key: tuple(table.pop(key)) for key in ("data", "neurons", "partitions") if key in table}
+    return Experiment(name=path.stem, rows=rows, seeds=tuple(seeds), **{"paper": ""} | table | lists)
+
+
+def _check(where, table, form, required):
+    for key, value in table.items():
+        if key not in form:
+            raise InputError(f"{where}: unknown key {key}; expected one of {', '.join(form)}")
+        if not files.fits(value, form[key]) or value in ([], {}):
+            raise InputError(f"{where}: {key}: found {value!r}, which is not what belongs there")
+    missing = sorted(required - table.keys())
+    if missing:
+        raise InputError(f"{where}: missing {', '.join(missing)}")
+
+
+# ---- what it comes to ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of an experiment: which, where, with which words on the command line."""
+
+    experiment: str
+    row: str
+    partition: str
+    seed: int
+    dataset: str
+    overrides: Sequence
+    settings: config.Config
+    folder: Path
+
+    @property
+    def run(self):
+        """Its :class:`hrmas_sparse.rundir.RunDir`."""
+        return rundir.RunDir(self.folder)
+
+
+def plan(experiment, dataset, options, profile):
+    """All runs of an experiment on a data set, in the order of the rows.
+
+    Parameters
+    ----------
+    experiment : :class:`Experiment`
+    dataset : name or TOML file
+    options : the command line, see :func:`arguments`
+    profile : "paper", "demo" or None, the data set's own
+
+    Returns
+    -------
+    list of :class:`Planned`
+    """
+    found, parent = [], rundir.OUT / folder_name(experiment, dataset, options)
+    own = config.load(dataset, options.preset, profile, options.set)
+    for key in options.rows or experiment.rows:
+        row = experiment.rows[key]
+        for size in options.neurons or experiment.neurons or (None,):
+            base = [*options.set, *([f"network.neurons={size}"] if size else [])]
+            neurons = config.load(dataset, options.preset, profile, base).network.neurons
+            if "{neurons}" in row.set and len(set(neurons)) > 1:
+                raise InputError(f"row {key}: {{neurons}} needs hidden layers of one size, found {list(neurons)}")
+            sized = [*base, row.set.replace("{neurons}", str(neurons[0]))]
+            for partition in options.partitions or row.partitions or experiment.partitions:
+                extra = [] if partition == own.data.partition else [f"data.partition={partition}"]
+                settings = config.load(dataset, options.preset, profile, [*sized, *extra])
+                label = "".join([key, f"-{size}" if size else "", f"-{partition}" if extra else ""])
+                found += [Planned(experiment.name, key, partition, seed, dataset, (*sized, *extra), settings,
+                                  parent / f"{label}-s{seed}") for seed in options.seeds or experiment.seeds]
+    return found
+
+
+def folder_name(experiment, dataset, options):
+    """Of the folder in runs/out that an experiment's runs on a data set are kept in."""
+    name = Path(dataset).stem
+    if options.name is None:
+        return f"{experiment.name}-{name}"
+    return options.name if len(options.data or experiment.data) == 1 else f"{options.name}-{name}"
+
+
+def refuse_other_settings(runs):
+    """Before anything is started: what is there already must be what is wanted.
+
+    Raises
+    ------
+    InputError
+        A run folder was made with other settings; they are named.
+    """
+    for planned in runs:
+        if planned.run.manifest_path.exists():
+            differs = config.differences(planned.run.config(), planned.settings)
+            if differs:
+                raise InputError(f"{planned.folder}: was run with other settings: {'; '.join(differs)}. Give another "
+                                 "--name (NAME=), or the settings it was begun with")
+
+
+def record(experiment, runs):
+    """Write what the folder holds, for the report; runs recorded there before stay."""
+    path = runs[0].folder.parent / RECORD
+    before = files.read_json(path, FORM) if path.exists() else {"experiment": experiment.name, "rows": {}, "runs": {}}
+    if before["experiment"] != experiment.name:
+        raise InputError(f"{path.parent}: holds the experiment {before['experiment']}; give another --name (NAME=)")
+    files.write_json(path, {
+        "schema": 1, "experiment": experiment.name, "title": experiment.title, "paper": experiment.paper,
+        "baseline": experiment.baseline,
+        "rows": before["rows"] | {key: {"title": row.title, "set": row.set} for key, row in experiment.rows.items()},
+        "runs": before["runs"] | {planned.folder.name: {
+            "row": planned.row, "neurons": list(planned.settings.network.neurons), "partition": planned.partition,
+            "seed": planned.seed} for planned in runs}})
+
+
+# ---- how long it takes -----------------------------------------------------------------------------------------
+
+
+def epoch_work(settings):
+    """Roughly how much an epoch of search and one of retraining cost, in arbitrary units.
+
+    Passes over half of the training set for the search: four with gradients for w' and alpha in second order, one in
+    first, one for the step of w and half a one for plasticity. A neuron's work is the same everywhere but for its
+    recurrent connections.
+    """
+    net, search = settings.network, settings.search
+    wide = {"motif": sum(v + 2 * net.inter for v in net.motif_sizes), "none": 0}.get(net.recurrence, max(net.neurons))
+    final = {"motif": max(net.motif_sizes)}.get(net.recurrence, wide)
+    passes = (4 if search.alpha_order == "second" else 1) + 1 + 0.5 * (settings.plasticity.mode == "window")
+    neurons = sum(net.neurons)
+    return passes / 2 * neurons * (40 + 0.1 * wide), neurons * (40 + 0.1 * final)
+
+
+def searches(settings):
+    """Whether a run has a search before its retraining."""
+    return settings.network.recurrence == "motif" and settings.search.method == "hrmas"
+
+
+def work(settings, samples=1.0):
+    """Of a whole run."""
+    search, retrain = epoch_work(settings)
+    training = settings.training
+    return samples * (searches(settings) * search * training.search_epochs + retrain * training.retrain_epochs)
+
+
+def work_done(planned, samples=1.0):
+    """Of a run so far, by the lines of its metrics."""
+    if planned.run.finished:
+        return work(planned.settings, samples)
+    try:
+        text = planned.run.metrics_path.read_bytes()
+    except OSError:
+        return 0.0
+    search, retrain = epoch_work(planned.settings)
+    retrained = text.count(b'"phase": "retrain"')
+    return samples * (search * (text.count(b"\n") - retrained) + retrain * retrained)
