@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-BENCH := .venv-bench
+GPU = $(filter cuda,$(value BACKEND))
+BENCH = .venv-bench$(addprefix -,$(GPU))
 OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN GOLDEN ARGS FIGURE \
            JOBS ROWS NEURONS PARTITIONS
 
@@ -11,7 +12,7 @@ OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures bench scaling \
-        profile test check-slow lint venv clean need-DATA need-RUN need-seeds FORCE
+        profile test check-slow sanitize lint venv clean need-DATA need-RUN need-GPU need-seeds FORCE
 .SUFFIXES:
 
 # Options count only on the command line: a NAME or SEED left in the environment is not meant for us.
@@ -62,8 +63,8 @@ gradcheck: $(VENV)/installed-core ## check the gradients
 doctor: $(VENV)/installed-core ## what is installed and found here, what is missing
 	@$(BIN)/hrmas doctor
 
-bench: $(VENV)/installed-core $(BENCH)/installed ## ours and other frameworks side by side (ARGS="--quick", "--help")
-	@$(BIN)/python -m runs.bench.bench $(ARGS)
+bench: $(VENV)/installed-core $(if $(GPU),need-GPU) $(BENCH)/installed ## ours and other frameworks side by side (BACKEND=cuda, ARGS="--quick", "--help")
+	@$(BIN)/python -m runs.bench.bench $(call option,--backend,BACKEND) $(ARGS)
 
 scaling: $(VENV)/installed-core ## time and memory from 800 to 51,200 neurons
 	@$(BIN)/python -m runs.bench.scaling $(ARGS)
@@ -77,13 +78,16 @@ test: $(VENV)/installed-test ## the tests, the slow ones left out (ARGS="-k conf
 check-slow: $(VENV)/installed-test ## the slow tests
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
+sanitize: $(VENV)/installed-test ## compute-sanitizer over the tests that need a GPU
+	@$(BIN)/python -m runs.sanitize $(ARGS)
+
 lint: $(VENV)/installed-lint ## style and likely errors
 	@$(BIN)/ruff check .
 
 venv: $(VENV)/installed-core ## make .venv with the program in it
 
 clean: ## remove .venv and everything built; data/ and runs/out/ stay
-	@rm -rf $(VENV) $(BENCH) build dist *.egg-info .pytest_cache .ruff_cache
+	@rm -rf $(VENV) .venv-bench .venv-bench-cuda build dist *.egg-info .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 #:
@@ -116,6 +120,9 @@ need-seeds:
 
 need-RUN:
 	@$(if $(value RUN),,$(call fail,"which run? For example: make $(firstword $(MAKECMDGOALS)) RUN=runs/out/ntidigits-s0"))
+
+need-GPU:
+	@$(BIN)/hrmas doctor --gpu
 
 # One stamp per extra. .venv knows the folder it was made for: a copied checkout gets its own.
 HOME_OF_VENV := $(shell cat $(VENV)/installed-core 2>/dev/null)
@@ -150,11 +157,12 @@ $(VENV)/installed-%: setup.cfg pyproject.toml
 	@touch $@
 
 # PyTorch and the frameworks of the bench: apart from .venv, and each may be missing. `make bench` says who is.
+# On a GPU only PyTorch takes part; its default wheel for Linux has CUDA with it.
 TORCH := $(shell grep '^torch==' runs/bench/requirements.txt)
 $(BENCH)/installed: runs/bench/requirements.txt
 	@$(BENCH)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(BENCH)
-	@echo "Installing into $(BENCH) ($(TORCH) and the frameworks of the bench; about 2 GB) ..."
-	@for package in $$(grep -v '^#' $<); do \
+	@echo "Installing into $(BENCH) ($(TORCH)$(if $(GPU),; several GB, and the frameworks of the bench; about 2 GB)) ..."
+	@for package in $$(grep '^$(if $(GPU),torch=,[^#])' $<); do \
 	    $(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) $$package || \
 	        echo "make: $$package could not be installed; the bench goes on without it" >&2; done
 	@touch $@

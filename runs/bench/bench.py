@@ -1,6 +1,7 @@
-"""Ours and the peers side by side, in turn, each in a process of its own. `make bench` runs it.
+"""Ours and the peers side by side, in turn, each in a process of its own. `make bench [BACKEND=cuda]` runs it.
 
-    python -m runs.bench.bench [--only W1,W3] [--peers 'ours*,blocks-compiled'] [--rounds 3] [--threads 2] [--quick]
+    python -m runs.bench.bench [--backend cuda] [--only W1,W3] [--peers 'ours*,blocks-compiled'] [--rounds 3]
+                               [--threads 2] [--quick]
 
 A round runs every entrant once on every workload; what is reported is the median over rounds of a process's
 median, and ratios are taken round by round, so that a machine that slows down for a while slows both sides.
@@ -16,9 +17,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from runs.bench import ours, report
+from hrmas_sparse.backends.cuda.probe import probe
+from hrmas_sparse.doctor import require_gpu
+from hrmas_sparse.errors import InputError
+from runs.bench import ours, report, roofline
 from runs.bench import workloads as w
-from runs.bench.entrants import ENTRANTS, TARGETS
+from runs.bench.entrants import BENCHES
 from runs.bench.worker import MARK
 
 CHECK_SAMPLES = 4
@@ -28,18 +32,24 @@ LIMIT = 1200  # seconds a process may take
 def arguments(argv):
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", default="cpu", choices=BENCHES, help="where: on the processor, or on a GPU")
     parser.add_argument("--only", default="W1,W2,W3,W4", help="workloads")
-    parser.add_argument("--peers", default="*", help="entrants, names or patterns: " + " ".join(
-        entrant.key for entrant in ENTRANTS))
+    parser.add_argument("--peers", default="*", help="entrants, names or patterns: " + "; ".join(
+        f"{backend}: {' '.join(entrant.key for entrant in rows)}" for backend, (rows, _) in BENCHES.items()))
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="one round, fewer steps, W1 unless --only says otherwise")
     parser.add_argument("--cpu", action="store_true", help="processor time in place of time: with --threads 1, what "
                         "can be said on a machine that others use, too")
     parser.add_argument("--no-check", action="store_true", help="do not compare gradients first")
-    parser.add_argument("--peer-python", default=str(report.ROOT / ".venv-bench" / "bin" / "python"))
+    parser.add_argument("--peer-python", help="the Python that has PyTorch, default that of .venv-bench, or "
+                        ".venv-bench-cuda")
     parser.add_argument("--out", type=Path, default=report.OUT)
     found = parser.parse_args(argv)
+    if found.cpu and found.backend != "cpu":
+        parser.error("--cpu: processor time says nothing about a GPU")
+    folder = ".venv-bench" if found.backend == "cpu" else f".venv-bench-{found.backend}"
+    found.peer_python = found.peer_python or str(report.ROOT / folder / "bin" / "python")
     if found.quick:
         found.rounds = 1
         found.only = "W1" if found.only == parser.get_default("only") else found.only
@@ -50,11 +60,11 @@ def arguments(argv):
     return found
 
 
-def chosen(patterns):
+def chosen(patterns, entrants):
     """Entrants whose key matches one of the patterns, a comma between them."""
-    found = [e for e in ENTRANTS if any(fnmatch.fnmatchcase(e.key, p) for p in patterns.split(","))]
+    found = [e for e in entrants if any(fnmatch.fnmatchcase(e.key, p) for p in patterns.split(","))]
     if not found:
-        raise SystemExit(f"no entrant matches {patterns}; there are {', '.join(e.key for e in ENTRANTS)}")
+        raise SystemExit(f"no entrant matches {patterns}; there are {', '.join(e.key for e in entrants)}")
     return found
 
 
@@ -65,12 +75,13 @@ def missing(entrants, python):
         if entrant.ours:
             continue
         if entrant.needs not in tried:
+            sees = "" if entrant.device == "cpu" else "; torch.zeros(1, device='cuda')"
             try:
-                answer = subprocess.run([python, "-c", f"import torch, {entrant.needs}"], capture_output=True,
+                answer = subprocess.run([python, "-c", f"import torch, {entrant.needs}{sees}"], capture_output=True,
                                         text=True, timeout=LIMIT)
                 tried[entrant.needs] = answer.stderr.strip().splitlines()[-1] if answer.returncode else None
             except OSError as error:
-                tried[entrant.needs] = f"no bench environment ({error}); make .venv-bench makes it"
+                tried[entrant.needs] = f"no bench environment ({error}); make bench makes it"
         if tried[entrant.needs]:
             found[entrant.key] = tried[entrant.needs]
     return found
@@ -80,7 +91,7 @@ def process(entrant, problem, options, *flags):
     """Run one worker; returns its result, or {"failed": why}. ``options``: threads, cpu, out, peer_python."""
     threads = entrant.threads or options.threads
     command = [sys.executable if entrant.ours else options.peer_python, "-m", "runs.bench.worker", entrant.function,
-               str(problem), "--threads", str(threads), *(["--compiled"] if entrant.compiled else []), *flags]
+               str(problem), "--threads", str(threads), *entrant.flags, *flags]
     environment = os.environ | entrant.environment(threads, options.out / "inductor")
     try:
         answer = subprocess.run(command, cwd=report.ROOT, env=environment, capture_output=True, text=True,
@@ -106,11 +117,11 @@ def problems(folder, pairs):
 def check(jobs, folder, options):
     """Gradients of the entrants with our rule against ours; returns {"W1 dense": relative error}.
 
-    Compiled ones run the same source and take long to compile in float64, so they are checked on W1 alone.
+    Compiled and captured ones run the same source, and compiling in float64 takes long: they are checked on W1 alone.
     """
     found = {}
     for name, entrant in jobs:
-        if entrant.function.startswith(("peers.tssl", "peers.quadratic")) and (not entrant.compiled or name == "W1"):
+        if entrant.our_rule and (not (entrant.compiled or entrant.graph) or name == "W1"):
             result = process(entrant, folder / f"{name}-{entrant.kind}-check.npz", options, "--check")
             found[f"{name} {entrant.key}"] = f"{result['error']:.1e}" if "error" in result else result["failed"]
             print(f"gradients of {entrant.key} on {name}: relative error {found[f'{name} {entrant.key}']}",
@@ -121,7 +132,9 @@ def check(jobs, folder, options):
 def measured(jobs, folder, options):
     """All rounds; returns (results, {"W1 dense": why it failed})."""
     runs, failed = {}, {}
-    flags = ("--seconds", "0.5", "--least", "2") if options.quick else ()
+    flags = ["--seconds", "0.5", "--least", "2"] if options.quick else []
+    if options.backend != "cpu":
+        flags += ["--most", "300"]  # steps are short there
     for turn in range(options.rounds):
         for name, entrant in jobs:
             if f"{name} {entrant.key}" in failed:
@@ -132,11 +145,24 @@ def measured(jobs, folder, options):
                 print(f"{name} {entrant.key} failed: {result['failed']}", flush=True)
                 continue
             runs.setdefault((name, entrant.key), []).append(result)
-            print(f"round {turn + 1}  {name} {entrant.key:<20} {result['ms']:9.1f} ms  {result['mb']:7.1f} MB",
+            print(f"round {turn + 1}  {name} {entrant.key:<24} {result['ms']:9.2f} ms  {result['mb']:7.1f} MB",
                   flush=True)
-    label = {entrant.key: (entrant.label, entrant.kind) for entrant in ENTRANTS}
+    label = {entrant.key: (entrant.label, entrant.kind) for _, entrant in jobs}
     return [{"workload": name, "key": key, "label": label[key][0], "kind": label[key][1], "runs": own}
             for (name, key), own in runs.items()], failed
+
+
+def rooflines(jobs, folder, options):
+    """Our kernels on a GPU, one by one: {"W1 motif": as :func:`roofline.table` takes it}."""
+    found = {}
+    for name, entrant in jobs:
+        if entrant.function == "ours.make" and entrant.device != "cpu":
+            result = process(entrant, folder / f"{name}-{entrant.kind}.npz", options, "--kernels")
+            if "failed" in result:
+                print(f"kernels of {name} {entrant.kind}: {result['failed']}", flush=True)
+            else:
+                found[f"{name} {entrant.kind}"] = result
+    return found
 
 
 def rates_outside(results):
@@ -145,29 +171,47 @@ def rates_outside(results):
             if r["key"].startswith("ours") and not w.RATES[0] <= r["runs"][0]["rates"][0] <= w.RATES[1]]
 
 
+def gpu(backend):
+    """What the result says of the GPU. Without one that works: a line, and exit status 2."""
+    if backend == "cpu":
+        return {}
+    try:
+        require_gpu()
+    except InputError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return {"gpu": probe()._asdict()}
+
+
 def main(argv=None):
     """Run the bench; returns the path of its JSON."""
     options = arguments(argv)
-    entrants = [e for e in chosen(options.peers) if e.threads is None or e.threads < options.threads]
+    there, (entrants, targets) = gpu(options.backend), BENCHES[options.backend]
+    entrants = [e for e in chosen(options.peers, entrants) if e.threads is None or e.threads < options.threads]
     skipped = missing(entrants, options.peer_python)
     jobs = [(name, e) for name in options.only for e in entrants if name in e.workloads and e.key not in skipped]
-    found = report.header(options.threads)
+    found = report.header(options.threads) | there
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         problems(folder, sorted({(name, e.kind) for name, e in jobs}))
         found["gradients"] = {} if options.no_check else check(jobs, folder, options)
         found["results"], failed = measured(jobs, folder, options)
+        found["rooflines"] = rooflines(jobs, folder, options)
     found |= {"rounds": options.rounds, "quick": options.quick, "cpu": options.cpu, "skipped": skipped | failed,
               "rates_outside": rates_outside(found["results"])}
-    path = report.write("bench", found, options.out)
-    show(found, path)
+    path = report.write("bench" if options.backend == "cpu" else f"bench-{options.backend}", found, options.out)
+    show(found, path, targets)
     return path
 
 
-def show(found, path):
+def show(found, path, targets):
     """Print everything about a result."""
     print("\n" + report.describe(found) + "\n\n" + report.bench_table(found) + "\n")
-    print(report.ratio_table(report.ratios(found, TARGETS), found["rounds"]) + "\n")
+    print(report.ratio_table(report.ratios(found, targets), found["rounds"]) + "\n")
+    if "gpu" in found:
+        print(report.device_table(found) + "\n")
+    for name, kernels in found["rooflines"].items():
+        print(f"Kernels of a step, {name}:\n\n{roofline.table(kernels)}\n")
     for title, lines in (("Skipped", found["skipped"]), ("Relative error of gradients", found["gradients"])):
         if lines:
             print(title + ": " + "; ".join(f"{key} ({value})" for key, value in lines.items()) + ".")

@@ -14,6 +14,7 @@ class Entrant:
     key : its name on the command line; label : in tables; function : module.function under runs.bench
     kind : of problem; workloads : where it runs; needs : package beside PyTorch, or "" for our own engine
     compiled : torch.compile, and the allocator tuned; threads : fixed number, or None for --threads
+    device : "cpu" or "cuda"; graph : a step as one CUDA graph
     """
 
     key: str
@@ -24,6 +25,18 @@ class Entrant:
     needs: str = ""
     compiled: bool = False
     threads: int | None = None
+    device: str = "cpu"
+    graph: bool = False
+
+    @property
+    def our_rule(self):
+        """Whether its gradients must be those of our engine on the CPU."""
+        return self.function.startswith(("peers.tssl", "peers.quadratic")) or (self.ours and self.device != "cpu")
+
+    @property
+    def flags(self):
+        """What its worker is told."""
+        return [f"--device={self.device}", *["--compiled"] * self.compiled, *["--graph"] * self.graph]
 
     @property
     def ours(self):
@@ -69,14 +82,24 @@ ENTRANTS = (
 
 @dataclass(frozen=True)
 class Target:
-    """A ratio we want: the best of ``over`` to the best of ``under`` in ``field``, at least ``least``."""
+    """A ratio we want: the best of ``over`` to the best of ``under`` in ``field``, at least ``least``.
+
+    Or at most ``most``; without ``under`` it is the best of ``over`` itself.
+    """
 
     text: str
     workload: str
     over: tuple
     under: tuple
-    least: float | None
+    least: float | None = None
     field: str = "ms"
+    most: float | None = None
+
+    def met(self, ratio):
+        """Whether a ratio is what was wanted; None if nothing was."""
+        if self.least is None and self.most is None:
+            return None
+        return ratio >= self.least if self.most is None else ratio <= self.most
 
 
 def _targets():
@@ -99,3 +122,45 @@ def _targets():
 
 
 TARGETS = _targets()
+
+WAYS = {"": "", "-compiled": ", compiled", "-graph": ", as a CUDA graph",
+        "-compiled-graph": ", compiled, as a CUDA graph"}
+
+
+def _ways(key, label, function, kind):
+    """A peer on the GPU, step by step, through torch.compile, as a CUDA graph, and both."""
+    return tuple(_peer(key + way, label + text, function, kind, device="cuda", compiled="-compiled" in way,
+                       graph="-graph" in way) for way, text in WAYS.items())
+
+
+def _gpu(key, label, function, kind, **others):
+    return Entrant(key, label, function, kind, device="cuda", **others)
+
+
+SEEDS = 5
+GPU_ENTRANTS = (
+    _gpu("ours", "hrmas_sparse", "ours.make", "motif"),
+    *_ways("blocks", TSSL + "block-diagonal", "tssl.blocks", "blocks"),
+    *_ways("dense", TSSL + "dense", "tssl.dense", "motif"),
+    _gpu("ours-feedforward", "hrmas_sparse", "ours.make", "feedforward"),
+    _peer("quadratic", "TSSL-BP as published, O(T^2), feedforward", "quadratic.make", "feedforward", device="cuda"),
+    _gpu("ours-supernet", "hrmas_sparse", "ours.make", "supernet"),
+    *_ways("supernet", TSSL + "dense", "tssl.dense", "supernet"),
+)
+
+
+def _gpu_targets():
+    blocks, dense, supernet = (tuple(key + way for way in WAYS) for key in ("blocks", "dense", "supernet"))
+    found = [Target("ours, ms (wanted on an H200)", "W1", ("ours",), (), most=1)]
+    for name, least in (("W1", 10), ("W2", None), ("W3", None), ("W4", 20)):
+        found += [Target("best PyTorch / ours", name, blocks + dense, ("ours",), least),
+                  Target("best motif-block PyTorch / ours", name, blocks, ("ours",)),
+                  Target("best dense PyTorch / ours", name, dense, ("ours",)),
+                  Target("best dense PyTorch / ours, supernet with alpha", name, supernet, ("ours-supernet",)),
+                  Target("published O(T^2) / ours, both feedforward", name, ("quadratic",), ("ours-feedforward",)),
+                  Target("leanest peer / ours, memory", name, blocks + dense, ("ours",), field="mb")]
+    return found
+
+
+GPU_TARGETS = _gpu_targets()
+BENCHES = {"cpu": (ENTRANTS, TARGETS), "cuda": (GPU_ENTRANTS, GPU_TARGETS)}

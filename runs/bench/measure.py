@@ -5,6 +5,10 @@ everybody. The process imports and compiles on a warm-up problem, the same one b
 that is thrown away, free memory is handed back to the system, and the resident set is the baseline. Now the
 problem itself is built, the kernel's high-water mark of the resident set is set back to the present, and the
 steps run. Peak memory is the high-water mark at the end less the baseline: input, weights, tapes and gradients.
+
+On a GPU the same is done with the device's memory: what is taken of it. Allocators there keep what they have taken
+until they are told to give it back, so what is taken after the steps is the peak; only the warm-up's is given back.
+A step is over when the device says so; the time between two events on it is noted as well.
 """
 
 import ctypes
@@ -45,7 +49,53 @@ def reset_peak():
         return False
 
 
-def measure(make, problem, shortened, seconds=1.5, least=3, most=30):
+class Host:
+    """What measuring asks of where an entrant computes: here the processor."""
+
+    trim, wait = staticmethod(trim), staticmethod(lambda: None)
+
+    def used(self):
+        """MB taken now."""
+        return status("VmRSS")
+
+    def peak(self):
+        """MB taken at most since :meth:`reset`."""
+        return status("VmHWM")
+
+    def reset(self):
+        """Forget the peak; return whether that was possible."""
+        return reset_peak()
+
+    def mark(self):
+        """A point in the device's time; None on the processor."""
+
+    def between(self, start, end):
+        """Milliseconds from one point to another, once both are over."""
+
+    def launches(self, entrant):
+        """What a step asks the device to do, ``{"calls": from the processor, "kernels": run}``; None: no device."""
+
+
+class Gpu(Host):
+    """A GPU. Subclasses know how to ask: ``free()`` -> (bytes free, bytes in all), ``release()`` and the times."""
+
+    def trim(self):
+        self.wait()
+        trim()
+        self.release()
+
+    def used(self):
+        free, total = self.free()
+        return (total - free) / 2**20
+
+    def peak(self):
+        return self.used()
+
+    def reset(self):
+        return True
+
+
+def measure(make, problem, shortened, seconds=1.5, least=3, most=30, device=None):
     """Time and memory of an entrant.
 
     Parameters
@@ -53,37 +103,45 @@ def measure(make, problem, shortened, seconds=1.5, least=3, most=30):
     make : function problem -> object with step()
     problem, shortened : the problem, and the one to warm up on
     seconds, least, most : how long to time, and how many steps at least and at most
+    device : :class:`Host` or another, default the processor
 
     Returns
     -------
-    dict: ``ms`` median, ``all_ms``, ``cpu_ms`` processor time of a step, ``mb``, ``baseline_mb``, ``built_s``,
-    ``peak_reset``, ``load`` of the machine before, and ``rates`` if the entrant knows them
+    dict: ``ms`` median, ``all_ms``, ``cpu_ms`` processor time of a step, ``device_ms`` time between events on a GPU,
+    ``mb``, ``baseline_mb``, ``built_s``, ``peak_reset``, ``load`` of the machine before, ``launches``, and ``rates``
+    if the entrant knows them
     """
+    device = device or Host()
     load = os.getloadavg()[0]
     started = time.perf_counter()
     warm = make(shortened)
     for _ in range(DROPPED):
         warm.step()
     del warm
-    trim()
-    baseline = status("VmRSS")
+    device.trim()
+    baseline = device.used()
     entrant = make(problem)
-    trim()
-    was_reset = reset_peak()
+    device.trim()
+    was_reset = device.reset()
     built = time.perf_counter() - started
-    times, cpu = _timed(entrant, seconds, least, most)
-    return {"ms": 1e3 * statistics.median(times), "all_ms": [round(1e3 * t, 2) for t in times],
-            "cpu_ms": 1e3 * statistics.median(cpu), "mb": status("VmHWM") - baseline, "baseline_mb": baseline,
-            "built_s": round(built, 2), "peak_reset": was_reset, "load": load,
-            "rates": getattr(entrant, "rates", None)}
+    times, cpu, events = _timed(entrant, seconds, least, most, device)
+    mb = device.peak() - baseline
+    return {"ms": 1e3 * statistics.median(times), "all_ms": [round(1e3 * t, 4) for t in times],
+            "cpu_ms": 1e3 * statistics.median(cpu),
+            "device_ms": None if events[0] is None else statistics.median(events),
+            "mb": mb, "baseline_mb": baseline, "built_s": round(built, 2), "peak_reset": was_reset, "load": load,
+            "launches": device.launches(entrant), "rates": getattr(entrant, "rates", None)}
 
 
-def _timed(entrant, seconds, least, most):
-    """Wall and processor seconds of the steps that count."""
-    times, cpu, drop = [], [], DROPPED
+def _timed(entrant, seconds, least, most, device):
+    """Wall and processor seconds, and milliseconds between events, of the steps that count."""
+    times, cpu, events, drop = [], [], [], DROPPED
+    device.wait()
     while True:
-        wall, used = time.perf_counter(), time.process_time()
+        wall, used, start = time.perf_counter(), time.process_time(), device.mark()
         entrant.step()
+        end = device.mark()
+        device.wait()
         wall, used = time.perf_counter() - wall, time.process_time() - used
         if drop:
             drop -= 1
@@ -92,5 +150,6 @@ def _timed(entrant, seconds, least, most):
             continue
         times.append(wall)
         cpu.append(used)
+        events.append(device.between(start, end))
         if len(times) >= most or (len(times) >= least and sum(times) >= seconds):
-            return times, cpu
+            return times, cpu, events

@@ -7,10 +7,10 @@ import numpy as np
 from runs.bench import workloads as w
 
 
-def network(problem, threads, dtype="float32"):
+def network(problem, threads, dtype="float32", device="cpu"):
     """Network, parameters, intrinsic parameters and events of a problem."""
     from hrmas_sparse.architecture import Architecture
-    from hrmas_sparse.backends.cpu import CpuBackend
+    from hrmas_sparse.backends import get_backend
     from hrmas_sparse.network import Layer, Network, Neurons, psc_loss
     from hrmas_sparse.spikes import Events
     from hrmas_sparse.topology import Motif, Supernet
@@ -22,7 +22,7 @@ def network(problem, threads, dtype="float32"):
         layer = Motif(Architecture(meta["hidden"], meta["motif"], meta["kind"] == "motif", problem["types"]))
     net = Network(meta["inputs"], [Layer(meta["hidden"], w.V_TH, layer)], Layer(meta["outputs"], w.V_TH_OUT),
                   Neurons(w.TAU_M, w.TAU_S, w.CAP, w.WIDTH), functools.partial(psc_loss, tau_s=w.TAU_S),
-                  CpuBackend(threads), dtype)
+                  get_backend(device, threads), dtype)
     parameters = {key[2:]: value.astype(dtype) for key, value in problem.items() if key.startswith("p.")}
     events = Events(problem["indptr"], problem["step"], problem["channel"], np.ones(len(problem["step"]), np.uint8),
                     problem["label"], meta["steps"], meta["inputs"])
@@ -32,8 +32,8 @@ def network(problem, threads, dtype="float32"):
 class Step:
     """One training step: forward, loss, all gradients."""
 
-    def __init__(self, problem, threads, dtype="float32"):
-        self.net, *self.state = network(problem, threads, dtype)
+    def __init__(self, problem, threads, dtype="float32", device="cpu"):
+        self.net, *self.state = network(problem, threads, dtype, device)
         self.rates = None
 
     def step(self):
@@ -79,9 +79,9 @@ class _Settings:
     eta, alpha_order, alpha_lr = 2e-3, "second", 0.0
 
 
-def make(problem, threads, dtype="float32", compiled=False):
+def make(problem, threads, dtype="float32", compiled=False, device="cpu"):
     """See :mod:`runs.bench.peers`."""
-    return Step(problem, threads, dtype)
+    return Step(problem, threads, dtype, device)
 
 
 def make_w_step(problem, threads, dtype="float32", compiled=False):

@@ -71,13 +71,35 @@ def describe(found):
     for result in found["results"]:
         versions |= result["runs"][0].get("versions", {})
     loads = [run["load"] for result in found["results"] for run in result["runs"] if "load" in run]
-    return (f"{found['date'][:10]}, commit {found['commit']}, {m['processor']}, {m['cores']} cores, "
+    return (f"{found['date'][:10]}, commit {found['commit']}, {gpu(found)}{m['processor']}, {m['cores']} cores, "
             f"{m['memory_gib']} GiB; threads: {found['threads']}; "
             + ("processor time, not wall time; " if found.get("cpu") else "")
             + ", ".join(f"{name} {version}" for name, version in versions.items())
             + f". Load of the machine before each process: {min(loads):.1f} to {max(loads):.1f}"
             + (", so it was shared: only ratios mean something, and OpenMP's barriers suffer more than most."
                if max(loads) > m["cores"] + 0.5 else "."))
+
+
+def gpu(found):
+    """The GPU of a result, a comma behind it; nothing if there was none."""
+    if "gpu" not in found:
+        return ""
+    g = found["gpu"]
+    return (f"{g['device']}, {g['memory'] / 2**30:.0f} GiB, driver for CUDA {'.'.join(map(str, g['driver']))}, "
+            f"numba-cuda {g['numba_cuda']}, CuPy {g['cupy']}; ")
+
+
+def device_table(found):
+    """A step as the GPU saw it: time between events, how often it was asked for work, how many kernels that was."""
+    names = sorted({result["workload"] for result in found["results"]})
+    keys = list(dict.fromkeys((result["label"], result["kind"]) for result in found["results"]))
+    cells = {}
+    for result in found["results"]:
+        ms = statistics.median(run["device_ms"] for run in result["runs"])
+        cells[result["label"], result["kind"], result["workload"]] = "{:.3g} / {calls} / {kernels}".format(
+            ms, **result["runs"][0]["launches"])
+    return table(["a step on the GPU: ms between events / calls / kernels", "problem", *names],
+                 [[label, kind, *(cells.get((label, kind, name), "") for name in names)] for label, kind in keys])
 
 
 def bench_table(found):
@@ -101,10 +123,11 @@ def ratios(found, targets):
     for target in targets:
         sides = [[runs[target.workload, key] for key in keys if (target.workload, key) in runs]
                  for keys in (target.over, target.under)]
-        if not all(sides):
+        if not sides[0] or (target.under and not sides[1]):
             continue
         rounds = min(len(each) for side in sides for each in side)
-        over, under = ([min(each[r][target.field] for each in side) for r in range(rounds)] for side in sides)
+        over, under = ([min((each[r][target.field] for each in side), default=1) for r in range(rounds)]
+                       for side in sides)
         answers.append((target, *middle([a / b for a, b in zip(over, under)])))
     return answers
 
@@ -113,8 +136,8 @@ def ratio_table(answers, rounds):
     """The ratios next to what was wanted."""
     rows = []
     for target, ratio, spread in answers:
-        verdict = "" if target.least is None else ("yes" if ratio >= target.least else "no")
-        wanted = "" if target.least is None else f"{target.least:g}"
+        verdict = {None: "", True: "yes", False: "no"}[target.met(ratio)]
+        wanted = f"at most {target.most:g}" if target.most else "" if target.least is None else f"{target.least:g}"
         rows.append([target.workload, target.text, f"{ratio:.2f}{give_or_take(spread, rounds)}", wanted, verdict])
     return table(["", "ratio", "measured", "wanted", "met"], rows)
 

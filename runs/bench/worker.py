@@ -21,7 +21,7 @@ from runs.bench import measure
 from runs.bench import workloads as w
 
 MARK = "RESULT "
-PACKAGES = ("numpy", "numba", "llvmlite", "torch", "snntorch", "spikingjelly", "norse")
+PACKAGES = ("numpy", "numba", "llvmlite", "cupy", "torch", "snntorch", "spikingjelly", "norse")
 
 
 def versions():
@@ -29,7 +29,7 @@ def versions():
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         if name in sys.modules:
-            found[name] = importlib.metadata.version(name)
+            found[name] = getattr(sys.modules[name], "__version__", None) or importlib.metadata.version(name)
     return found
 
 
@@ -53,14 +53,29 @@ def run(arguments):
     """Carry out the command line; returns the result."""
     module, function = arguments.entrant.rsplit(".", 1)
     make = getattr(importlib.import_module(f"runs.bench.{module}"), function)
-    make = functools.partial(make, threads=arguments.threads, compiled=arguments.compiled)
+    make, device = functools.partial(make, threads=arguments.threads, compiled=arguments.compiled), measure.Host()
+    if arguments.device != "cpu":
+        make, device = _on_gpu(make, arguments)
     problem = w.load(arguments.problem)
     if arguments.check:
         found = check(make, problem)
+    elif arguments.kernels:
+        from runs.bench.gpu import kernels
+        found = kernels(make, problem)
     else:
         found = measure.measure(make, problem, w.shortened(problem, measure.WARM_STEPS), arguments.seconds,
-                                arguments.least)
+                                arguments.least, arguments.most, device)
     return found | {"versions": versions()}
+
+
+def _on_gpu(make, arguments):
+    """An entrant on the GPU, as a CUDA graph if wanted, and the GPU as its framework sees it."""
+    gpu = importlib.import_module("runs.bench.peers.gpu" if arguments.entrant.startswith("peers.") else
+                                  "runs.bench.gpu")
+    there = functools.partial(make, device=arguments.device)
+    if not arguments.graph:
+        return there, gpu.Device()
+    return lambda *problem, **options: gpu.Captured(there(*problem, **options)), gpu.Device()
 
 
 def main(argv=None):
@@ -70,9 +85,13 @@ def main(argv=None):
     parser.add_argument("problem", type=Path)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compiled", action="store_true")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--graph", action="store_true", help="a step as one CUDA graph")
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--kernels", action="store_true", help="ours on a GPU: time each kernel")
     parser.add_argument("--seconds", type=float, default=1.5)
     parser.add_argument("--least", type=int, default=3)
+    parser.add_argument("--most", type=int, default=30)
     print(MARK + json.dumps(run(parser.parse_args(argv))), flush=True)
 
 

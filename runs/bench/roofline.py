@@ -1,0 +1,61 @@
+"""Bytes and flops of our CUDA kernels by formula, next to what the device can do.
+
+A kernel's bytes are those it must move at least: each array it works on once, read or written. Its flops are those
+of the formulas, an addition or a multiplication one each. Both are of a whole training step, layers together.
+"""
+
+from runs.bench import report
+
+REAL, INDEX = 4, 4            # bytes of a float32 and of a neuron's number
+FORWARD, BACKWARD = 10, 20    # flops of a neuron and step: SPEC 1 (filter, membrane, reset, psc), SPEC 5 (errors)
+
+
+def work(meta, links, events, rate, dense):
+    """What a step of a problem asks of each kernel.
+
+    Parameters
+    ----------
+    meta : sizes, see :mod:`runs.bench.workloads`
+    links, events : how many of the recurrence, and in the batch's input
+    rate : spikes of a hidden neuron and step
+    dense : whether input is multiplied rather than visited event by event
+
+    Returns
+    -------
+    {kernel: (bytes, flops)}
+    """
+    rows, c, n, o = meta["samples"] * meta["steps"], meta["inputs"], meta["hidden"], meta["outputs"]
+    cells, bits = rows * (n + o), rows * (n + o) / 8
+    heard = rate * rows * links  # spikes times those who hear them: rate x rows x N spikes, links / N each
+    found = {
+        "forward": (2 * REAL * cells + 2 * bits + REAL * rows * o + (REAL + INDEX) * links, FORWARD * cells + heard),
+        "backward": (3 * REAL * cells + bits + (REAL + INDEX) * links, BACKWARD * cells + 2 * rows * links),
+        "filter_back": (2 * REAL * rows * o, 2 * rows * o),
+        "spread": (2 * (rows * n / 8 + REAL * rows * n), 0),  # for the output layer and for its gradient
+        "links_gradient": (rows * n / 8 + REAL * rows * n + (REAL + 3 * INDEX) * links, heard),
+        "feedforward": ((REAL + INDEX) * events + REAL * (c * n + rows * n), 2 * events * n),
+        "feedforward_gradient": ((REAL + INDEX) * events + REAL * (c * n + rows * n), 2 * events * n),
+    }
+    products = [(rows, n, o)] * 3 + [(rows, c, n)] * 2 * dense  # forward, back, gradient; input: forward, gradient
+    found["GEMM"] = (sum(REAL * (a * b + b * d + a * d) for a, b, d in products),
+                     sum(2 * a * b * d for a, b, d in products))
+    return found
+
+
+def table(found):
+    """Markdown: what a step's kernels take, what they achieve, and that as a share of the device's rates.
+
+    ``found``: {"kernels": {name: {"launches", "ms"}}, "work": as :func:`work`, "ceilings": {"bytes", "flops"},
+    "ms": the whole step between events}
+    """
+    rows, limits = [], found["ceilings"]
+    for name, row in sorted(found["kernels"].items(), key=lambda item: -item[1]["ms"]):
+        cells = [name, row["launches"], f"{row['ms']:.3f}"]
+        if name in found["work"]:
+            for amount, limit in zip(found["work"][name], (limits["bytes"], limits["flops"])):
+                rate = 1e3 * amount / row["ms"]
+                cells += [f"{amount / 1e6:.3g}", f"{rate / 1e9:.3g}", f"{100 * rate / limit:.0f} %"]
+        rows.append(cells + [""] * (9 - len(cells)))
+    rest = found["ms"] - sum(row["ms"] for row in found["kernels"].values())
+    rows += [["everything else", "", f"{rest:.3f}", *[""] * 6], ["whole step", "", f"{found['ms']:.3f}", *[""] * 6]]
+    return report.table(["kernel", "launches", "ms", "MB", "GB/s", "of copying", "Mflop", "Gflop/s", "of GEMM"], rows)
