@@ -12,7 +12,7 @@ OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures bench scaling \
-        profile test check-slow sanitize lint venv clean need-DATA need-RUN need-GPU need-seeds FORCE
+        profile test check-slow test-gpu sanitize lint venv clean need-DATA need-RUN need-GPU need-seeds FORCE
 .SUFFIXES:
 
 # Options count only on the command line: a NAME or SEED left in the environment is not meant for us.
@@ -78,6 +78,10 @@ test: $(VENV)/installed-test ## the tests, the slow ones left out (ARGS="-k conf
 check-slow: $(VENV)/installed-test ## the slow tests
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
+test-gpu: $(VENV)/installed-test need-GPU ## the tests that need an NVIDIA GPU; fails where there is none
+	@$(BIN)/python -m pytest -m "gpu and not slow" $(ARGS)
+	@$(BIN)/python -m pytest --backend cuda $(TESTS_OF_BACKENDS) $(ARGS)
+
 sanitize: $(VENV)/installed-test ## compute-sanitizer over the tests that need a GPU
 	@$(BIN)/python -m runs.sanitize $(ARGS)
 
@@ -97,7 +101,7 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #:   SEED=0, SEEDS=0-4  one seed or several, one run each     NAME=x       another name for the run
 #:   PROFILE=paper|demo how long to run                       PRESET=default|published
 #:   SET="training.lr=1e-3 network.neurons=[400]"             single settings
-#:   BACKEND=auto|cpu   STRICT=1   FRESH=1
+#:   BACKEND=auto|cpu|cuda   STRICT=1   FRESH=1
 #:
 #: Options of the experiments: those of search but FRESH, and
 #:   SEEDS=0-4          default: those of the experiment        DATA=, NAME=  default: the experiment's
@@ -106,6 +110,9 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #: The same command skips what is finished and resumes what is not.
 #:
 #: PYTHON=python3.12 picks the Python that .venv is made with.
+
+# Tests that run on whatever backend they are given.
+TESTS_OF_BACKENDS := $(addprefix tests/test_,dynamics.py network.py plasticity.py search.py)
 
 # --- the pieces ----------------------------------------------------------------------------------
 
@@ -127,7 +134,7 @@ need-GPU:
 # One stamp per extra. .venv knows the folder it was made for: a copied checkout gets its own.
 HOME_OF_VENV := $(shell cat $(VENV)/installed-core 2>/dev/null)
 ifneq ($(HOME_OF_VENV),$(CURDIR))
-$(addprefix $(VENV)/installed-,core test lint plots): FORCE
+$(addprefix $(VENV)/installed-,core test lint plots cuda12 cuda13): FORCE
 endif
 FORCE:
 

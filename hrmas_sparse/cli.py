@@ -38,7 +38,7 @@ def _parser():
         sub.add_argument("--seeds", type=_seeds, default=[0], help="0, 0-4 or 0,2,5; one run each (default 0)")
         sub.add_argument("--name", help="name of the run; several seeds add -s<seed>")
         sub.add_argument("--out", type=Path, default=rundir.OUT, metavar="DIR", help="where runs go (runs/out)")
-        sub.add_argument("--backend", default="auto", help="auto or cpu")
+        sub.add_argument("--backend", default="auto", help="auto, cpu or cuda")
         sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="change a setting")
         sub.add_argument("--strict", action="store_true", help="never use the synthetic stand-in")
         sub.add_argument("--fresh", action="store_true", help="set an old run of that name aside and start over")

@@ -2,7 +2,7 @@
 
 from hrmas_sparse.errors import InputError
 
-NAMES = ("auto", "cpu")
+NAMES = ("auto", "cpu", "cuda")
 
 
 def get_backend(name="auto", threads=None):
@@ -10,7 +10,8 @@ def get_backend(name="auto", threads=None):
 
     Parameters
     ----------
-    name : "auto" or "cpu"
+    name : "auto", "cpu" or "cuda"; "auto" takes a GPU if there is one that can be used, else the CPU, and says so
+        in the backend's ``notice``
     threads : int, optional
         Worker threads of the CPU backend; default ``NUMBA_NUM_THREADS``, else all cores. Results do not
         depend on it.
@@ -18,9 +19,25 @@ def get_backend(name="auto", threads=None):
     Raises
     ------
     InputError
-        The name is unknown.
+        The name is unknown, or no GPU can be used for "cuda"; the reason is given.
     """
-    if name in ("auto", "cpu"):
-        from hrmas_sparse.backends.cpu import CpuBackend
-        return CpuBackend(threads)
-    raise InputError(f"backend: expected one of {', '.join(NAMES)}, found {name!r}")
+    if name not in NAMES:
+        raise InputError(f"backend: expected one of {', '.join(NAMES)}, found {name!r}")
+    if name == "cpu":
+        return _cpu(threads)
+    from hrmas_sparse.backends.cuda import probe
+    found = probe()
+    if name == "cuda" and found.reason:
+        raise InputError(f"backend cuda: {found.reason}. --backend cpu (BACKEND=cpu) needs no GPU")
+    if found.reason or (name == "auto" and found.simulated):
+        backend = _cpu(threads)
+        why = found.reason or "the CUDA simulator is for tests"
+        backend.notice = "; ".join(filter(None, [f"using the CPU ({why})", backend.notice]))
+        return backend
+    from hrmas_sparse.backends.cuda.backend import CudaBackend
+    return CudaBackend()
+
+
+def _cpu(threads):
+    from hrmas_sparse.backends.cpu import CpuBackend
+    return CpuBackend(threads)

@@ -1,0 +1,33 @@
+"""Launch geometry: how many blocks and threads, how much shared memory.
+
+``THREADS`` is the largest block. The CUDA simulator runs a Python thread for each, so tests make it small.
+"""
+
+from numba import config
+
+THREADS = 1024
+TILE = 256             # threads of a block where blocks need nothing of each other
+SHARED = 48 << 10      # bytes a block may have without asking the driver for more
+WARP = 32
+if config.ENABLE_CUDASIM:
+    THREADS, TILE, WARP = 4, 4, 1
+
+
+def over(blocks, columns):
+    """Grid and block of a kernel that gives every row ``blocks`` blocks, a thread for each column."""
+    width = min(TILE, -(-columns // WARP) * WARP)
+    return (blocks, -(-columns // width)), width
+
+
+def layer(samples, neurons, recurrent):
+    """Grid, block and neurons per thread of a layer: one block a sample if recurrent, else tiles of neurons.
+
+    Neurons per thread are a power of two, so that few kernels are compiled.
+    """
+    if not recurrent:
+        return *over(samples, neurons), 1
+    per = 1
+    while per * THREADS < neurons:
+        per *= 2
+    width = -(-neurons // per)
+    return (samples, 1), -(-width // WARP) * WARP, per
