@@ -19,7 +19,7 @@ TOOLS = ("memcheck", "racecheck")
 FOUND = 86   # what compute-sanitizer exits with when it found something; pytest has no such status
 EMPTY = 5    # pytest: no test was run
 TESTS = ("import sys, cupy, pytest; cupy.cuda.set_allocator(None); "
-         "sys.exit(pytest.main(['-m', 'gpu', '-p', 'no:cacheprovider', *sys.argv[1:]]))")
+         "sys.exit(pytest.main(['-m', 'gpu and not slow', '-p', 'no:cacheprovider', *sys.argv[1:]]))")
 
 
 def sanitizer():

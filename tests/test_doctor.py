@@ -1,5 +1,6 @@
 """hrmas doctor: what it finds, what it says is missing, how it ends; fakes stand in for GPUs and packages."""
 
+import configparser
 import re
 from pathlib import Path
 
@@ -58,6 +59,13 @@ def test_the_install_line_fits_the_driver(hrmas, driver, extra):
     assert re.search(rf'not used: numba-cuda and CuPy missing: \S*pip install -e "\.\[{extra}\]"\n$', out)
     status, out, err = hrmas("--gpu", gpu=BARE._replace(driver=driver))
     assert (status, out) == (2, "") and err.count("\n") == 1 and f'pip install -e ".[{extra}]"' in err
+
+
+def test_what_is_to_be_installed_can_be():
+    settings = configparser.ConfigParser()
+    settings.read(Path(__file__).resolve().parents[1] / "setup.cfg")
+    extras = settings["options.extras_require"]
+    assert {BARE._replace(driver=(major, 0)).extra for major in (12, 13, 14)} | {"plots"} <= set(extras)
 
 
 @pytest.mark.parametrize("gpu, said", [(OLD, "CUDA 11.8 at most"), (NONE, "no NVIDIA driver"), (SIMULATED, "CUDASIM")])
