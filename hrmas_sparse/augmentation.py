@@ -37,8 +37,16 @@ def augmented(events, dataset, settings, rng):
     if grid[1] > 1:
         row = row + shifts(settings.shift_channels)
     kept = (step >= 0) & (step < events.steps) & (column >= 0) & (column < grid[2]) & (row >= 0) & (row < grid[1])
-    kept &= rng.random(owner.size) >= settings.drop
+    value = _thinned(events.value, settings.drop, rng)
+    kept &= value > 0
     channel = ((plane * grid[1] + row) * grid[2] + column)[kept]
     return dataclasses.replace(
         events, indptr=np.concatenate([[0], np.cumsum(np.bincount(owner[kept], minlength=samples))]).astype(np.int64),
-        step=step[kept].astype(np.uint16), channel=channel.astype(np.uint16), value=events.value[kept])
+        step=step[kept].astype(np.uint16), channel=channel.astype(np.uint16), value=value[kept])
+
+
+def _thinned(value, drop, rng):
+    """Every spike left out with the chance ``drop``: counts lose single spikes, an intensity goes or stays."""
+    if value.dtype.kind == "f":
+        return value * (rng.random(value.size) >= drop)
+    return rng.binomial(value, 1 - drop).astype(value.dtype)

@@ -155,7 +155,7 @@ class AugmentationConfig(_Section):
     section = "augmentation"
     shift_steps: int = _setting(checks.integer(0), 0)             # shifts in time, uniform in -n .. n steps
     shift_channels: int = _setting(checks.integer(0), 0)          # shifts along the channels, likewise
-    drop: float = _setting(checks.real(0.0, 1.0), 0.0)            # chance that an event is left out
+    drop: float = _setting(checks.real(0.0, 1.0), 0.0)            # chance that a spike is left out
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Augmented batches against a slow rule on dense arrays."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,15 @@ def test_dropping_keeps_a_share_and_the_order():
     key = thin.step.astype(int) * 100 + thin.channel
     assert all((np.diff(key[a:b]) > 0).all() for a, b in zip(thin.indptr, thin.indptr[1:]))
     assert augmented(events, "ti46", AugmentationConfig(drop=1.0), np.random.default_rng(2)).step.size == 0
+
+
+@pytest.mark.parametrize("dtype, kinds", [(np.uint8, {1, 2, 3, 4}), (np.float32, {4})])
+def test_a_count_loses_single_spikes_and_an_intensity_goes_whole(dtype, kinds):
+    events = dataclasses.replace(batch(40, 20, density=0.5)[0])
+    events = dataclasses.replace(events, value=np.full(events.step.size, 4, dtype))
+    thin = augmented(events, "ti46", AugmentationConfig(drop=0.5), np.random.default_rng(3))
+    assert set(thin.value.tolist()) == kinds and thin.value.dtype == dtype
+    assert 0.45 < thin.value.sum() / events.value.sum() < 0.55
 
 
 def test_the_draw_is_the_generators_alone():
