@@ -8,8 +8,7 @@
 4. the same file              ``[profile.<profile>.<section>]``: how long to run (paper, demo)
 5. ``--set section.key=value`` TOML values; a bare word is a string, one number is a list of one
 
-A section refuses a bad value however it is built, with an `InputError` that names the key, what was
-expected and what was found; `load` puts the file in front of it.
+A section refuses a bad value however it is built, by an `InputError` with key, expectation and finding.
 """
 
 from __future__ import annotations
@@ -80,13 +79,12 @@ class DataConfig(_Section):
 
     def __post_init__(self):
         super().__post_init__()
-        allowed = ENCODINGS.get(self.dataset)
-        if allowed and self.encoding not in allowed:
+        allowed = ENCODINGS.get(self.dataset, (self.encoding,))
+        if self.encoding not in allowed:
             self._refuse("encoding", "expected " + " or ".join(json.dumps(a) for a in allowed)
                          + f" for the data set {self.dataset}, found {self.encoding!r}")
         if self.partition == "ab" and self.dataset != "ntidigits":
-            self._refuse("partition", f"expected official, resample-1 or valid-1 (or another number) for the data set "
-                         f"{self.dataset}, found 'ab'")
+            self._refuse("partition", f"expected official, resample-1 or the like for {self.dataset}, found 'ab'")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +130,7 @@ class LossConfig(_Section):
     name: str = _setting(checks.choice("psc", "cross_entropy"))
     target_period: int = _setting(checks.integer(1))              # steps between the desired spikes
     softmax_scale: float = _setting(checks.real(0.0, above=True), 0.02)
+    smoothing: float = _setting(checks.real(0.0, 1.0), 0.0)       # share of cross_entropy's target on all classes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +143,8 @@ class TrainingConfig(_Section):
     schedule: str = _setting(checks.choice("constant", "cosine"))
     betas: tuple[float, float] = _setting(checks.betas)
     clip: float = _setting(checks.real(0.0, above=True))
+    weight_decay: float = _setting(checks.real(0.0), 0.0)         # decoupled from Adam
+    dropout: float = _setting(checks.real(0.0, 0.99), 0.0)        # chance that a batch does without a hidden neuron
     search_epochs: int = _setting(checks.integer(1))
     retrain_epochs: int = _setting(checks.integer(1))
 
@@ -167,6 +168,7 @@ class SearchConfig(_Section):
     alpha_order: str = _setting(checks.choice("first", "second"))
     alpha_lr: float = _setting(checks.real(0.0, above=True))
     alpha_betas: tuple[float, float] = _setting(checks.betas)
+    alpha_clip: float = _setting(checks.real(0.0), 0.0)           # global norm; 0: not clipped
     alpha_init: float = _setting(checks.real(0.0), 1e-3)
     eta: float | None = _setting(checks.eta, None)
     stage1_fraction: float = _setting(checks.real(0.0, 1.0, above=True), 0.5)
@@ -250,9 +252,8 @@ def with_overrides(settings: Config, overrides: Sequence[str]) -> Config:
 def differences(a: Config, b: Config) -> list[str]:
     """The settings in which two runs differ, as "section.key: a != b"."""
     da, db = a.as_dict(), b.as_dict()
-    return [f"{section}.{key}: {value!r} != {db[section][key]!r}"
-            for section in _SECTIONS for key, value in da[section].items()
-            if value != db[section][key]]
+    return [f"{section}.{key}: {value!r} != {db[section][key]!r}" for section in _SECTIONS
+            for key, value in da[section].items() if value != db[section][key]]
 
 
 # --- reading and merging -------------------------------------------------------------------------
@@ -269,8 +270,7 @@ def load(dataset_or_path: str, preset: str = "default", profile: str | None = No
     Parameters
     ----------
     dataset_or_path : a name from `datasets`, or a TOML file of the same form.
-    preset : "default", "published" or another table of runs/presets.toml.
-    profile : "paper", "demo" or another of the file; None takes the file's `default_profile`.
+    preset : a table of runs/presets.toml; profile : one of the file, None for its `default_profile`.
     overrides : "section.key=value", each string one or several of them with spaces between.
     """
     path = _find(str(dataset_or_path))
@@ -352,8 +352,7 @@ def _tables(value: Any, origin: str) -> dict:
 
 
 def _suggest_section(key: str) -> str:
-    found = [f"{s}.{key}" for s in _SECTIONS if key in _keys(s)]
-    return f"; did you mean {' or '.join(found)}?" if found else ""
+    return "".join(f"; did you mean {s}.{key}?" for s in _SECTIONS if key in _keys(s))
 
 
 def _find(name: str) -> Path:

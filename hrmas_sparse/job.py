@@ -27,7 +27,8 @@ from hrmas_sparse.files import write_json, write_text
 from hrmas_sparse.network import Layer, Network, Neurons, Plasticity, cross_entropy_loss, psc_loss
 from hrmas_sparse.optim import Adam, scheduled
 from hrmas_sparse.search import (
-    Learner, discretize, entropy, keep_best_sizes, layer_norms, search_step, weight_step)
+    Learner, discretize, dropout_scales, entropy, keep_best_sizes, layer_norms, search_step,
+    weight_step)
 from hrmas_sparse.spikes import epoch_order, halve
 from hrmas_sparse.summary import connections, summary
 from hrmas_sparse.topology import Motif, Supernet, softmax
@@ -35,7 +36,7 @@ from hrmas_sparse.training import Metrics, Phase, Position, evaluate, load_state
 
 # Streams of random numbers, one per purpose, so that none depends on how much another drew.
 SEARCH_START, RETRAIN_START, RANDOM_ARCHITECTURE, SEARCH_ORDER, VALID_ORDER, RETRAIN_ORDER, \
-    AUGMENTATION = range(1, 8)
+    AUGMENTATION, DROPOUT = range(1, 9)
 
 
 def build_network(settings, meta, recurrences, backend):
@@ -51,7 +52,7 @@ def build_network(settings, meta, recurrences, backend):
     net, loss = settings.network, settings.loss
     hidden = [Layer(size, net.v_th * net.tau_s, recurrence) for size, recurrence in zip(net.neurons, recurrences)]
     function = (functools.partial(psc_loss, tau_s=net.tau_s, period=loss.target_period) if loss.name == "psc"
-                else functools.partial(cross_entropy_loss, scale=loss.softmax_scale))
+                else functools.partial(cross_entropy_loss, scale=loss.softmax_scale, smoothing=loss.smoothing))
     return Network(meta.channels, hidden, Layer(meta.classes, net.v_th_out * net.tau_s),
                    Neurons(net.tau_m, net.tau_s, net.slope_cap, net.surrogate_width), function, backend, net.dtype)
 
@@ -183,21 +184,21 @@ class Job:
         return scheduled(training.lr, training.schedule, progress)
 
     def _search_phase(self, network, name, epochs):
-        events, batch = self.cache.train, self.settings.training.batch
+        events, training = self.cache.train, self.settings.training
         train, valid = halve(events.label, self.seed)
         stage = int(name[-1])
 
         def batches(epoch):
-            own = epoch_order(len(train), batch, [self.seed, SEARCH_ORDER, stage, epoch])
-            other = epoch_order(len(valid), batch, [self.seed, VALID_ORDER, stage, epoch])
+            own = epoch_order(len(train), training.batch, [self.seed, SEARCH_ORDER, stage, epoch])
+            other = epoch_order(len(valid), training.batch, [self.seed, VALID_ORDER, stage, epoch])
             return [(train[index], valid[other[n % len(other)]]) for n, index in enumerate(own)]
 
         def step(pair, progress):
             self.watch.check()
             learns, judges = self._augmented(events.take(pair[0]), stage), events.take(pair[1])
             outcome, judged, norm = search_step(
-                network, self.learner, learns, judges, self._rate(progress), self.settings.search,
-                self.settings.training.clip, self.plasticity, self.settings.plasticity.mode)
+                network, self.learner, learns, judges, self._rate(progress), self.settings.search, training.clip,
+                self.plasticity, self.settings.plasticity.mode, training.weight_decay, self._dropout(network, stage))
             samples = len(learns)
             valid_correct = float((judged.predicted == judges.label).mean())
             return self._sums(network, outcome, learns, norm) | {
@@ -220,7 +221,7 @@ class Job:
             self.watch.check()
             batch = self._augmented(events.take(index), 0)
             outcome, norm = weight_step(network, self.learner, batch, self._rate(progress), training.clip,
-                                        self.plasticity, mode)
+                                        self.plasticity, mode, training.weight_decay, self._dropout(network, 0))
             return self._sums(network, outcome, batch, norm)
 
         def batches(epoch):
@@ -232,6 +233,10 @@ class Job:
         """A training batch changed as the settings say; drawn by seed, stage and update alone."""
         rng = np.random.default_rng([self.seed, AUGMENTATION, stage, self.position.updates])
         return augmented(batch, self.cache.meta.dataset, self.settings.augmentation, rng)
+
+    def _dropout(self, network, stage):
+        rng = np.random.default_rng([self.seed, DROPOUT, stage, self.position.updates])
+        return dropout_scales(network, self.settings.training.dropout, rng)
 
     def _sums(self, network, outcome, batch, norm):
         """A batch's contribution to the epoch's metrics; says what to blame if it is not finite."""

@@ -102,15 +102,18 @@ def psc_loss(psc, labels, tau_s, period=1):
     return 0.5 * (error**2).sum(axis=(1, 2)), error
 
 
-def cross_entropy_loss(psc, labels, scale=0.02):
-    """Cross entropy of each sample on softmax(scale * sum_t psc); arguments and result as :func:`psc_loss`."""
+def cross_entropy_loss(psc, labels, scale=0.02, smoothing=0.0):
+    """Cross entropy of each sample on softmax(scale * sum_t psc); arguments and result as :func:`psc_loss`.
+
+    ``smoothing`` is the share of the target that is spread over all classes alike.
+    """
     logits = scale * psc.sum(axis=1, dtype=np.float64)
     logits -= logits.max(axis=1, keepdims=True)
     log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    own = np.arange(len(labels)), labels
-    error = np.exp(log_probability)
-    error[own] -= 1
-    return -log_probability[own], np.repeat(scale * error[:, None], psc.shape[1], axis=1)
+    target = np.full(logits.shape, smoothing / logits.shape[1])
+    target[np.arange(len(labels)), labels] += 1 - smoothing
+    error = np.exp(log_probability) - target
+    return -(target * log_probability).sum(axis=1), np.repeat(scale * error[:, None], psc.shape[1], axis=1)
 
 
 def decide(psc):

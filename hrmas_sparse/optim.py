@@ -49,8 +49,11 @@ class Adam:
         self.betas, self.eps = betas, eps
         self.m, self.v, self.step = {}, {}, 0
 
-    def update(self, parameters, gradients, rate):
-        """Move the parameters named in ``gradients`` by one step, in place."""
+    def update(self, parameters, gradients, rate, decay=0.0):
+        """Move the parameters named in ``gradients`` by one step, in place.
+
+        ``decay`` shrinks them by rate * decay first, apart from the moments (Loshchilov and Hutter, 2019).
+        """
         self.step += 1
         b1, b2 = self.betas
         unbias1, unbias2 = 1 - b1**self.step, math.sqrt(1 - b2**self.step)
@@ -67,4 +70,6 @@ class Adam:
             scale += self.eps
             np.divide(m, scale, out=scale)
             scale *= rate / unbias1
+            if decay:
+                parameters[name] *= 1 - rate * decay
             parameters[name] -= scale

@@ -78,18 +78,39 @@ def layer_norms(network, gradients):
     return [global_norm(_part(gradients, [name, *own])) for name, own in zip(network.names, recurrent)]
 
 
-def weight_step(network, learner, batch, rate, clip, plasticity=None, mode="off"):
-    """One step of w on a batch, and the IP step that goes with it; ``mode`` as in :func:`search_step`.
+def dropout_scales(network, chance, rng):
+    """For each layer above a hidden one, what to multiply the rows of its feedforward weights by during one batch.
+
+    Cut neurons have 0, the others make up for them; a neuron's recurrent links stay. Empty without dropout.
+
+    Returns
+    -------
+    dict of (N, 1) arrays by the name of the weights
+    """
+    if not chance:
+        return {}
+    return {name: ((rng.random((layer.size, 1)) >= chance) / (1 - chance)).astype(network.dtype)
+            for name, layer in zip(network.names[1:], network.hidden)}
+
+
+def weight_step(network, learner, batch, rate, clip, plasticity=None, mode="off", decay=0.0, scales=None):
+    """One step of w on a batch, and the IP step that goes with it.
+
+    Parameters as :func:`search_step`.
 
     Returns
     -------
     outcome, gradient norm of w before clipping
     """
-    outcome = network.gradients(learner.parameters, learner.intrinsic, batch, plasticity if mode == "online" else None)
+    scales = scales or {}
+    thinned = learner.parameters | {name: learner.parameters[name] * scale for name, scale in scales.items()}
+    outcome = network.gradients(thinned, learner.intrinsic, batch, plasticity if mode == "online" else None)
+    for name, scale in scales.items():
+        outcome.gradients[name] *= scale
     step, norm = clipped(_part(outcome.gradients, network.weight_names()), clip)
     if not (np.isfinite(outcome.loss) and np.isfinite(norm)):
         return outcome, norm  # the caller stops the run; nothing has changed
-    learner.w_adam.update(learner.parameters, step, rate)
+    learner.w_adam.update(learner.parameters, step, rate, decay)
     project(learner.parameters)
     if mode == "online":
         learner.intrinsic = outcome.intrinsic
@@ -98,7 +119,7 @@ def weight_step(network, learner, batch, rate, clip, plasticity=None, mode="off"
     return outcome, norm
 
 
-def search_step(network, learner, train, valid, rate, settings, clip, plasticity, mode):
+def search_step(network, learner, train, valid, rate, settings, clip, plasticity, mode, decay=0.0, scales=None):
     """One HRMAS iteration.
 
     Parameters
@@ -110,6 +131,8 @@ def search_step(network, learner, train, valid, rate, settings, clip, plasticity
     clip : global norm of the gradient of w
     plasticity : SpiKL-IP settings
     mode : "window", "online" or "off"
+    decay : of the weights, see :meth:`hrmas_sparse.optim.Adam.update`
+    scales : of the w step, see :func:`dropout_scales`
 
     Returns
     -------
@@ -121,8 +144,9 @@ def search_step(network, learner, train, valid, rate, settings, clip, plasticity
                                           plasticity if mode == "online" else None)
     if not all(np.isfinite(g).all() for g in alpha.values()):
         return valid_outcome._replace(loss=np.nan), valid_outcome, np.nan
+    alpha, _ = clipped(alpha, settings.alpha_clip or None)
     learner.alpha_adam.update(learner.parameters, alpha, settings.alpha_lr)
-    outcome, norm = weight_step(network, learner, train, rate, clip, plasticity, mode)
+    outcome, norm = weight_step(network, learner, train, rate, clip, plasticity, mode, decay, scales)
     return outcome, valid_outcome, norm
 
 

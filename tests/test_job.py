@@ -33,6 +33,8 @@ WAYS = {
     "no stage 2": ("search.stage1_fraction=1",),
     "first order": ("search.alpha_order=first",),
     "cross entropy, cosine": ("loss.name=cross_entropy", "training.schedule=cosine"),
+    "regularised": ("loss.name=cross_entropy", "loss.smoothing=0.1", "training.dropout=0.5",
+                    "training.weight_decay=0.1"),
     "untied, no inter": ("network.tied=false", "network.inter=false"),
     "one batch": ("training.batch=500",),
 }

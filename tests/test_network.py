@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import naive
 import numpy as np
@@ -288,3 +289,21 @@ def test_rates_of_the_smooth_variant_are_of_samples_only(backend):
 def test_free_recurrence_has_start_values(backend):
     network = random_case(26).network(backend)
     assert "rec1.w_rec" in network.initial_parameters(np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_smoothed_cross_entropy_is_the_sum_over_its_target(smoothing):
+    psc, labels, scale = np.random.default_rng(0).random((4, 6, 5)), np.array([0, 4, 2, 2]), 0.3
+    loss, gradient = cross_entropy_loss(psc, labels, scale, smoothing)
+
+    def slow(x, label):
+        z = [scale * sum(x[t, o] for t in range(6)) for o in range(5)]
+        total = sum(math.exp(v) for v in z)
+        target = [smoothing / 5 + (1 - smoothing) * (o == label) for o in range(5)]
+        return -sum(d * math.log(math.exp(v) / total) for d, v in zip(target, z))
+
+    np.testing.assert_allclose(loss, [slow(x, label) for x, label in zip(psc, labels)], rtol=1e-12)
+    moved = psc.copy()
+    moved[1, 3, 2] += 1e-6
+    slope = (slow(moved[1], 4) - slow(psc[1], 4)) / 1e-6
+    assert gradient[1, 3, 2] == pytest.approx(slope, rel=1e-4)

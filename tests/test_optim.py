@@ -49,6 +49,18 @@ def test_adam_stands_still_without_slope():
     np.testing.assert_array_equal(w["a"], [1, 2])
 
 
+def test_decay_shrinks_weights_apart_from_the_moments():
+    rng = np.random.default_rng(3)
+    w, plain, shrunk = arrays(rng), Adam(), Adam()
+    without, decayed = ({name: x.copy() for name, x in w.items()} for _ in range(2))
+    g = arrays(rng)
+    plain.update(without, g, 0.1)
+    shrunk.update(decayed, g, 0.1, decay=0.5)
+    for name, x in w.items():
+        np.testing.assert_allclose(decayed[name], without[name] - 0.1 * 0.5 * x, rtol=1e-12)
+        np.testing.assert_array_equal(plain.m[name], shrunk.m[name])
+
+
 @pytest.mark.parametrize("limit", [0.1, 1.0, 1e9, None])
 def test_clipping_is_the_reference(limit):
     g = arrays(np.random.default_rng(2))

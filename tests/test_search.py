@@ -12,7 +12,7 @@ from hrmas_sparse import config
 from hrmas_sparse.network import Plasticity
 from hrmas_sparse.optim import Adam
 from hrmas_sparse.search import (
-    Learner, alpha_gradient, discretize, entropy, keep_best_sizes, search_step, weight_step)
+    Learner, alpha_gradient, discretize, dropout_scales, entropy, keep_best_sizes, search_step, weight_step)
 from hrmas_sparse.topology import Motif, softmax
 
 ONE = (("supernet", 12, (2, 3)),)
@@ -198,6 +198,32 @@ def test_what_is_no_number_teaches_nothing(backend, mode):
     for part in ("parameters", "intrinsic"):
         assert_same_bits(getattr(learner, part), getattr(before, part))
     assert learner.w_adam.step == learner.alpha_adam.step == 0
+
+
+# ---- dropout ----------------------------------------------------------------------------------------------------
+
+
+def test_dropout_is_the_network_without_those_neurons(backend):
+    case, _, (train, _) = halves(5, TWO)
+    network, learner = case.network(backend), Learner(case.parameters(), case.intrinsic(), Adam(), Adam())
+    scales = dropout_scales(network, 0.5, np.random.default_rng(1))
+    assert {name: x.shape for name, x in scales.items()} == {
+        "w2": (network.hidden[0].size, 1), "w_out": (network.hidden[1].size, 1)}
+    assert set(np.concatenate([x.ravel() for x in scales.values()]).tolist()) == {0.0, 2.0}
+    thinned = learner.parameters | {name: x * learner.parameters[name] for name, x in scales.items()}
+    expected, before = network.gradients(thinned, learner.intrinsic, train), copy.deepcopy(learner.parameters)
+    outcome, _ = weight_step(network, learner, train, 0.01, None, scales=scales)
+    assert outcome.loss == expected.loss
+    for name, x in scales.items():
+        cut = x[:, 0] == 0
+        np.testing.assert_array_equal(outcome.gradients[name], 2 * expected.gradients[name] * ~cut[:, None])
+        np.testing.assert_array_equal(learner.parameters[name][cut], before[name][cut])
+
+
+def test_no_dropout_draws_nothing(backend):
+    rng = np.random.default_rng(1)
+    assert dropout_scales(halves(5, TWO)[0].network(backend), 0.0, rng) == {}
+    assert rng.integers(1 << 60) == np.random.default_rng(1).integers(1 << 60)
 
 
 # ---- the end of a stage -----------------------------------------------------------------------------------------
