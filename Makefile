@@ -11,8 +11,8 @@ OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures bench scaling \
-        profile test check-slow test-gpu sanitize lint venv clean need-DATA need-RUN need-GPU need-seeds FORCE
+.PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures report bench \
+        scaling profile test check-slow test-gpu sanitize lint venv clean need-DATA need-RUN need-GPU need-seeds FORCE
 .SUFFIXES:
 
 # Options count only on the command line: a NAME or SEED left in the environment is not meant for us.
@@ -56,6 +56,10 @@ $(EXPERIMENTS): need-seeds $(VENV)/installed-core
 	    $(call option,--neurons,NEURONS) $(call option,--partitions,PARTITIONS) $(call option,--preset,PRESET) \
 	    $(call option,--profile,PROFILE) $(call option,--set,SET) $(call option,--jobs,JOBS) \
 	    $(call option,--backend,BACKEND) $(call flag,--strict,STRICT)
+
+report: $(VENV)/installed-plots ## tables and figures of an experiment as one HTML page (needs NAME=table3-ti46)
+	@$(if $(value NAME),,$(call fail,"which experiment? For example: make report NAME=table3-ti46"))
+	@$(BIN)/python -m runs.report $(call quoted,NAME)
 
 gradcheck: $(VENV)/installed-core ## check the gradients
 	@$(BIN)/hrmas gradcheck $(call option,--golden,GOLDEN) $(call option,--backend,BACKEND)

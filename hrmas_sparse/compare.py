@@ -25,11 +25,11 @@ def _arrays_differ(a, b):
 def exact_differences(a, b):
     """What is not bit-identical between two runs, wall clock apart; an empty list if nothing.
 
-    Compares every array and attribute of checkpoint and weights, the metrics, the architecture, the
+    Compares every array and attribute of checkpoint, search and weights, the metrics, the architecture, the
     result, and of the manifest config, seed and data.
     """
     found = []
-    for kind in ("checkpoint", "weights"):
+    for kind in ("checkpoint", "search", "weights"):
         paths = [getattr(run, f"{kind}_path") for run in (a, b)]
         if not all(path.exists() for path in paths):
             if any(path.exists() for path in paths):

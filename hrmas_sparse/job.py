@@ -107,6 +107,7 @@ class Job:
             network = self._supernetwork(self.position.sizes)
             self._phase(self._search_phase(network, "search-2", epochs - first), asked)
             architectures.save(self.run.architecture_path, discretize(network, self.learner))
+            self._keep_search(network)
             self._fresh_weights()
         self._phase(self._retrain_phase(self._final_network()), asked)
         self._finish(asked)
@@ -178,6 +179,12 @@ class Job:
     def _final_network(self):
         found = architectures.load_fitting(self.run.architecture_path, self.settings.network)
         return build_network(self.settings, self.cache.meta, recurrences_of(self.settings, found), self.backend)
+
+    def _keep_search(self, network):
+        """What the search ended with, for figures: alpha, R and tau, which retraining begins anew."""
+        alpha = {name: self.learner.parameters[name] for name in network.alpha_names()}
+        checkpoint.save(self.run.search_path, "search", checkpoint.flatten(
+            {"alpha": alpha, "intrinsic": self.learner.intrinsic}), {"identity": self.identity})
 
     def _rate(self, progress):
         training = self.settings.training

@@ -3,6 +3,7 @@
     manifest.json      config, seed, versions, data fingerprint and provenance, git commit; before the first step
     metrics.jsonl      one line an epoch
     architecture.json  the discrete architecture, once the search has ended
+    search.h5          alpha, R and tau at the end of the search
     checkpoint.h5      the latest state; a run goes on from it, or from checkpoint.previous.h5 if it is damaged
     lock               held by the process that works on the run, and says which that is
     weights.h5         weights and intrinsic parameters the run ended with
@@ -46,6 +47,7 @@ class RunDir:
         self.manifest_path = self.path / "manifest.json"
         self.metrics_path = self.path / "metrics.jsonl"
         self.architecture_path = self.path / "architecture.json"
+        self.search_path = self.path / "search.h5"
         self.checkpoint_path = self.path / "checkpoint.h5"
         self.weights_path = self.path / "weights.h5"
         self.result_path = self.path / "result.json"

@@ -1,0 +1,154 @@
+"""Write the report of an experiment: report.html, and figures/ as PNG and SVG, in its folder.
+
+    python -m runs.report table3-ti46
+"""
+
+import argparse
+import io
+import sys
+
+from hrmas_sparse import files
+from hrmas_sparse.errors import InputError
+from hrmas_sparse.figure import plots, save
+from runs.report import collect, figures, networks, page, tables
+
+WIDEST = 8.8  # inches; a figure that wide takes the whole width of the page
+
+# Name of the file, what draws it.
+SEARCH = [("loss-accuracy", figures.loss_and_accuracy), ("entropy", figures.entropies),
+          ("rates-intrinsic", figures.rates_and_intrinsic), ("intrinsic-end", figures.intrinsic)]
+FOUND = [("motif", networks.motif), ("motifs", networks.motifs), ("weights", networks.weights)]
+DOES = [("confusion", networks.confusion), ("raster", networks.raster)]
+
+
+class Drawn:
+    """Draws figures into a folder and remembers what could not be drawn."""
+
+    def __init__(self, study, folder):
+        self.study, self.folder, self.left_out = study, folder, []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, name, draw):
+        """A figure as HTML, written as PNG and SVG; empty text where there is nothing to draw."""
+        try:
+            found = draw(self.study)
+        except InputError as error:
+            self.left_out.append(f"{name}: {error}")
+            return ""
+        if found is None:
+            return ""
+        image, text, runs = found
+        vector = io.BytesIO()
+        image.savefig(vector, format="svg", metadata={"Date": None})
+        files.write_bytes(self.folder / f"{name}.svg", vector.getvalue())
+        save(image, self.folder / f"{name}.png", dpi=160)
+        width = image.get_size_inches()[0]
+        plots().close(image)
+        return page.figure(vector.getvalue(), min(1.0, width / WIDEST), text, figures.in_full(runs))
+
+
+def write(study):
+    """Write the report of a :class:`collect.Study`; returns its path and what was left out."""
+    drawn = Drawn(study, study.folder / "figures")
+    parts = [*_warnings(study), _results(study, drawn)]
+    if len(study.sizes) > 1:
+        parts.append(page.section("Size", drawn("size", figures.scaling)))
+    if figures.with_and_without(study):
+        parts.append(page.section("The search", *(drawn(name, draw) for name, draw in SEARCH)))
+    if study.shown:
+        found = [drawn(name, draw) for name, draw in FOUND]
+        parts += [page.section("What was found", *found)] if any(found) else []
+        parts.append(page.section("What it does", *(drawn(name, draw) for name, draw in DOES)))
+    parts.append(_appendix(study, drawn))
+    path = study.folder / "report.html"
+    files.write_text(path, page.page(study.record["title"], _about(study), parts))
+    files.write_json(study.folder / "numbers.json", tables.numbers(study))
+    return path, drawn.left_out
+
+
+def _about(study):
+    runs = study.runs
+    paper = f"The paper's {study.record['paper']}. " if study.record["paper"] else ""
+    one = (study.shown or runs)[0]
+    return [f"{paper}Data: {collect.data_in_words(runs)}.",
+            f"{len(runs)} runs, {collect.which_in_words(runs)}; {collect.settings_in_words(one.settings)}; "
+            f"{collect.commits(runs)}."]
+
+
+def _warnings(study):
+    found = []
+    words = collect.provenance(study.runs)
+    if words.startswith("synthetic"):
+        found.append("These runs used a synthetic stand-in. Nothing here is a result on the real recordings.")
+    elif words.startswith("a part"):
+        found.append(f"The recordings are {words}. Accuracies cannot be compared with those on the whole data set.")
+    if study.missing:
+        found.append(f"Not finished, and so not in here: {', '.join(study.missing)}.")
+    if len({one.manifest["data"]["fingerprint"] for one in study.runs}) > 1:
+        found.append("The runs were made from recordings that are not all the same.")
+    return [page.paragraph(text, "warning") for text in found]
+
+
+def _results(study, drawn):
+    header, rows = tables.difference_rows(study)
+    baseline = study.title(study.record["baseline"])
+    parts = [page.table(*tables.score_rows(study), text_columns=(0, 2)), page.paragraph(_reading(study), "small")]
+    parts.append(drawn("accuracies", figures.accuracies))
+    if rows:
+        parts += [page.table(header, rows), page.paragraph(_pairs(study, baseline), "small")]
+    return page.section("Test accuracy, %", *parts)
+
+
+def _reading(study):
+    one = study.runs[0].result
+    counts = ("" if one["counts_baseline"] is None else
+              f"; logistic regression on spikes per channel scores {tables.per_cent(one['counts_baseline'])} %")
+    return (f"n is the number of runs, std the sample standard deviation over them. Chance is "
+            f"{tables.per_cent(one['chance'])} %{counts}. One test sample is "
+            f"{tables.per_cent(1 / one['test']['samples'])} percentage points.")
+
+
+def _pairs(study, baseline):
+    several = len({one.partition for one in study.runs}) > 1
+    return (f"Differences to {baseline} in percentage points, over pairs of runs with the same seed and partition; "
+            "the interval is Student's t on these differences. It speaks of other seeds, not of other test samples."
+            + (" Partitions share samples, which makes it too narrow; the corrected interval averages over seeds and "
+               "takes the variance over J partitions as (1/J + test/train) times theirs (Nadeau and Bengio 2003)."
+               if several else ""))
+
+
+def _appendix(study, drawn):
+    parts = [page.table(*tables.time_rows(study)),
+             page.paragraph("Wall clock, mean over runs. It depends on the machine and on what else ran there, other "
+                            "runs of the experiment among them.", "small"),
+             page.table(*tables.run_rows(study), text_columns=(0, 3)),
+             page.paragraph("The interval of a single run is Wilson's, for its share of the test samples. The hidden "
+                            "rate is in spikes per neuron and step on the test part.", "small")]
+    if drawn.left_out:
+        parts.append(page.paragraph(f"Figures that could not be drawn: {'; '.join(drawn.left_out)}.", "small"))
+    return page.section("Times and single runs", *parts)
+
+
+def main(argv=None):
+    """Run the program; exit status 2 for a mistake."""
+    parser = argparse.ArgumentParser(prog="python -m runs.report", description=__doc__.splitlines()[0])
+    parser.add_argument("name", help="an experiment's folder: its name in runs/out, or its path")
+    options = parser.parse_args(argv)
+    try:
+        plots()
+        study = collect.read(options.name)
+        path, left_out = write(study)
+    except InputError as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 2
+    print(tables.markdown(*tables.score_rows(study)), end="\n\n")
+    if tables.difference_rows(study)[1]:
+        print(tables.markdown(*tables.difference_rows(study)), end="\n\n")
+    for text in left_out:
+        print(f"left out: {text}", file=sys.stderr)
+    print(f"{path} and {path.parent / 'figures'}/*.png, *.svg")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,231 @@
+"""Read an experiment's folder: which runs have finished, what they say about themselves."""
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from hrmas_sparse import architecture, checkpoint, config, files, rundir
+from hrmas_sparse.errors import Damaged, InputError
+from runs.plan import FORM, RECORD, searches
+
+# Samples of the whole data sets, to train and to test on; the sources count slightly differently.
+WHOLE = {"ti46": (4142, 6628), "ntidigits": (2464, 2486), "nmnist": (60000, 10000), "dvsgesture": (1077, 264),
+         "fsdd": (2700, 300)}
+
+
+@dataclass(frozen=True)
+class Finished:
+    """One finished run."""
+
+    row: str
+    neurons: tuple
+    partition: str
+    seed: int
+    run: rundir.RunDir
+    settings: config.Config
+    manifest: dict = field(repr=False)
+    result: dict = field(repr=False)
+
+    @property
+    def pair(self):
+        """What must be equal for two runs to be compared."""
+        return self.seed, self.partition
+
+    @property
+    def accuracy(self):
+        """On the test part, 0..1."""
+        return self.result["test"]["accuracy"]
+
+    @cached_property
+    def metrics(self):
+        """Lines of metrics."""
+        return self.run.metrics()
+
+    @cached_property
+    def architecture(self):
+        """What was found, a list over layers; empty without motifs."""
+        return architecture.load_fitting(self.run.architecture_path, self.settings.network) or []
+
+    @property
+    def motif_sizes(self):
+        """Of the layers, as text."""
+        return ", ".join(str(layer.motif_size) for layer in self.architecture)
+
+    @cached_property
+    def searched(self):
+        """Arrays that the search ended with, "alpha/..." and "intrinsic/..."; None where none are kept."""
+        return checkpoint.load(self.run.search_path, "search")[0] if self.run.search_path.exists() else None
+
+    @property
+    def test_in_words(self):
+        """"91.35 % on the test part" """
+        return f"{100 * self.accuracy:.2f} % on the test part"
+
+    def seconds(self, *phases):
+        """Wall clock spent in phases."""
+        return sum(self.result["seconds"].get(phase, 0.0) for phase in phases)
+
+    def iterations(self):
+        """Batches of the search and of retraining; the search goes through half of the training part in an epoch."""
+        training, samples = self.settings.training, self.result["train"]["samples"]
+        half = math.ceil(math.ceil(samples / 2) / training.batch)
+        return (searches(self.settings) * training.search_epochs * half,
+                training.retrain_epochs * math.ceil(samples / training.batch))
+
+
+@dataclass(frozen=True)
+class Study:
+    """An experiment and its finished runs.
+
+    groups : dict (row, neurons) -> list of :class:`Finished`, in the order of the rows, then of the sizes
+    missing : names of runs that have not finished
+    """
+
+    folder: Path
+    record: dict
+    groups: dict
+    missing: list
+
+    @property
+    def runs(self):
+        """All finished runs."""
+        return [one for group in self.groups.values() for one in group]
+
+    @property
+    def sizes(self):
+        """Layer sizes that occur."""
+        return sorted({neurons for _, neurons in self.groups})
+
+    def title(self, row):
+        """Of a row, for people."""
+        return self.record["rows"][row]["title"]
+
+    def baseline(self, neurons):
+        """Runs of the row that others are compared with, at a layer size."""
+        return self.groups.get((self.record["baseline"], neurons), [])
+
+    @cached_property
+    def shown(self):
+        """Runs the figures of single networks are drawn from: the baseline's at the first size that has any."""
+        return next((self.baseline(size) for size in self.sizes if self.baseline(size)), [])
+
+    def without_plasticity(self):
+        """Runs that differ from the shown ones in plasticity.mode alone, which is off; empty if there are none."""
+        if not self.shown:
+            return []
+        base = self.shown[0]
+        for group in self.groups.values():
+            keys = {line.partition(":")[0] for line in config.differences(base.settings, group[0].settings)}
+            if keys - {"data.partition"} == {"plasticity.mode"} and group[0].settings.plasticity.mode == "off":
+                return group
+        return []
+
+
+def read(name):
+    """The :class:`Study` of an experiment's folder, by its name in runs/out or its path.
+
+    Raises
+    ------
+    InputError
+        There is no such experiment, a file is damaged, or no run has finished.
+    """
+    folder = next((path for path in (Path(name), rundir.OUT / name) if (path / RECORD).is_file()), None)
+    if folder is None:
+        there = ", ".join(sorted(path.parent.name for path in rundir.OUT.glob(f"*/{RECORD}"))) or "none yet"
+        raise InputError(f"{name}: no experiment of that name in {rundir.OUT}; experiments: {there}")
+    record = files.read_json(folder / RECORD, FORM)
+    groups, missing = {}, []
+    for key, one in sorted(record["runs"].items(), key=lambda item: _order(record, item[1])):
+        if one["row"] not in record["rows"] or key != Path(key).name:
+            raise Damaged(f"{folder / RECORD}: runs: {key}: not one of its rows")
+        run = rundir.RunDir(folder / key)
+        if not run.finished:
+            missing.append(key)
+            continue
+        found = Finished(one["row"], tuple(one["neurons"]), one["partition"], one["seed"], run, run.config(),
+                         run.manifest(), run.result())
+        groups.setdefault((found.row, found.neurons), []).append(found)
+    if not groups:
+        raise InputError(f"{folder}: no run has finished yet; the command that began it goes on")
+    return Study(folder, record, groups, missing)
+
+
+def _order(record, run):
+    return list(record["rows"]).index(run["row"]) if run["row"] in record["rows"] else -1, run["neurons"], \
+        run["partition"], run["seed"]
+
+
+# ---- in words --------------------------------------------------------------------------------------------------
+
+
+def provenance(runs):
+    """Where the data of some runs come from: real, a part of the real recordings, or synthetic."""
+    found = {one.manifest["data"]["provenance"] for one in runs}
+    if found != {"real"}:
+        return "synthetic stand-in: not the real recordings"
+    result, data = runs[0].result, runs[0].settings.data
+    train, test = result["train"]["samples"], result["test"]["samples"]
+    whole = WHOLE.get(data.dataset)
+    if whole is None:
+        return "real recordings"
+    whole = whole[0] if data.partition.startswith("valid") else sum(whole)
+    if train + test < 0.9 * whole:
+        return f"a part of the real recordings: {train + test:,} of about {whole:,}"
+    return "real recordings"
+
+
+def data_in_words(runs):
+    """Data set, provenance, number of samples."""
+    one = runs[0]
+    return (f"{one.settings.data.dataset} ({provenance(runs)}), {one.result['train']['samples']:,} training and "
+            f"{one.result['test']['samples']:,} test samples")
+
+
+def numbers_in_words(numbers):
+    """[0, 1, 2, 5] -> "0-2, 5" """
+    parts = []
+    for n in sorted(set(numbers)):
+        if parts and parts[-1][1] == n - 1:
+            parts[-1][1] = n
+        else:
+            parts.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}\N{EN DASH}{b}" for a, b in parts)
+
+
+def which_in_words(runs):
+    """Seeds, and partitions where they are not the official one."""
+    seeds = numbers_in_words(one.seed for one in runs)
+    partitions = list(dict.fromkeys(one.partition for one in runs))
+    more = "" if partitions == ["official"] else f", partitions {', '.join(partitions)}"
+    return f"seed{'s' if len({one.seed for one in runs}) > 1 else ''} {seeds}{more}"
+
+
+def changes(settings, base=None):
+    """Settings that differ from ``base``, by default from what preset and profile say alone; a list of text."""
+    if base is None:
+        try:
+            base = config.load(settings.data.dataset, settings.preset, settings.profile)
+        except InputError:
+            return []
+    lines = config.differences(base, settings)
+    return [line.replace(": ", "=", 1).partition("=")[0] + "=" + line.rpartition(" != ")[2].replace("'", "").replace(
+                "True", "true").replace("False", "false")
+            for line in lines if not line.startswith("data.partition")]
+
+
+def settings_in_words(settings):
+    """Preset, profile, and what was changed."""
+    changed = changes(settings)
+    return f"preset {settings.preset}, profile {settings.profile}" + (f", {', '.join(changed)}" if changed else "")
+
+
+def commits(runs):
+    """Commits of the program that the runs were made with, as text."""
+    found = []
+    for one in runs:
+        for git in [one.manifest.get("git"), *(again.get("git") for again in one.manifest.get("resumed") or [])]:
+            known = isinstance(git, dict) and isinstance(git.get("commit"), str)
+            found.append(git["commit"][:7] + (" with changes" if git.get("changed") else "") if known else "unknown")
+    found = list(dict.fromkeys(found))
+    return f"commit{'s' if len(found) > 1 else ''} {', '.join(found)}"

@@ -1,0 +1,134 @@
+"""The numbers of a report: what each row scores, how it differs from the baseline, how long it takes."""
+
+from runs.report import collect, stats
+
+
+def milliseconds(runs):
+    """Wall clock per batch of the search and of retraining, mean over runs; None for what was not done."""
+    def mean(phases, which):
+        values = [1000 * one.seconds(*phases) / one.iterations()[which] for one in runs if one.iterations()[which]]
+        return sum(values) / len(values) if values else None
+    return mean(("search-1", "search-2"), 0), mean(("retrain",), 1)
+
+
+def scores(study):
+    """One dict for each row and layer size: how many runs, best, mean and std of the test accuracy, ..."""
+    found = []
+    for (row, neurons), runs in study.groups.items():
+        base = study.baseline(neurons)
+        found.append({
+            "row": row, "title": study.title(row), "neurons": list(neurons),
+            "changes": collect.changes(runs[0].settings, base[0].settings) if base else [],
+            **stats.summarise([one.accuracy for one in runs])._asdict(),
+            "trained_weights": sum(one.result["trained_weights"] for one in runs) / len(runs)})
+    return found
+
+
+def differences(study):
+    """One dict for each row but the baseline's: its difference to the baseline at the same size, pair by pair."""
+    found = []
+    for (row, neurons), runs in study.groups.items():
+        base = study.baseline(neurons)
+        if row == study.record["baseline"] or not base:
+            continue
+        sizes = runs[0].result
+        own, other = ({one.pair: one.accuracy for one in group} for group in (runs, base))
+        difference = stats.difference(other, own, sizes["test"]["samples"] / sizes["train"]["samples"])
+        if difference:
+            found.append({"row": row, "title": study.title(row), "neurons": list(neurons), **difference._asdict()})
+    return found
+
+
+def times(study):
+    """One dict for each row and layer size: milliseconds a batch, minutes a run; wall clock."""
+    found = []
+    for (row, neurons), runs in study.groups.items():
+        search, retrain = milliseconds(runs)
+        found.append({"row": row, "title": study.title(row), "neurons": list(neurons), "search_ms": search,
+                      "retrain_ms": retrain,
+                      "search_minutes": sum(one.seconds("search-1", "search-2") for one in runs) / len(runs) / 60,
+                      "retrain_minutes": sum(one.seconds("retrain") for one in runs) / len(runs) / 60})
+    return found
+
+
+def single_runs(study):
+    """One dict for each run: test accuracy with its Wilson interval, what was found."""
+    return [{"row": one.row, "title": study.title(one.row), "neurons": list(one.neurons), "seed": one.seed,
+             "partition": one.partition, "accuracy": one.accuracy,
+             "wilson": stats.wilson(one.accuracy, one.result["test"]["samples"]),
+             "train_accuracy": one.result["train"]["accuracy"], "motif_sizes": one.motif_sizes,
+             "hidden_rate": one.result["test"]["rates"][0]} for one in study.runs]
+
+
+def numbers(study):
+    """Everything above, as JSON takes it."""
+    return {"scores": scores(study), "differences": differences(study), "times": times(study),
+            "runs": single_runs(study)}
+
+
+# ---- as text ---------------------------------------------------------------------------------------------------
+
+
+def per_cent(value, digits=2):
+    """A fraction as per cent, or a dash for None."""
+    return "\N{EN DASH}" if value is None else f"{100 * value:.{digits}f}"
+
+
+def points(value):
+    """A difference of fractions in percentage points, with its sign."""
+    return f"{100 * value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def interval(pair, text=points):
+    """"from to" as text, or a dash."""
+    return "\N{EN DASH}" if pair is None else f"{text(pair[0])} to {text(pair[1])}"
+
+
+def size(neurons):
+    """[1600] -> "1,600" """
+    return " + ".join(f"{n:,}" for n in neurons)
+
+
+def rounded(value, digits=1):
+    """A number, or a dash for None."""
+    return "\N{EN DASH}" if value is None else f"{value:,.{digits}f}"
+
+
+def score_rows(study):
+    """Header and rows of the table of accuracies."""
+    return (["", "neurons", "differs in", "n", "best", "mean", "std", "trained weights"],
+            [[one["title"], size(one["neurons"]), ", ".join(one["changes"]), str(one["n"]), per_cent(one["best"]),
+              per_cent(one["mean"]), per_cent(one["std"]), rounded(one["trained_weights"], 0)]
+             for one in scores(study)])
+
+
+def difference_rows(study):
+    """Header and rows of the table of paired differences; a column more where partitions are several."""
+    found = differences(study)
+    several = any(one["corrected"] for one in found)
+    rows = [[one["title"], size(one["neurons"]), str(one["n"]), points(one["mean"]), interval(one["interval"]),
+             *([interval(one["corrected"])] if several else []),
+             f"{one['better']} / {one['equal']} / {one['worse']}"] for one in found]
+    return ["", "neurons", "pairs", "mean difference", "95 % interval", *(["corrected interval"] if several else []),
+            "better / equal / worse"], rows
+
+
+def time_rows(study):
+    """Header and rows of the table of times."""
+    return (["", "neurons", "search, ms a batch", "retraining, ms a batch", "search, min a run",
+             "retraining, min a run"],
+            [[one["title"], size(one["neurons"]), rounded(one["search_ms"]), rounded(one["retrain_ms"]),
+              rounded(one["search_minutes"] or None), rounded(one["retrain_minutes"])] for one in times(study)])
+
+
+def run_rows(study):
+    """Header and rows of the table of all runs."""
+    return (["", "neurons", "seed", "partition", "test", "95 % interval", "train", "motif", "hidden rate, %"],
+            [[one["row"], size(one["neurons"]), str(one["seed"]), one["partition"], per_cent(one["accuracy"]),
+              interval(one["wilson"], per_cent), per_cent(one["train_accuracy"]), one["motif_sizes"] or "\N{EN DASH}",
+              per_cent(one["hidden_rate"])] for one in single_runs(study)])
+
+
+def markdown(header, rows):
+    """A table as Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, ["---"] * len(header), *rows])
