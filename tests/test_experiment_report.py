@@ -234,13 +234,9 @@ def test_captions_say_what_was_drawn(experiment, page):
     assert "These runs used a synthetic stand-in." in page
 
 
-def test_it_is_the_same_page_again(experiment, page):
+def test_it_is_the_same_page_again_and_its_tables_are_printed(experiment, page, capsys):
     assert report.main([str(experiment)]) == 0
     assert (experiment / "report.html").read_text(encoding="utf-8") == page
-
-
-def test_it_prints_the_tables(experiment, page, capsys):
-    assert report.main([str(experiment)]) == 0
     out = capsys.readouterr().out
     assert out.startswith("|  | neurons | differs in | n | best | mean | std |") and "report.html" in out
 

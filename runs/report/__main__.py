@@ -30,21 +30,22 @@ class Drawn:
 
     def __call__(self, name, draw):
         """A figure as HTML, written as PNG and SVG; empty text where there is nothing to draw."""
-        try:
-            found = draw(self.study)
-        except InputError as error:
-            self.left_out.append(f"{name}: {error}")
-            return ""
-        if found is None:
-            return ""
-        image, text, runs = found
+        with plots().rc_context(figures.STYLE):
+            try:
+                found = draw(self.study)
+            except InputError as error:
+                self.left_out.append(f"{name}: {error}")
+                return ""
+            return "" if found is None else self._written(name, *found)
+
+    def _written(self, name, image, text, runs):
         vector = io.BytesIO()
         image.savefig(vector, format="svg", metadata={"Date": None})
         files.write_bytes(self.folder / f"{name}.svg", vector.getvalue())
         save(image, self.folder / f"{name}.png", dpi=160)
-        width = image.get_size_inches()[0]
+        width = min(1.0, image.get_size_inches()[0] / WIDEST)
         plots().close(image)
-        return page.figure(vector.getvalue(), min(1.0, width / WIDEST), text, figures.in_full(runs))
+        return page.figure(vector.getvalue(), width, text, figures.in_full(runs))
 
 
 def write(study):

@@ -11,17 +11,16 @@ from runs.report import collect, stats, tables
 # Rows are told apart by line and mark, too.
 INK, ACCENT, GREY = COLOURS[1], "#c44e00", "0.45"
 STYLE = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 9.5,
-         "axes.titlelocation": "left", "axes.grid": True, "grid.color": "0.9", "grid.linewidth": 0.6,
-         "legend.frameon": False, "svg.hashsalt": "hrmas_sparse", "figure.constrained_layout.use": True}
+         "axes.titlelocation": "left", "axes.grid": True, "axes.axisbelow": True, "grid.color": "0.9",
+         "grid.linewidth": 0.6, "legend.frameon": False, "svg.hashsalt": "hrmas_sparse",
+         "figure.constrained_layout.use": True}
 UNITS = {"R": "R", "tau": "steps"}
 LINES = ((INK, "-"), (ACCENT, "--"))
 
 
 def axes(columns, width=8.8, height=3.0, rows=1, **more):
-    """A figure and its axes, in the report's style."""
-    pyplot = plots()
-    pyplot.rcParams.update(pyplot.rcParamsDefault | STYLE)
-    return pyplot.subplots(rows, columns, figsize=(width, height), **more)
+    """A figure and its axes."""
+    return plots().subplots(rows, columns, figsize=(width, height), **more)
 
 
 def per_cent(values):
@@ -47,7 +46,8 @@ def accuracies(study):
                       markersize=5, capsize=3, linewidth=1.4)
     axis.set_yticks(range(len(groups)), [row + (f", {_size(neurons)}" if several else "")
                                          for (row, neurons), _ in groups])
-    axis.set(xlabel="test accuracy (%)", ylim=(-0.6, len(groups) - 0.4))
+    low, high = axis.get_xlim()
+    axis.set(xlabel="test accuracy (%)", ylim=(-0.6, len(groups) - 0.4), xlim=(max(low, 0), min(high, 100.5)))
     axis.grid(False, axis="y")
     return figure, ("Test accuracy of every run (circles), the mean of each row (filled; the diamond is the row the "
                     "others are compared with) and its 95 % t interval over runs."), study.runs
