@@ -15,7 +15,7 @@ import toys
 from hrmas_sparse import checkpoint
 from hrmas_sparse.errors import InputError
 from runs.report import __main__ as report
-from runs.report import collect, stats, tables
+from runs.report import collect, figures, stats, tables
 
 ROWS = {"hrmas": (), "without-ip": ("plasticity.mode=off",), "random": ("search.method=random",),
         "feedforward": ("network.recurrence=none",), "untied": ("network.tied=false", "network.inter=false")}
@@ -261,8 +261,8 @@ def test_what_is_not_there_is_left_out_and_said(copy, capsys):
     assert {path.stem for path in (copy / "figures").glob("*.png")} == FIGURES - {"intrinsic-end", "raster"}
     for path in copy.glob("*/search.h5"):      # runs of a version that did not keep it
         path.unlink()
-    assert report.main([str(copy)]) == 0
-    assert "intrinsic-end" not in (copy / "report.html").read_text()
+    with pytest.raises(InputError, match="did not keep search.h5"):
+        figures.intrinsic(collect.read(str(copy)))
 
 
 def test_real_recordings_that_are_a_part_are_called_so(tmp_path):

@@ -5,7 +5,9 @@ Each function takes a :class:`collect.Study` and returns a figure, the words und
 
 import numpy as np
 
+from hrmas_sparse.errors import InputError
 from hrmas_sparse.figure import COLOURS, plots
+from runs.plan import searches
 from runs.report import collect, stats, tables
 
 # Rows are told apart by line and mark, too.
@@ -72,6 +74,9 @@ def scaling(study):
     left.set(xlabel="neurons", ylabel="test accuracy (%)", title="mean test accuracy")
     right.set(xlabel="neurons", ylabel="ms", title="time per batch of retraining")
     right.set_ylim(0)
+    for axis in (left, right):
+        axis.set_xticks(sorted({sum(neurons) for neurons in study.sizes}))
+        axis.xaxis.set_major_formatter("{x:,.0f}")
     left.legend(fontsize=8)
     return figure, ("Mean test accuracy and wall clock per batch of retraining against the size of the hidden "
                     "layer."), study.runs
@@ -182,9 +187,18 @@ def _symbol(key):
 
 
 def intrinsic(study):
-    """R and tau of all neurons at the end of the search, or None where no run has kept them."""
-    runs = [one for one in study.shown if one.searched and one.settings.plasticity.mode != "off"]
+    """R and tau of all neurons at the end of the search; None without plasticity.
+
+    Raises
+    ------
+    InputError
+        No run has kept them.
+    """
+    plastic = [one for one in study.shown if searches(one.settings) and one.settings.plasticity.mode != "off"]
+    runs = [one for one in plastic if one.searched]
     if not runs:
+        if plastic:
+            raise InputError("these runs are of a version that did not keep search.h5, R and tau after the search")
         return None
     figure, found = axes(2)
     tau_m = runs[0].settings.network.tau_m
