@@ -43,7 +43,7 @@ def test_table_1(name):
 @pytest.mark.parametrize("name", ALL)
 def test_presets_differ_where_they_say(name):
     names = {re.match(r"[\w.]+", d)[0] for d in differences(load(name), load(name, "published"))}
-    assert names == {"network.v_th", "network.slope_cap", "training.lr", "search.alpha_lr",
+    assert names == {"network.v_th", "network.slope_cap", "training.lr", "search.alpha_lr", "search.alpha_clip",
                      "plasticity.gamma", "plasticity.mu"}
     demo = differences(load(name), load(name, profile="demo"))
     assert all(d.startswith(("training.search_epochs", "training.retrain_epochs")) for d in demo)
