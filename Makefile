@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 GPU = $(filter cuda,$(value BACKEND))
 BENCH = .venv-bench$(addprefix -,$(GPU))
 OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN GOLDEN ARGS FIGURE \
-           JOBS ROWS NEURONS PARTITIONS
+           JOBS ROWS NEURONS PARTITIONS METHODS
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures report bench \
-        scaling profile test check-slow test-gpu sanitize lint venv clean need-DATA need-RUN need-GPU need-seeds FORCE
+.PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures report compare \
+        bench scaling profile test check-slow test-gpu sanitize lint venv clean need-DATA need-RUN \
+        need-GPU need-seeds FORCE
 .SUFFIXES:
 
 # Options count only on the command line: a NAME or SEED left in the environment is not meant for us.
@@ -64,6 +65,12 @@ report: $(VENV)/installed-plots ## tables and figures of an experiment as one HT
 gradcheck: $(VENV)/installed-core ## check the gradients
 	@$(BIN)/hrmas gradcheck $(call option,--golden,GOLDEN) $(call option,--backend,BACKEND)
 
+compare: need-DATA $(VENV)/installed-core $(BENCH)/installed ## GRU, snnTorch, logistic regression on the same spikes (needs DATA=)
+	@$(BIN)/python -m runs.comparison.compare $(call quoted,DATA) $(call option,--raw,RAW) \
+	    $(call option,--seeds,SEED) $(call option,--seeds,SEEDS) $(call option,--name,NAME) \
+	    $(call option,--partitions,PARTITIONS) $(call option,--methods,METHODS) $(call option,--set,SET) \
+	    $(call flag,--strict,STRICT) $(call flag,--fresh,FRESH) $(ARGS)
+
 doctor: $(VENV)/installed-core ## what is installed and found here, what is missing
 	@$(BIN)/hrmas doctor
 
@@ -112,6 +119,9 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #:   JOBS=2             runs at a time; default: one a core     ROWS="hrmas random"  only these rows
 #:   NEURONS="800 1600" only these sizes (table4)               PARTITIONS="official resample-1"
 #: The same command skips what is finished and resumes what is not.
+#:
+#: Options of compare: DATA, RAW, SEED or SEEDS, NAME, SET, STRICT and FRESH as above, and
+#:   PARTITIONS="official resample-1..4"  METHODS="gru logistic"  ARGS=--trials for the settings tried
 #:
 #: PYTHON=python3.12 picks the Python that .venv is made with.
 
@@ -167,7 +177,7 @@ $(VENV)/installed-%: setup.cfg pyproject.toml
 	@printf '%s\n' '$(CURDIR)' > $(VENV)/installed-core
 	@touch $@
 
-# PyTorch and the frameworks of the bench: apart from .venv, and each may be missing. `make bench` says who is.
+# PyTorch and the frameworks of bench and compare: apart from .venv, and each may be missing. `make bench` says who is.
 # On a GPU only PyTorch takes part; its default wheel for Linux has CUDA with it.
 TORCH := $(shell grep '^torch==' runs/bench/requirements.txt)
 $(BENCH)/installed: runs/bench/requirements.txt

@@ -28,17 +28,16 @@ def count_baseline(cache: SpikeCache, bins: int = 1) -> float:
     """
     train, test = count_features(cache.train, bins), count_features(cache.test, bins)
     label, classes = cache.train.label, cache.meta.classes
-    deviation = _deviation(train)
-    scale = np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0.0)  # what never varies says nothing
+    scale = scaling(train)
     model, score = (np.zeros((train.shape[1], classes)), np.zeros(classes)), {}
     fit, valid = halve(label, 0)
     x, y = train[fit], label[fit]
     for ridge in progress(RIDGES, "count baseline", "fit"):
-        model = _fit(x, scale, y, ridge, model)
-        score[ridge] = float(np.mean(_predict(model, train, scale)[valid] == label[valid]))
+        model = fit(x, scale, y, ridge, model)
+        score[ridge] = float(np.mean(predict(model, train, scale)[valid] == label[valid]))
     del x
-    model = _fit(train, scale, label, max(score, key=score.get), model)
-    return float(np.mean(_predict(model, test, scale) == cache.test.label))
+    model = fit(train, scale, label, max(score, key=score.get), model)
+    return float(np.mean(predict(model, test, scale) == cache.test.label))
 
 
 def count_features(events: Events, bins: int) -> csr_array:
@@ -57,13 +56,15 @@ def count_features(events: Events, bins: int) -> csr_array:
     return csr_array((data, indices, indptr.astype(small)), (len(events), bins * events.channels))
 
 
-def _deviation(x: csr_array) -> np.ndarray:
+def scaling(x: csr_array) -> np.ndarray:
+    """(features,) float64: what brings every feature to deviation 1; 0 where it never varies and says nothing."""
     mean = np.asarray(x.mean(axis=0)).ravel()
     square = np.bincount(x.indices, x.data**2, minlength=x.shape[1]) / x.shape[0]
-    return np.sqrt(np.maximum(square - mean**2, 0.0))
+    deviation = np.sqrt(np.maximum(square - mean**2, 0.0))
+    return np.where(deviation > 1e-6, 1 / np.maximum(deviation, 1e-6), 0.0)
 
 
-def _fit(x: csr_array, scale: np.ndarray, label: np.ndarray, ridge: float, start: Model) -> Model:
+def fit(x: csr_array, scale: np.ndarray, label: np.ndarray, ridge: float, start: Model) -> Model:
     """Softmax regression on x * scale, mean cross-entropy + ridge |w|^2 / 2, from `start`."""
     (samples, features), classes = x.shape, len(start[1])
     # Scaling and centring inside the loss leave the matrix sparse and alone in memory; the free bias makes centring
@@ -91,7 +92,7 @@ def _fit(x: csr_array, scale: np.ndarray, label: np.ndarray, ridge: float, start
     return w, flat[-classes:] - mean @ w
 
 
-def _predict(model: Model, x: csr_array, scale: np.ndarray) -> np.ndarray:
+def predict(model: Model, x: csr_array, scale: np.ndarray) -> np.ndarray:
     """Classes, (samples,) int64."""
     w, b = model
     return (x @ (scale[:, None] * w) + b).argmax(axis=1)

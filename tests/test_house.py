@@ -29,6 +29,7 @@ DATA_PREP_MAY_IMPORT = FLOORS[0] | {"spikes", "config"}
 NEVER = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 AUTOGRAD = {"torch", "tensorflow", "jax", "flax", "keras", "autograd", "theano", "aesara", "pytensor",
             "mxnet", "chainer", "paddle", "tinygrad", "mindspore"}
+WITH_TORCH = ("runs.bench.peers", "runs.comparison.networks")  # what we are measured against, in .venv-bench
 MAX_LINES = 400
 
 
@@ -124,8 +125,10 @@ def test_who_may_not_import_whom(path):
 def test_every_file(path):
     roots = {n.split(".")[0] for n in imports(path)}
     assert not roots & NEVER, "no pickles: they run what they read"
-    if not inside(module_name(path), "runs.bench.peers"):  # what we are measured against, in an environment of its own
+    if not any(inside(module_name(path), place) for place in WITH_TORCH):
         assert not roots & AUTOGRAD, "no autograd framework"
+        reached = {n for n in imports(path) for place in WITH_TORCH if inside(n, place)}
+        assert not reached, f"{reached} need PyTorch: they are named to a worker of their own, never imported"
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines < MAX_LINES, f"{lines} lines: could it be two things?"
 

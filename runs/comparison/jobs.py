@@ -1,0 +1,135 @@
+"""What is to be computed: settings, partitions and seeds, and the folder of each result."""
+
+import difflib
+import hashlib
+import json
+import re
+import tomllib
+from pathlib import Path
+
+from hrmas_sparse import checks
+from hrmas_sparse.errors import InputError
+from hrmas_sparse.files import read_json
+from hrmas_sparse.rundir import OUT
+from runs.comparison.worker import METHODS
+
+HERE = Path(__file__).parent
+_FORM = {"method": str, "title": str, "settings": {str: (bool, int, float, str)}, "data": {str: (int, str)},
+         "partition": str, "seed": int, "fingerprint": str, "test": {"accuracy": float, "samples": int},
+         "train": {"accuracy": float}, "seconds": {"train": float}}
+
+
+def chosen(method, dataset):
+    """(title, settings) of a method on a data set, from methods.toml."""
+    table = dict(_read("methods.toml")[method])
+    own = {key: table.pop(key) for key in list(table) if isinstance(table[key], dict)}
+    return table.pop("title"), _changed(table, own.get(dataset, {}), f"methods.toml [{method}.{dataset}]")
+
+
+def trials(method):
+    """(title, [settings, ...]) that trials.toml has for a method: its start and changes to it."""
+    table = _read("trials.toml")[method]
+    each = [_changed(table["start"], change, f"trials.toml [{method}]") for change in [{}, *table["changes"]]]
+    return _read("methods.toml")[method]["title"], each
+
+
+def _read(name):
+    return tomllib.loads((HERE / name).read_text(encoding="utf-8"))
+
+
+def _changed(settings, change, where):
+    unknown = [key for key in change if key not in settings]
+    if unknown:
+        raise InputError(f"runs/comparison/{where}: unknown {', '.join(unknown)}; there are {', '.join(settings)}")
+    return {**settings, **change}
+
+
+def methods(text):
+    """"gru,logistic" or "gru logistic" -> list; InputError for one there is not."""
+    found = text.replace(",", " ").split()
+    for name in found:
+        if name not in METHODS:
+            near = difflib.get_close_matches(name, METHODS, 1)
+            raise InputError(f"--methods: expected some of {', '.join(METHODS)}, found {name!r}"
+                             + (f"; nearest: {near[0]}" if near else ""))
+    return list(dict.fromkeys(found))
+
+
+def seeds(text):
+    """"0", "0-4" or "0,2,5" -> list of ints; InputError for anything else."""
+    try:
+        return checks.seeds(text)
+    except ValueError as error:
+        raise InputError(f"--seeds: expected {error}; found {text!r}") from None
+
+
+def partitions(text):
+    """"official resample-1..4", commas allowed -> list of partitions; whether there are such is for hrmas_sparse.config to say."""
+    found = []
+    for part in text.replace(",", " ").split():
+        drawn = re.fullmatch(r"([a-z]+)-([0-9]{1,9})\.\.([0-9]{1,9})", part)
+        numbers = range(int(drawn[2]), int(drawn[3]) + 1) if drawn else ()
+        found += [f"{drawn[1]}-{n}" for n in numbers] or [part]
+    return list(dict.fromkeys(found))
+
+
+def planned(names, caches, seeds, data, folder, git, tried=False):
+    """One job for each result.
+
+    Parameters
+    ----------
+    names : methods; caches : {partition: SpikeCache}; seeds : list of int
+    data : :class:`hrmas_sparse.config.DataConfig` of any of the partitions
+    folder : Path, results go to folders in it
+    git : what `rundir.git_state` says
+    tried : the settings of trials.toml instead of the chosen ones
+
+    Returns
+    -------
+    list of dicts that JSON can hold
+    """
+    jobs = []
+    encoding = {key: getattr(data, key) for key in ("dataset", "encoding", "value", "steps")}
+    for method in names:
+        title, *each = trials(method) if tried else chosen(method, data.dataset)
+        for settings in each[0] if tried else each:
+            for partition, cache in caches.items():
+                for seed in seeds:
+                    name = f"{method}-{_key(settings)}" if tried else method
+                    name = f"{name}-{partition}-s{seed}"
+                    jobs.append({"name": name, "method": method, "title": title, "settings": settings,
+                                 "data": encoding, "partition": partition, "seed": seed, "cache": str(cache.path),
+                                 "fingerprint": cache.meta.fingerprint, "git": git, "folder": str(folder / name)})
+    return jobs
+
+
+def _key(settings):
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def default_folder(dataset, name=None, tried=False):
+    """Where the results of a data set go."""
+    return OUT / (name or f"comparison-{dataset}{'-trials' if tried else ''}")
+
+
+def result(job):
+    """The result of a job, or None if there is none yet.
+
+    Raises
+    ------
+    InputError
+        The folder holds a result of other settings or recordings, or a damaged one.
+    """
+    path = Path(job["folder"]) / "result.json"
+    if not path.exists():
+        return None
+    found = read_json(path, _FORM)
+    differs = [f"{key}: {found[key]!r} != {job[key]!r}" for key in ("method", "partition", "seed", "fingerprint")
+               if found[key] != job[key]]
+    for key in ("settings", "data"):
+        differs += [f"{key}.{name}: {found[key].get(name)!r} != {job[key].get(name)!r}"
+                    for name in {**found[key], **job[key]} if found[key].get(name) != job[key].get(name)]
+    if differs:
+        raise InputError(f"{path}: holds another result: {'; '.join(differs)}. Give another --name (NAME=), or "
+                         "--fresh (FRESH=1) to compute it anew")
+    return found
