@@ -148,7 +148,7 @@ def test_trials_see_the_training_part_alone(nmnist, tmp_path, capsys):
     (["--methods", "gruu"], "--methods: expected some of gru, snntorch, logistic, found 'gruu'; nearest: gru"),
     (["--partitions", "resampled-1"], "data.partition: expected"),
     (["--seeds", "x"], "--seeds: expected a seed"),
-    (["--methods", "gru", *NO_PYTHON], "gru: not computed, no-such-python cannot: "),
+    (["--methods", "gru", *NO_PYTHON], "gru: not computed. no-such-python: No such file"),
 ])
 def test_mistakes_are_one_line(nmnist, capsys, wrong, message):
     assert compare.main([*nmnist, *wrong]) == 2
@@ -170,40 +170,39 @@ def test_tables():
 def peer_python():
     """A Python with PyTorch and snnTorch: that of .venv-bench, or PEER_PYTHON."""
     python = os.environ.get("PEER_PYTHON", str(compare.PYTHON))
-    why = compare._torch_missing(python)
+    why = compare._missing(python)
     if why:
         pytest.skip(f"GRU AND SNNTORCH NOT TESTED: {why}; make .venv-bench/installed, or give PEER_PYTHON")
     return python
+
+
+@pytest.mark.parametrize("method, change", [
+    ("gru", {"bidirectional": True}),
+    ("snntorch", {"alpha": 0.0, "surrogate": "fast_sigmoid"}),
+    ("snntorch", {"alpha": 0.5, "learn": True, "surrogate": "atan", "slope": 2.0}),
+], ids=["gru", "rleaky", "rsynaptic"])
+def test_networks_learn_a_little_and_again_the_same(method, change, peer_python, stand_in, monkeypatch):
+    monkeypatch.chdir(stand_in)
+    title, settings = jobs.chosen(method, "ntidigits")
+    settings = {**settings, "bins": 10, "hidden": 16, "epochs": 4, "lr": 1e-2, **change}
+    monkeypatch.setattr(jobs, "chosen", lambda method, dataset: (title, settings))
+    found = []
+    for seeds in ("0-1", "0"):
+        command = ["ntidigits", "--methods", method, "--peer-python", peer_python, "--seeds", seeds, "--fresh"]
+        assert compare.main(command) == 0
+        found.append(results(stand_in, "comparison-ntidigits"))
+    first, other, again = (found[n][f"{method}-official-s{seed}"] for n, seed in ((0, 0), (0, 1), (1, 0)))
+    assert first["provenance"] == "synthetic stand-in" and first["test"]["samples"] == 220
+    assert first["train"]["accuracy"] > 1.5 * first["chance"]
+    assert first["train"] == again["train"] and first["test"] == again["test"]
+    assert first["train"] != other["train"], "the seed does nothing"
+    assert first["versions"]["torch"] and first["settings"] == settings
 
 
 @pytest.fixture(scope="module")
 def stand_in(tmp_path_factory):
     """A folder to work in that keeps its cache of the stand-in."""
     return tmp_path_factory.mktemp("stand-in")
-
-
-SHORT = {"gru": {"bins": 10, "hidden": 16, "epochs": 2}, "snntorch": {"bins": 10, "hidden": 16, "epochs": 2}}
-
-
-@pytest.mark.parametrize("change", [{}, {"alpha": 0.5, "learn": True, "surrogate": "atan", "slope": 2.0}])
-@pytest.mark.parametrize("method", SHORT)
-def test_networks_learn_a_little_and_again_the_same(method, change, peer_python, stand_in, monkeypatch):
-    monkeypatch.chdir(stand_in)
-    title, settings = jobs.chosen(method, "ntidigits")
-    change = {key: value for key, value in change.items() if key in settings}
-    settings = {**settings, **SHORT[method], **change}
-    monkeypatch.setattr(jobs, "chosen", lambda method, dataset: (title, settings))
-    command = ["ntidigits", "--methods", method, "--peer-python", peer_python]
-    found = []
-    for name, seed in (("one", "0"), ("two", "0"), ("three", "1")):
-        assert compare.main([*command, "--name", name, "--seeds", seed, "--fresh"]) == 0
-        one = results(stand_in, name)[f"{method}-official-s{seed}"]
-        found.append(one)
-    assert found[0]["provenance"] == "synthetic stand-in" and found[0]["test"]["samples"] == 220
-    assert found[0]["train"]["accuracy"] > 1.5 * found[0]["chance"]
-    assert found[0]["train"] == found[1]["train"] and found[0]["test"] == found[1]["test"]
-    assert found[0]["train"] != found[2]["train"], "the seed does nothing"
-    assert found[0]["versions"]["torch"] and found[0]["settings"] == settings
 
 
 def test_only_the_worker_loads_networks(peer_python):

@@ -24,6 +24,7 @@ from runs.comparison import jobs, tables, worker
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path("data/cache")
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
+PACKAGES = ("numpy", "h5py", "tqdm", "torch", "snntorch")  # the worker needs
 
 
 def _arguments(argv):
@@ -64,14 +65,16 @@ def _partitions(args):
     return found
 
 
-def _torch_missing(python):
-    """Why the peers cannot run there; empty if they can."""
+def _missing(python):
+    """Why the worker cannot run there; empty if it can."""
+    code = f"import importlib.util as u; print(*(n for n in {PACKAGES} if u.find_spec(n) is None))"
     try:
-        answer = subprocess.run([python, "-c", "import torch, snntorch, h5py, tqdm"], capture_output=True, text=True,
-                                env=_environment())
+        answer = subprocess.run([python, "-c", code], capture_output=True, text=True, env=_environment())
     except OSError as error:
         return f"{python}: {error.strerror}"
-    return answer.stderr.strip().splitlines()[-1] if answer.returncode else ""
+    if answer.returncode:
+        return f"{python}: {(answer.stderr.strip().splitlines() or ['ended without a word'])[-1]}"
+    return answer.stdout.strip() and f"{python} lacks {', '.join(answer.stdout.split())}"
 
 
 def _environment():
@@ -84,13 +87,17 @@ def _compute(todo, python):
     todo = [job for job in todo if job["method"] in worker.WITH_TORCH]
     if not todo:
         return 0
-    why = _torch_missing(python)
+    why = _missing(python)
     if why:
         names = ", ".join(dict.fromkeys(job["method"] for job in todo))
-        raise InputError(f"{names}: not computed, {python} cannot: {why}. `make compare` installs what is missing; "
-                         "--peer-python gives another Python, --methods logistic needs none")
-    return subprocess.run([python, "-m", "runs.comparison.worker"], input=json.dumps(todo), text=True,
-                          env=_environment()).returncode
+        raise InputError(f"{names}: not computed. {why}. `make compare` installs what is missing; --peer-python gives "
+                         "another Python, --methods logistic needs none")
+    with subprocess.Popen([python, "-m", "runs.comparison.worker"], stdin=subprocess.PIPE, text=True,
+                          env=_environment()) as process:
+        process.stdin.write(json.dumps(todo) + "\n")
+        process.stdin.flush()  # and left open: the worker ends when we do
+        status = process.wait()
+    return status if status >= 0 else 128 - status
 
 
 def _say(text):

@@ -64,7 +64,7 @@ def seeds(text):
 
 
 def partitions(text):
-    """"official resample-1..4", commas allowed -> list of partitions; whether there are such is for hrmas_sparse.config to say."""
+    """"official resample-1..4", commas allowed -> list; whether there are such partitions is for config.py to say."""
     found = []
     for part in text.replace(",", " ").split():
         drawn = re.fullmatch(r"([a-z]+)-([0-9]{1,9})\.\.([0-9]{1,9})", part)

@@ -1,6 +1,6 @@
-"""Computes results, one job after the other; each is a file, written whole. Reads a list of jobs as JSON from stdin.
+"""Computes results, one job after the other; each is a file, written whole.
 
-    .venv-bench/bin/python -m runs.comparison.worker < jobs.json
+``python -m runs.comparison.worker`` reads a list of jobs, a line of JSON, from standard input and ends when that ends.
 
 A method is a function ``(cache, settings, seed, progress)``: an opened spike cache, a dict, an int, and a function
 that wraps the iterable of epochs. It returns ``right``, one bool per sample of "train" and "test", and the number of
@@ -20,6 +20,7 @@ from tqdm import tqdm
 from hrmas_sparse import __version__
 from hrmas_sparse.errors import InputError
 from hrmas_sparse.files import write_json
+from hrmas_sparse.parent import end_with_stdin
 from hrmas_sparse.spikes import open_cache
 
 METHODS = {"gru": "networks.gru", "snntorch": "networks.snntorch", "logistic": "logistic.logistic"}
@@ -55,8 +56,8 @@ def compute(job):
     score = {split: {"accuracy": float(own.mean()), "samples": len(own)} for split, own in right.items()}
     result = {**{key: job[key] for key in ("method", "title", "settings", "data", "partition", "seed")},
               "provenance": cache.meta.provenance, "fingerprint": cache.meta.fingerprint, **score,
-              "chance": 1 / cache.meta.classes, "trained_weights": weights, "seconds": {"train": time.monotonic() - began},
-              "versions": versions(), "git": job["git"]}
+              "chance": 1 / cache.meta.classes, "trained_weights": weights,
+              "seconds": {"train": time.monotonic() - began}, "versions": versions(), "git": job["git"]}
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "result.json", result)
@@ -75,7 +76,9 @@ def run(jobs, say=print):
 def main():
     """Jobs from standard input; the exit status is 2 for what the user can mend."""
     try:
-        run(json.load(sys.stdin), lambda text: print(text, flush=True))
+        jobs = json.loads(sys.stdin.readline())
+        end_with_stdin()
+        run(jobs, lambda text: print(text, flush=True))
     except InputError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
