@@ -30,8 +30,8 @@ def count_baseline(cache: SpikeCache, bins: int = 1) -> float:
     label, classes = cache.train.label, cache.meta.classes
     scale = scaling(train)
     model, score = (np.zeros((train.shape[1], classes)), np.zeros(classes)), {}
-    fit, valid = halve(label, 0)
-    x, y = train[fit], label[fit]
+    half, valid = halve(label, 0)
+    x, y = train[half], label[half]
     for ridge in progress(RIDGES, "count baseline", "fit"):
         model = fit(x, scale, y, ridge, model)
         score[ridge] = float(np.mean(predict(model, train, scale)[valid] == label[valid]))
