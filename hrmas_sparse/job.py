@@ -146,10 +146,13 @@ class Job:
         self._fresh_weights()
 
     def _phase(self, phase, asked):
+        """Run a phase; while it lasts the learner lies where the backend computes."""
+        self.learner = self.learner.moved(self.backend.to_device)
         run_phase(phase, self.position, self.metrics, self._save, asked)
+        self.learner = self.learner.moved(self.backend.to_host)
 
     def _save(self):
-        save_state(self.run.checkpoint_path, self.learner, self.position, self.identity)
+        save_state(self.run.checkpoint_path, self.learner.moved(self.backend.to_host), self.position, self.identity)
 
     def _next(self, name, sizes=None):
         """The position at the start of the next phase."""
@@ -191,7 +194,7 @@ class Job:
         return scheduled(training.lr, training.schedule, progress)
 
     def _search_phase(self, network, name, epochs):
-        events, training = self.cache.train, self.settings.training
+        events, training = self._training_events(), self.settings.training
         train, valid = halve(events.label, self.seed)
         stage = int(name[-1])
 
@@ -220,7 +223,7 @@ class Job:
         return Phase(name, epochs, batches, step, describe)
 
     def _retrain_phase(self, network):
-        events, training = self.cache.train, self.settings.training
+        events, training = self._training_events(), self.settings.training
         plastic = self.settings.plasticity
         mode = plastic.mode if plastic.retrain else "off"
 
@@ -236,6 +239,11 @@ class Job:
 
         return Phase("retrain", training.retrain_epochs, batches, step, self._intrinsic_spread)
 
+    def _training_events(self):
+        """The training set where the backend computes; here if every batch is changed first."""
+        changed = self.settings.augmentation != type(self.settings.augmentation)()
+        return self.cache.train if changed else self.backend.resident(self.cache.train)
+
     def _augmented(self, batch, stage):
         """A training batch changed as the settings say; drawn by seed, stage and update alone."""
         rng = np.random.default_rng([self.seed, AUGMENTATION, stage, self.position.updates])
@@ -243,7 +251,8 @@ class Job:
 
     def _dropout(self, network, stage):
         rng = np.random.default_rng([self.seed, DROPOUT, stage, self.position.updates])
-        return dropout_scales(network, self.settings.training.dropout, rng)
+        scales = dropout_scales(network, self.settings.training.dropout, rng)
+        return {name: self.backend.to_device(scale) for name, scale in scales.items()}
 
     def _sums(self, network, outcome, batch, norm):
         """A batch's contribution to the epoch's metrics; says what to blame if it is not finite."""

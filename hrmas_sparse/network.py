@@ -7,20 +7,18 @@ LIF output layer. Parameters are one flat dict of arrays:
     rec1.w_exc, rec1.alpha_5    parameters of a layer's recurrence, named by its kind (topology.py)
 
 and intrinsic parameters another, R1, tau1, R2, ..., each (N,) (or a trajectory (T, N), (B, T, N)).
-A batch is cut into chunks by the backend; a chunk goes forward and back through all layers before the
-next one starts, so its tapes stay in cache and the memory needed does not grow with the batch.
+They may be NumPy's or lie where the backend computes; gradients and R, tau after plasticity come back in kind.
+A batch is cut into chunks by the backend, each goes through all layers by itself: see passes.py.
 """
 
-import math
-import threading
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from hrmas_sparse import neuron
-from hrmas_sparse.backends.base import Above, Gradients, Synapses
+from hrmas_sparse.backends.base import Synapses
+from hrmas_sparse.passes import Pass, joined
 from hrmas_sparse.topology import Links
 
 
@@ -70,22 +68,12 @@ class Outcome(NamedTuple):
     rates: list
 
 
-class _Part(NamedTuple):
-    """A chunk's contribution to an outcome; sums, not means."""
-
-    loss: np.ndarray
-    predicted: np.ndarray
-    plastic: list
-    records: list | None
-    spikes: list
-
-
 def psc_loss(psc, labels, tau_s, period=1):
     """The paper's loss of each sample [29, 30]: squared distance to the psc of the desired spike train.
 
     Parameters
     ----------
-    psc : (b, T, O) output psc; labels : (b,) int; tau_s : steps
+    psc : (b, T, O) output psc; labels : (b,) int, both where the backend computes; tau_s : steps
     period : the true class should spike at steps period-1, 2 period-1, ...
 
     Returns
@@ -97,8 +85,7 @@ def psc_loss(psc, labels, tau_s, period=1):
     for t in range(steps):
         trace = (1 - 1 / tau_s) * trace + ((t + 1) % period == 0)
         desired[t] = trace
-    error = psc.astype(np.float64)
-    error[np.arange(len(labels)), :, labels] -= desired
+    error = psc.astype(np.float64) - np.asarray(desired, like=psc)[:, None] * _true(labels, psc)[:, None]
     return 0.5 * (error**2).sum(axis=(1, 2)), error
 
 
@@ -110,15 +97,14 @@ def cross_entropy_loss(psc, labels, scale=0.02, smoothing=0.0):
     logits = scale * psc.sum(axis=1, dtype=np.float64)
     logits -= logits.max(axis=1, keepdims=True)
     log_probability = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    target = np.full(logits.shape, smoothing / logits.shape[1])
-    target[np.arange(len(labels)), labels] += 1 - smoothing
+    target = smoothing / psc.shape[2] + (1 - smoothing) * _true(labels, psc)
     error = np.exp(log_probability) - target
     return -(target * log_probability).sum(axis=1), np.repeat(scale * error[:, None], psc.shape[1], axis=1)
 
 
-def decide(psc):
-    """The decided class of each sample: largest summed output psc, the lower class of a tie; (b,)."""
-    return psc.sum(axis=1, dtype=np.float64).argmax(axis=1)
+def _true(labels, psc):
+    """1 for the class of each sample, 0 for the others, (b, O); beside psc."""
+    return (labels[:, None] == np.arange(psc.shape[2], like=psc)).astype(np.float64)
 
 
 class Network:
@@ -136,7 +122,9 @@ class Network:
     """
 
     def __init__(self, inputs, hidden, output, neurons, loss, backend, dtype="float32"):
-        self.inputs, self.hidden, self.output = inputs, list(hidden), output
+        self.inputs, self.output = inputs, output
+        self.hidden = [layer if layer.recurrence is None else replace(layer, recurrence=layer.recurrence.on(backend))
+                       for layer in hidden]
         self.neurons, self.loss, self.backend, self.dtype = neurons, loss, backend, np.dtype(dtype)
         self.layers = [*self.hidden, output]
         self.names = [f"w{n}" for n in range(1, len(self.layers))] + ["w_out"]
@@ -208,18 +196,23 @@ class Network:
 
     def _run(self, parameters, intrinsic, events, backward, plasticity, record, feedforward=True):
         self._check(parameters, intrinsic, events)
-        run = _Pass(self, parameters, intrinsic, events, backward, plasticity, record, feedforward)
+        given = self.backend.to_host if type(parameters["w_out"]) is np.ndarray else lambda array: array
+        parameters, intrinsic = ({name: self.backend.to_device(array) for name, array in arrays.items()}
+                                 for arrays in (parameters, intrinsic))
+        run = Pass(self, parameters, intrinsic, events, backward, plasticity, record, feedforward)
         chunks = self.backend.pack(events, self.dtype)
         parts = self.backend.map(run.chunk, list(enumerate(chunks)))
         loss = float(np.concatenate([part.loss for part in parts]).sum()) / len(events)
-        predicted = np.concatenate([part.predicted for part in parts])
+        predicted = self.backend.to_host(np.concatenate([part.predicted for part in parts]))
         records = None
         if record:
-            records = [_joined([part.records[l] for part in parts]) for l in range(len(self.layers))]
+            records = [joined([part.records[l] for part in parts]) for l in range(len(self.layers))]
         after = self._mean_intrinsic(intrinsic, parts, len(events)) if plasticity else None
-        rates = [sum(part.spikes[l] for part in parts) / (len(events) * events.steps * layer.size)
+        after = {name: given(array) for name, array in after.items()} if after else None
+        gradients = {name: given(array) for name, array in run.reduced().items()} if backward else None
+        rates = [float(sum(part.spikes[l] for part in parts)) / (len(events) * events.steps * layer.size)
                  for l, layer in enumerate(self.layers)]
-        return Outcome(loss, predicted, run.reduced() if backward else None, after, records, rates)
+        return Outcome(loss, predicted, gradients, after, records, rates)
 
     def shapes(self):
         """Shape of every parameter."""
@@ -260,133 +253,3 @@ class Network:
                 after[f"R{n}"] = (sum(p.R_sum for p in own) / samples).astype(self.dtype)
                 after[f"tau{n}"] = (sum(p.tau_sum for p in own) / samples).astype(self.dtype)
         return after
-
-
-def _joined(records):
-    """One layer's records of all chunks, put together along the axis of samples."""
-    return {key: np.concatenate([record[key] for record in records], axis=-3) for key in records[0]}
-
-
-class _Turns:
-    """Lets chunks add to a sum in their order, whichever thread each runs on.
-
-    A chunk waits for those before it only, which started before it, so somebody can always go on.
-    """
-
-    def __init__(self):
-        self._next, self._failed, self._changed = 0, math.inf, threading.Condition()
-
-    @contextmanager
-    def taken(self, index):
-        """Wait for the turn of a chunk; its end is the next one's turn."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._failed < index or self._next == index)
-            if self._failed < index:
-                raise RuntimeError("a chunk before this one failed")
-            yield
-            self._next += 1
-            self._changed.notify_all()
-
-    def fail(self, index):
-        """Wake those who would wait for this chunk for ever."""
-        with self._changed:
-            self._failed = min(self._failed, index)
-            self._changed.notify_all()
-
-
-class _Pass:
-    """One pass over one batch; :meth:`chunk` may run on several threads at once."""
-
-    def __init__(self, network, parameters, intrinsic, events, backward, plasticity, record, feedforward):
-        self.network, self.parameters, self.intrinsic, self.feedforward = network, parameters, intrinsic, feedforward
-        self.backward, self.plasticity, self.record, self.samples = backward, plasticity, record, len(events)
-        self.synapses = network.synapses(parameters)
-        self.fixed = np.full(network.output.size, network.neurons.tau_m, network.dtype)
-        self.total, self.turns = None, _Turns()
-
-    def chunk(self, numbered):
-        """Simulate one chunk; returns a :class:`_Part`, adds its gradients to ``self.total``."""
-        try:
-            return self._chunk(*numbered)
-        except BaseException:
-            self.turns.fail(numbered[0])
-            raise
-
-    def _chunk(self, index, chunk):
-        tapes, intrinsics, plastics = self._forward(chunk)
-        size = len(chunk.labels)
-        psc = self.network.backend.unpack(tapes[-1].psc, size)
-        loss, psc_gradient = self.network.loss(psc, chunk.labels)
-        records = [self._record(tape, plastic, size) for tape, plastic in zip(tapes, plastics)] if self.record else None
-        if self.backward:
-            self._backward(index, tapes, intrinsics, psc_gradient, records, size)
-        spikes = [float(self.network.backend.count(tape.spikes, size)) for tape in tapes]
-        return _Part(loss, decide(psc), plastics, records, spikes)
-
-    def _forward(self, chunk):
-        net, backend = self.network, self.network.backend
-        run = backend.forward_smooth if net.neurons.smooth else backend.forward
-        received, tapes, intrinsics, plastics = chunk.spikes, [], [], []
-        for slot, (layer, k, synapses) in enumerate(zip(net.layers, net.constants, self.synapses)):
-            last = slot == len(net.layers) - 1
-            R, tau = (self.fixed, self.fixed) if last else (
-                self.intrinsic[f"R{slot + 1}"], self.intrinsic[f"tau{slot + 1}"])
-            plastic = None
-            if self.plasticity and layer.recurrence is not None:
-                p = neuron.plasticity_constants(net.dtype, net.neurons.tau_m, self.plasticity.tau_cal, layer.v_th,
-                                                self.plasticity.gamma, self.plasticity.mu)
-                keep = self.backward or self.record
-                tape, plastic = backend.forward_plastic(k, p, synapses, R, tau, received, slot, len(chunk.labels), keep)
-                intrinsic = backend.trajectory(plastic) if self.backward else None
-            else:
-                intrinsic = backend.intrinsic(R, tau, chunk)
-                tape = run(k, synapses, intrinsic, received, slot, keep_psc=last or self.record)
-            tapes.append(tape)
-            intrinsics.append(intrinsic)
-            plastics.append(plastic)
-            received = tape.spikes
-        return tapes, intrinsics, plastics
-
-    def _backward(self, index, tapes, intrinsics, psc_gradient, records, size):
-        net, backend = self.network, self.network.backend
-        run = backend.backward_smooth if net.neurons.smooth else backend.backward
-        own = [backend.zero_gradients(s, slot, self.feedforward) for slot, s in enumerate(self.synapses)]
-        top = len(tapes) - 1
-        above = backend.effect_of_output(net.constants[top], tapes[top], psc_gradient, top)
-        for slot in range(top, -1, -1):
-            errors, delta = run(net.constants[slot], self.synapses[slot], intrinsics[slot], tapes[slot], above,
-                                own[slot], slot, keep_errors=slot > 0, keep_delta=records is not None)
-            if delta is not None:
-                records[slot]["delta"] = backend.unpack(delta, size)
-            above = Above(self.synapses[slot].w, errors)
-        with self.turns.taken(index):
-            if self.total is None:
-                self.total = [Gradients(*(array.copy() for array in layer)) for layer in own]
-            else:
-                for mine, layer in zip(own, self.total):
-                    for array, whole in zip(mine, layer):
-                        whole += array
-
-    def _record(self, tape, plastic, size):
-        """Everything a test or a figure may want of a layer, as plain arrays (b, T, N)."""
-        backend = self.network.backend
-        found = {"spikes": backend.unpack_spikes(tape.spikes, size), "v": backend.unpack(tape.v, size)}
-        if tape.psc.shape[0]:
-            found["psc"] = backend.unpack(tape.psc, size)
-        if plastic is not None:
-            found["trajectory"] = backend.unpack(plastic.trajectory, size)
-        return found
-
-    def reduced(self):
-        """Gradients of the batch mean, pulled back to the parameters."""
-        net, found = self.network, {}
-        scale = net.dtype.type(1 / self.samples)
-        for n, (name, layer, total) in enumerate(zip(net.names, net.layers, self.total), start=1):
-            for array in total:
-                array *= scale
-            if self.feedforward:
-                found[name] = total.dw
-            if layer.recurrence is not None:
-                own = layer.recurrence.pullback(net.own(self.parameters, n), total.dlinks)
-                found.update({f"rec{n}.{key}": value for key, value in own.items()})
-        return found

@@ -8,7 +8,7 @@ import numpy as np
 def global_norm(gradients):
     """Euclidean norm over all arrays together, in float64 and in the order of the dict."""
     # Not a BLAS norm: its bits depend on the number of BLAS threads.
-    return math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in gradients.values()))
+    return math.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in gradients.values()))
 
 
 def clipped(gradients, limit):

@@ -70,6 +70,18 @@ class Learner:
     w_adam: Adam
     alpha_adam: Adam
 
+    def moved(self, move):
+        """The same learner with every array moved: ``move`` is a backend's to_device or to_host."""
+        def all_of(arrays):
+            return {name: move(array) for name, array in arrays.items()}
+
+        def adam(own):
+            other = Adam(own.betas, own.eps)
+            other.m, other.v, other.step = all_of(own.m), all_of(own.v), own.step
+            return other
+
+        return Learner(all_of(self.parameters), all_of(self.intrinsic), adam(self.w_adam), adam(self.alpha_adam))
+
 
 def layer_norms(network, gradients):
     """Norm of the gradient of each layer's weights, output layer last."""

@@ -11,6 +11,8 @@ those parameters from those of the weights. The simulation only ever sees the li
 Links are ordered by source, then target; ``data[k]`` is W_ir of link k: r -> i.
 """
 
+import copy
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +82,15 @@ class _Recurrence:
         self.indptr = np.searchsorted(source, np.arange(neurons + 1)).astype(np.int64)
         self.indices = target.astype(np.uint32)
 
+    def on(self, backend):
+        """The same recurrence with the arrays that parameters meet where a backend computes."""
+        own = copy.copy(self)
+        own._settle(backend)
+        return own
+
+    def _settle(self, backend):
+        """Move index arrays; the pattern of links itself stays with NumPy."""
+
     def links(self, parameters):
         """Links with the weights that the parameters make."""
         return Links(self.indptr, self.indices, self.effective(parameters))
@@ -127,6 +138,7 @@ class Motif(_Recurrence):
         kept = types != NONE
         super().__init__(a.neurons, all_links.source[kept], all_links.target[kept])
         self.excitatory = types[kept] == EXCITATORY
+        self._trained = np.flatnonzero(self.excitatory)
         self.possible = kept.size
 
     def shapes(self):
@@ -139,13 +151,16 @@ class Motif(_Recurrence):
 
     def effective(self, parameters):
         """Weights of the links, (nnz,)."""
-        weights = np.full(self.excitatory.size, self.w_inh, parameters["w_exc"].dtype)
-        weights[self.excitatory] = parameters["w_exc"]
+        weights = np.full_like(parameters["w_exc"], self.w_inh, shape=self.excitatory.shape)
+        weights[self._trained] = parameters["w_exc"]
         return weights
 
     def pullback(self, parameters, gradient):
         """Gradients of the parameters from those of the links' weights."""
-        return {"w_exc": gradient[self.excitatory]}
+        return {"w_exc": gradient[self._trained]}
+
+    def _settle(self, backend):
+        self._trained = backend.to_device(self._trained)
 
 
 def softmax(x):
@@ -178,6 +193,8 @@ class Supernet(_Recurrence):
         super().__init__(neurons, union // neurons, union % neurons)
         self._rows = [c.row for c in each]
         self._places = [np.searchsorted(union, key) for key in keys]
+        self._sums = [partial(np.bincount, c.row, minlength=table_rows(neurons, v, inter, tied))
+                      for c, v in zip(each, self.sizes)]
 
     def shapes(self):
         """Shape of every parameter."""
@@ -208,19 +225,25 @@ class Supernet(_Recurrence):
         hat_size = softmax(parameters["alpha_size"])
         dhat_size = np.zeros_like(hat_size)
         found = {"w_exc": np.zeros_like(w_exc)}
-        for s, (v, rows, places) in enumerate(zip(self.sizes, self._rows, self._places)):
+        for s, (v, rows, places, sums) in enumerate(zip(self.sizes, self._rows, self._places, self._sums)):
             hat = softmax(parameters[f"alpha_{v}"])
             g = gradient[places]
-            excitation = np.bincount(rows, g * w_exc[places], hat.shape[0])
-            inhibition = self.w_inh * np.bincount(rows, g, hat.shape[0])
+            excitation = sums(g * w_exc[places])
+            inhibition = self.w_inh * sums(g)
             # not a BLAS dot product: its bits depend on the number of BLAS threads
             dhat_size[s] = (hat[:, EXCITATORY] * excitation + hat[:, INHIBITORY] * inhibition).sum()
-            dhat = np.zeros(hat.shape)
+            dhat = np.zeros_like(hat, dtype=np.float64)
             dhat[:, EXCITATORY], dhat[:, INHIBITORY] = hat_size[s] * excitation, hat_size[s] * inhibition
             found[f"alpha_{v}"] = softmax_pullback(hat, dhat).astype(real)
             found["w_exc"][places] += g * (hat_size[s] * hat[rows, EXCITATORY])
         found["alpha_size"] = softmax_pullback(hat_size, dhat_size)
         return found
+
+    def _settle(self, backend):
+        self._sums = [backend.row_sums(rows, table_rows(self.neurons, v, self.inter, self.tied))
+                      for v, rows in zip(self.sizes, self._rows)]
+        self._rows = [backend.to_device(rows) for rows in self._rows]
+        self._places = [backend.to_device(places) for places in self._places]
 
     def best_size(self, parameters):
         """The most probable motif size; the smaller one of a tie."""

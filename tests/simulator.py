@@ -1,4 +1,4 @@
-"""The CUDA simulator without its polling, and stricter.
+"""The CUDA simulator without its polling, and stricter; and arrays as strict as CuPy's.
 
 Numba's own waits for the threads of a block in a busy loop, which on a loaded machine takes the time the threads
 need. Here they meet at a barrier, all of them: a thread that leaves before the others' barrier, which a GPU may hang
@@ -10,11 +10,27 @@ import threading
 import numpy as np
 from numba.cuda.simulator import kernel
 
-PATIENCE = 120  # seconds a thread waits for the rest of its block
+PATIENCE = 600  # seconds a thread waits for the rest of its block
 
 
 def run(manager, grid_point, *arguments):
-    """Stands in for BlockManager.run: one block, every thread a Python thread."""
+    """Stands in for BlockManager.run: one block, every thread a Python thread; a block of one runs in ours."""
+    if np.prod(manager._block_dim) == 1:
+        alone(manager, grid_point, *arguments)
+    else:
+        together(manager, grid_point, *arguments)
+
+
+def alone(manager, grid_point, *arguments):
+    """A block of one thread."""
+    thread = threading.current_thread()
+    thread.blockIdx, thread.threadIdx = kernel.Dim3(*grid_point), kernel.Dim3(0, 0, 0)
+    thread.syncthreads = lambda: None
+    manager._f(*arguments)
+
+
+def together(manager, grid_point, *arguments):
+    """A block of several threads."""
     barrier = threading.Barrier(int(np.prod(manager._block_dim)))
 
     def work():
@@ -37,6 +53,73 @@ def run(manager, grid_point, *arguments):
         raise first[0].with_traceback(first[1])
 
 
+class DeviceArray(np.ndarray):
+    """Stands in for CuPy's array: does not mix with NumPy's own, and counts what makes the host wait."""
+
+    waits = 0
+
+    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
+        if out:
+            options["out"] = tuple(_plain(x) for x in out)
+        found = getattr(ufunc, method)(*(_plain(x) for x in inputs), **options)
+        return out[0] if out else _wrapped(found)
+
+    def __array_function__(self, function, types, arguments, options):
+        options.pop("like", None)
+        carries = function in (np.asarray, np.arange)   # with like=, which is how NumPy's own get here
+        return _wrapped(function(*(x if carries else _plain(x) for x in arguments),
+                                 **{key: _plain(x) for key, x in options.items()}))
+
+    def __getitem__(self, index):
+        return _wrapped(_plain(self)[_plain(index)])
+
+    def __setitem__(self, index, value):
+        _plain(self)[_plain(index)] = _plain(value)
+
+    def __float__(self):
+        DeviceArray.waits += 1
+        return float(_plain(self))
+
+    def __bool__(self):
+        DeviceArray.waits += 1
+        return bool(_plain(self))
+
+
+def _plain(x):
+    """The array behind; refuses a NumPy array where the device's are meant."""
+    if isinstance(x, DeviceArray):
+        return x.view(np.ndarray)
+    if isinstance(x, np.ndarray) and x.ndim:
+        raise TypeError("an array of the host met one of the device")
+    return type(x)(_plain(y) for y in x) if type(x) in (tuple, list) else x
+
+
+def _wrapped(found):
+    """What CuPy gives back: arrays of the device, of no dimension where NumPy has numbers."""
+    if isinstance(found, tuple):
+        return tuple(_wrapped(x) for x in found)
+    return np.asarray(found).view(DeviceArray) if isinstance(found, (np.ndarray, np.generic)) else found
+
+
+class DeviceModule:
+    """Stands in for the module cupy."""
+
+    def __getattr__(self, name):
+        found = getattr(np, name)
+        if isinstance(found, type) or not callable(found):
+            return found
+        carries = name in ("asarray", "ascontiguousarray")
+
+        def function(*arguments, **options):
+            plain = (x if carries else _plain(x) for x in arguments)
+            return _wrapped(found(*plain, **{key: _plain(x) for key, x in options.items()}))
+
+        setattr(self, name, function)  # the same one next time, as a module's is
+        return function
+
+
 def install():
-    """Use it."""
+    """Use all of it; before the backend is loaded."""
     kernel.BlockManager.run = run
+    from hrmas_sparse.backends.cuda import arrays
+    arrays.xp = DeviceModule()

@@ -15,7 +15,7 @@ FLOORS = [
     {"neuron", "config", "architecture"},                       # F0
     {"topology", "spikes", "augmentation"},                     # F1
     {"backends"},                                               # F2
-    {"network", "optim"},                                       # F3
+    {"network", "passes", "optim"},                                     # F3
     {"checkpoint", "training"},                                 # F4
     {"search", "baselines"},                                    # F5
     {"gradcheck", "rundir", "compare", "summary", "job", "determinism"},   # F6
@@ -23,7 +23,8 @@ FLOORS = [
     {"cli"},                                                    # F8
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
-SAME_FLOOR = {("training", "checkpoint"), ("determinism", "job"), ("determinism", "rundir"), ("determinism", "compare"),
+SAME_FLOOR = {("network", "passes"), ("training", "checkpoint"), ("determinism", "job"), ("determinism", "rundir"),
+              ("determinism", "compare"),
               ("job", "summary")}
 DATA_PREP_MAY_IMPORT = FLOORS[0] | {"spikes", "config"}
 NEVER = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}

@@ -10,7 +10,8 @@ import pytest
 from dense import TAU_S, Case, assert_close, assert_same_bits, error, events, random_case
 
 from hrmas_sparse.errors import InputError
-from hrmas_sparse.network import cross_entropy_loss, decide, psc_loss
+from hrmas_sparse.network import cross_entropy_loss, psc_loss
+from hrmas_sparse.passes import decide
 
 STACKS = {
     "output only": (),

@@ -23,7 +23,7 @@ class Chunk(NamedTuple):
     """Samples that are simulated together."""
 
     spikes: Any            # opaque, what the samples send into the first layer
-    labels: np.ndarray     # (b,) int64
+    labels: Any            # (b,) int64, where the backend computes
     first: int             # index of its first sample in the batch
     steps: int             # T
 
@@ -65,15 +65,15 @@ class Above(NamedTuple):
 class Gradients(NamedTuple):
     """What a chunk's weight gradients are added to."""
 
-    dw: np.ndarray         # (C, N), or (0, N) where it is not wanted
-    dlinks: np.ndarray     # (nnz,)
+    dw: Any                # where the backend computes: (C, N), or (0, N) where it is not wanted
+    dlinks: Any            # (nnz,)
 
 
 class Plastic(NamedTuple):
     """What intrinsic plasticity left of one layer and chunk."""
 
-    R_sum: np.ndarray      # (N,) sum over the chunk's samples of R at the end
-    tau_sum: np.ndarray    # (N,)
+    R_sum: Any             # (N,) where the backend computes: sum over the chunk's samples of R at the end
+    tau_sum: Any           # (N,)
     trajectory: Any        # the R and tau each step used, if kept: opaque, unpack gives (2, b, T, N)
 
 
@@ -83,6 +83,22 @@ class Backend(Protocol):
     name: str
     notice: str  # for the user, before the first step; may be empty
 
+    def to_device(self, array):
+        """A NumPy array where the backend computes; what is there already stays. On the CPU the array itself.
+
+        Such arrays understand NumPy's functions (NEP 13, 18 and 35: ``np.sqrt(x)``, ``np.asarray(y, like=x)``), and do
+        not mix with NumPy's own.
+        """
+
+    def to_host(self, array) -> np.ndarray:
+        """The NumPy array of a device array; waits for the device. On the CPU the array itself."""
+
+    def row_sums(self, rows, count):
+        """A function values -> (count,) float64, the sum of the values of each row, in their order; rows (n,) ints."""
+
+    def resident(self, events):
+        """Events kept where the backend computes, so that batches taken of them need not be carried there."""
+
     def map(self, function, items: list) -> list:
         """Apply a function to every item, several at once where it pays; results in order."""
 
@@ -91,6 +107,9 @@ class Backend(Protocol):
 
     def unpack(self, array, size: int) -> np.ndarray:
         """Turn an opaque (..., T, N) array of a chunk into (..., b, T, N), as a copy."""
+
+    def psc(self, tape: Tape, size: int):
+        """The filtered spikes of the output layer, (b, T, O), where the backend computes."""
 
     def unpack_spikes(self, spikes, size: int) -> np.ndarray:
         """Turn opaque spikes into a float array (b, T, N)."""

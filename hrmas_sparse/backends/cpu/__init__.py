@@ -34,6 +34,18 @@ class CpuBackend:
         self._workers = ThreadPoolExecutor(self.threads, "hrmas") if self.threads > 1 else None
         self._buffers = chunks.Buffers()
 
+    def to_device(self, array):
+        return array
+
+    def to_host(self, array):
+        return array
+
+    def row_sums(self, rows, count):
+        return lambda values: np.bincount(rows, values, count)
+
+    def resident(self, events):
+        return events
+
     def map(self, function, items):
         if self._workers is None or len(items) < 2:
             return [function(item) for item in items]
@@ -45,6 +57,9 @@ class CpuBackend:
 
     def unpack(self, array, size):
         return np.moveaxis(array[..., :size], -1, -3).copy()
+
+    def psc(self, tape, size):
+        return self.unpack(tape.psc, size)
 
     def unpack_spikes(self, spikes, size):
         return chunks.unpack_spikes(spikes, size)

@@ -12,8 +12,10 @@ from hrmas_sparse.backends.base import Above, Chunk, Gradients, Intrinsic, Plast
 from hrmas_sparse.backends.cuda import chunks, dynamics, geometry, links, smooth, synapses as kernels
 from hrmas_sparse.backends.cuda.arrays import add, memory_info, to_device, to_host, xp
 from hrmas_sparse.errors import InputError
+from hrmas_sparse.spikes import EVENT_ARRAYS
 
-SAMPLES = 256  # of a chunk: as many as are evaluated together, so that a batch is one chunk
+RESIDENT = 0.25  # share of the free memory a cache may take; batches of a larger one are carried there one by one
+SAMPLES = 256    # of a chunk: as many as are evaluated together, so that a batch is one chunk
 
 
 class Weights(NamedTuple):
@@ -36,6 +38,28 @@ class CudaBackend:
         self._patterns = links.Patterns()
         self._weights = {}
         self._batch = 0, 0  # samples and steps of the last chunk
+
+    def to_device(self, array):
+        return to_device(array)
+
+    def to_host(self, array):
+        return to_host(array)
+
+    def row_sums(self, rows, count):
+        order = np.argsort(rows, kind="stable")
+        start = to_device(np.searchsorted(rows[order], np.arange(count + 1)))
+        order = to_device(order)
+
+        def sums(values):
+            found = xp.empty(count, np.float64)
+            kernels.sum_rows[geometry.over(1, count)](start, order, values, found)
+            return found
+
+        return sums
+
+    def resident(self, events):
+        size = sum(getattr(events, name).nbytes for name in EVENT_ARRAYS)
+        return chunks.Resident.of(events) if size < RESIDENT * memory_info()[0] else events
 
     def map(self, function, items):
         try:
@@ -67,11 +91,15 @@ class CudaBackend:
         for first in range(0, len(events), SAMPLES):
             last = min(first + SAMPLES, len(events))
             self._batch = last - first, events.steps
-            found.append(Chunk(chunks.pack(events, first, last, dtype), events.label[first:last], first, events.steps))
+            found.append(Chunk(chunks.pack(events, first, last, dtype), to_device(events.label[first:last]), first,
+                               events.steps))
         return found
 
     def unpack(self, array, size):
         return to_host(array[..., :size, :, :])
+
+    def psc(self, tape, size):
+        return tape.psc
 
     def unpack_spikes(self, spikes, size):
         return chunks.unpack_spikes(spikes)[:size]
@@ -82,6 +110,7 @@ class CudaBackend:
         return xp.unpackbits(spikes.words[:size].view(np.uint8)).sum(dtype=np.int64)
 
     def intrinsic(self, R, tau, chunk):
+        R, tau = to_device(R), to_device(tau)
         return Intrinsic(_rows(1 / tau, chunk), _rows(R / tau, chunk))
 
     def trajectory(self, plastic):
@@ -107,7 +136,7 @@ class CudaBackend:
         sums = xp.empty((2, 1, neurons), tape.v.dtype)
         for values, total in zip(own, sums):
             kernels.sum_samples[geometry.over(1, neurons)](values, total)
-        return tape, Plastic(to_host(sums[0, 0]), to_host(sums[1, 0]), trajectory)
+        return tape, Plastic(sums[0, 0], sums[1, 0], trajectory)
 
     def effect_of_output(self, k, tape, psc_gradient, slot):
         effect = to_device(psc_gradient).astype(tape.v.dtype)
@@ -138,7 +167,8 @@ class CudaBackend:
 
     def zero_gradients(self, synapses, slot, feedforward=True):
         w, data = synapses.w, synapses.links.data
-        return Gradients(np.zeros(w.shape if feedforward else (0, w.shape[1]), w.dtype), np.zeros_like(data))
+        return Gradients(xp.zeros(w.shape if feedforward else (0, w.shape[1]), w.dtype),
+                         xp.zeros(data.shape, data.dtype))
 
     def weight_gradients(self, tape, synapses, errors, gradients, slot):
         weights = self._on_device(synapses, slot)

@@ -3,6 +3,7 @@
 Shapes: S samples, T steps, C channels, E events, M networks (S/M samples each).
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from hrmas_sparse.backends.cuda import synapses
 from hrmas_sparse.backends.cuda.arrays import to_device, to_host, xp
 from hrmas_sparse.backends.cuda.geometry import over
+from hrmas_sparse.spikes import EVENT_ARRAYS, Events
 
 # Share of non-zero input above which multiplying everything is taken to be faster than visiting events. Reckoned
 # from arithmetic and bandwidth of an H100, not measured. It depends on the data alone, never on timing.
@@ -49,6 +51,25 @@ class EventRows(NamedTuple):
     row: object           # (E,) int32
     sent: object          # (E,) real, their values
     shape: tuple          # (S, T, C)
+
+
+class Resident(Events):
+    """Events whose arrays of events lie on the device; indptr and label stay with NumPy."""
+
+    @classmethod
+    def of(cls, events):
+        """Events, carried to the device."""
+        return cls(**vars(events) | {name: to_device(getattr(events, name)) for name in EVENT_ARRAYS})
+
+    def take(self, index):
+        start = self.indptr[index]
+        length = self.indptr[np.asarray(index) + 1] - start
+        indptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+        # As of Events; only the samples' starts travel.
+        at = xp.arange(int(indptr[-1]))
+        where = at + to_device(start - indptr[:-1])[xp.searchsorted(to_device(indptr), at, side="right") - 1]
+        events = {name: getattr(self, name)[where] for name in EVENT_ARRAYS}
+        return replace(self, indptr=indptr, label=self.label[index], **events)
 
 
 def pack(events, first, last, dtype, networks=1):

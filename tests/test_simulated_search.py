@@ -1,0 +1,103 @@
+"""Learning on the device, in the simulator: parameters, Adam, relaxation and events lie there as in CuPy's arrays."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import simulator
+import toys
+from dense import assert_close, assert_same_bits, random_case
+from test_plasticity import SETTINGS
+
+from hrmas_sparse import config, rundir, search
+from hrmas_sparse.backends import get_backend
+from hrmas_sparse.backends.cuda import chunks, geometry
+from hrmas_sparse.job import Job
+from hrmas_sparse.network import Plasticity
+from hrmas_sparse.optim import Adam
+
+
+@pytest.fixture(scope="module")
+def cuda():
+    return get_backend("cuda")
+
+
+@pytest.fixture(autouse=True)
+def one_thread_a_block(monkeypatch):
+    """What a launch does is tested elsewhere."""
+    monkeypatch.setattr(geometry, "THREADS", 1)
+    monkeypatch.setattr(geometry, "TILE", 1)
+
+
+def learnt(backend, order, mode):
+    """What one step of a search leaves, as NumPy's arrays; on the device until then."""
+    case = random_case(20, (("supernet", 6, (2, 3)), ("motif", 4, 2)), B=3, T=6, density=0.5, R="fixed", tau="fixed")
+    network = case.network(backend)
+    learner = search.Learner(case.parameters(), case.intrinsic(), Adam(), Adam((0.5, 0.999)))
+    learner = learner.moved(backend.to_device)
+    events = backend.resident(case.events())
+    settings = dataclasses.replace(config.load("ntidigits").search, alpha_order=order, alpha_lr=0.05)
+    train, valid = events.take(np.array([2, 0])), events.take(np.array([1]))
+    outcomes = search.search_step(network, learner, train, valid, 1e-3, settings, 1.0, Plasticity(**SETTINGS), mode)
+    held = [*learner.parameters.values(), *learner.intrinsic.values(), *learner.w_adam.m.values()]
+    learner = learner.moved(backend.to_host)
+    return held, (outcomes[0].loss, outcomes[1].loss, float(outcomes[2])), learner
+
+
+@pytest.mark.parametrize("order, mode", [("first", "off"), ("second", "window"), ("first", "online")])
+def test_a_step_of_the_search(cuda, order, mode):
+    held, losses, one = learnt(cuda, order, mode)
+    assert all(isinstance(array, simulator.DeviceArray) for array in held)
+    _, expected, other = learnt(get_backend("cpu", 1), order, mode)
+    np.testing.assert_allclose(losses, expected, rtol=1e-10)
+    for name in ("parameters", "intrinsic"):
+        assert_close(getattr(one, name), getattr(other, name), 1e-9)
+    for name in ("w_adam", "alpha_adam"):
+        assert_close(getattr(one, name).m, getattr(other, name).m, 1e-9)
+        assert all(type(array) is np.ndarray for array in getattr(one, name).v.values())
+
+
+def test_batches_taken_on_the_device(cuda):
+    events = random_case(21, B=9, T=7, density=0.3).events()
+    events.indptr.flags.writeable = False
+    there = chunks.Resident.of(events)
+    for index in ([3], [8, 0, 8], [], [4, 4, 1, 7]):
+        one, other = there.take(np.array(index, np.int64)), events.take(np.array(index, np.int64))
+        assert isinstance(one.step, simulator.DeviceArray)
+        for name in ("indptr", "step", "channel", "value", "label"):
+            assert_same_bits(np.array(getattr(one, name), subok=False), getattr(other, name))
+        assert (one.steps, one.channels, len(one)) == (other.steps, other.channels, len(other))
+
+
+def test_sums_of_rows(cuda):
+    rng = np.random.default_rng(22)
+    rows, values = rng.integers(0, 7, 50), rng.normal(size=50).astype(np.float32)
+    rows[rows == 3] = 4
+    found = cuda.to_host(cuda.row_sums(rows, 8)(cuda.to_device(values)))
+    assert_same_bits(found, np.bincount(rows, values, 8))
+
+
+def test_a_host_array_on_the_device_is_refused():
+    """Or nothing above would show that none gets there."""
+    there = simulator.DeviceModule().asarray(np.ones(3))
+    for mix in (lambda: there + np.ones(3), lambda: np.concatenate([there, np.ones(3)]), lambda: there[np.arange(2)]):
+        with pytest.raises(TypeError, match="host met"):
+            mix()
+
+
+def test_a_whole_job(cuda, tmp_path):
+    """Search, discretise, retrain, test: the CPU's architecture and its numbers."""
+    events = toys.cache(tmp_path / "cache.h5", train=8, test=3)
+    own = toys.settings("training.search_epochs=2", "training.retrain_epochs=1", "network.neurons=[6]",
+                        "network.dtype=float64")
+    results = []
+    for backend in (cuda, get_backend("cpu", 1)):
+        run = rundir.RunDir(tmp_path / backend.name)
+        run.path.mkdir()
+        rundir.start(run, own, 0, events, {"raw": None})
+        Job(run, own, 0, events, backend).execute([])
+        results.append((run.architecture_path.read_text(), run.result()["test"], run.metrics()))
+    (architecture, test, metrics), expected = results[0], results[1]
+    assert architecture == expected[0]
+    assert test["confusion"] == expected[1]["confusion"]
+    np.testing.assert_allclose([line["loss"] for line in metrics], [line["loss"] for line in expected[2]], rtol=1e-9)
