@@ -194,25 +194,54 @@ class Network:
         """The IP window (SPEC 8): forward only, SpiKL-IP running in every recurrent layer."""
         return self._run(parameters, intrinsic, events, False, plasticity, record)
 
+    def gradients_at(self, points, intrinsic, events, plasticity=None, feedforward=True):
+        """The gradients of several sets of parameters on one batch, side by side: a list of what each alone gives.
+
+        The CPU has more chunks at hand; a GPU runs the samples of all sets in the same launches.
+        """
+        for parameters in points:
+            self._check(parameters, intrinsic, events)
+        given, (*points, intrinsic) = self._moved(*points, intrinsic)
+        count, samples, options = len(points), len(events), (True, plasticity, False, feedforward)
+        if count * samples <= self.backend.together:
+            intrinsic = {name: np.concatenate([x] * count) if x.ndim == 3 else x for name, x in intrinsic.items()}
+            events = events.take(np.tile(np.arange(samples), count))
+            runs, networks = [Pass(self, points, intrinsic, events, *options)], count
+        else:
+            runs, networks = [Pass(self, [parameters], intrinsic, events, *options) for parameters in points], 1
+        chunks = list(enumerate(self.backend.pack(events, self.dtype, networks)))
+        self.backend.map(lambda one: one[0].chunk(one[1]), [(run, chunk) for run in runs for chunk in chunks])
+        return [{name: given(array) for name, array in found.items()} for run in runs for found in run.reduced()]
+
+    def _moved(self, *groups):
+        """Dicts of arrays where the backend computes, and the function that takes arrays back where the first lay."""
+        there = type(groups[0]["w_out"]) is not np.ndarray
+        moved = [{name: self.backend.to_device(array) for name, array in arrays.items()} for arrays in groups]
+        return (lambda array: array) if there else self.backend.to_host, moved
+
     def _run(self, parameters, intrinsic, events, backward, plasticity, record, feedforward=True):
         self._check(parameters, intrinsic, events)
-        given = self.backend.to_host if type(parameters["w_out"]) is np.ndarray else lambda array: array
-        parameters, intrinsic = ({name: self.backend.to_device(array) for name, array in arrays.items()}
-                                 for arrays in (parameters, intrinsic))
-        run = Pass(self, parameters, intrinsic, events, backward, plasticity, record, feedforward)
+        given, (parameters, intrinsic) = self._moved(parameters, intrinsic)
+        run = Pass(self, [parameters], intrinsic, events, backward, plasticity, record, feedforward)
         chunks = self.backend.pack(events, self.dtype)
         parts = self.backend.map(run.chunk, list(enumerate(chunks)))
-        loss = float(np.concatenate([part.loss for part in parts]).sum()) / len(events)
-        predicted = self.backend.to_host(np.concatenate([part.predicted for part in parts]))
+        gradients = {name: given(array) for name, array in run.reduced()[0].items()} if backward else None
+        losses, predicted, spikes = self._fetched(parts, len(events))
         records = None
         if record:
             records = [joined([part.records[l] for part in parts]) for l in range(len(self.layers))]
         after = self._mean_intrinsic(intrinsic, parts, len(events)) if plasticity else None
         after = {name: given(array) for name, array in after.items()} if after else None
-        gradients = {name: given(array) for name, array in run.reduced().items()} if backward else None
-        rates = [float(sum(part.spikes[l] for part in parts)) / (len(events) * events.steps * layer.size)
-                 for l, layer in enumerate(self.layers)]
-        return Outcome(loss, predicted, gradients, after, records, rates)
+        rates = [count / (len(events) * events.steps * layer.size) for count, layer in zip(spikes, self.layers)]
+        return Outcome(float(losses.sum()) / len(events), predicted, gradients, after, records, rates)
+
+    def _fetched(self, parts, samples):
+        """Loss and decision of every sample, spikes of every layer: all a pass makes the host wait for, in one copy."""
+        numbers = self.backend.to_host(np.concatenate([
+            *(part.loss for part in parts), *(part.predicted for part in parts),
+            np.stack([count for part in parts for count in part.spikes])]))
+        losses, predicted, spikes = np.split(numbers, [samples, 2 * samples])
+        return losses, predicted.astype(np.int64), spikes.reshape(len(parts), -1).sum(axis=0).tolist()
 
     def shapes(self):
         """Shape of every parameter."""

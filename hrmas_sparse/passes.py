@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hrmas_sparse import neuron
-from hrmas_sparse.backends.base import Above, Gradients
+from hrmas_sparse.backends.base import Above, Gradients, Synapses
 
 
 class _Part(NamedTuple):
@@ -63,12 +63,19 @@ class _Turns:
 
 
 class Pass:
-    """One pass over one batch; :meth:`chunk` may run on several threads at once."""
+    """One pass over one batch; :meth:`chunk` may run on several threads at once.
 
-    def __init__(self, network, parameters, intrinsic, events, backward, plasticity, record, feedforward):
-        self.network, self.parameters, self.intrinsic, self.feedforward = network, parameters, intrinsic, feedforward
-        self.backward, self.plasticity, self.record, self.samples = backward, plasticity, record, len(events)
-        self.synapses = network.synapses(parameters)
+    With several sets of parameters, ``points``, the events are those of each, one set's after the other's.
+    """
+
+    def __init__(self, network, points, intrinsic, events, backward, plasticity=None, record=False, feedforward=True):
+        self.network, self.points, self.intrinsic, self.feedforward = network, points, intrinsic, feedforward
+        self.backward, self.plasticity, self.record = backward, plasticity, record
+        self.samples = len(events) // len(points)
+        self.synapses, *others = [network.synapses(parameters) for parameters in points]
+        if others:
+            self.synapses = [Synapses(np.stack([s.w for s in layer]), [s.links for s in layer])
+                             for layer in zip(self.synapses, *others)]
         self.fixed = network.backend.to_device(
             np.full(network.output.size, network.neurons.tau_m, network.dtype))
         self.total, self.turns = None, _Turns()
@@ -147,15 +154,19 @@ class Pass:
         return found
 
     def reduced(self):
-        """Gradients of the batch mean, pulled back to the parameters."""
-        net, found = self.network, {}
+        """Gradients of the batch mean, pulled back to each set of parameters: a list of dicts."""
+        net, points = self.network, len(self.points)
         scale = net.dtype.type(1 / self.samples)
+        found = [{} for _ in self.points]
         for n, (name, layer, total) in enumerate(zip(net.names, net.layers, self.total), start=1):
             for array in total:
                 array *= scale
-            if self.feedforward:
-                found[name] = total.dw
-            if layer.recurrence is not None:
-                own = layer.recurrence.pullback(net.own(self.parameters, n), total.dlinks)
-                found.update({f"rec{n}.{key}": value for key, value in own.items()})
+            dw = total.dw.reshape(points, -1, layer.size)
+            dlinks = total.dlinks.reshape(points, -1) if layer.recurrence is not None else None
+            for point, (parameters, own) in enumerate(zip(self.points, found)):
+                if self.feedforward:
+                    own[name] = dw[point]
+                if layer.recurrence is not None:
+                    pulled = layer.recurrence.pullback(net.own(parameters, n), dlinks[point])
+                    own.update({f"rec{n}.{key}": value for key, value in pulled.items()})
         return found

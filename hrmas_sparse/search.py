@@ -55,8 +55,8 @@ def alpha_gradient(network, parameters, intrinsic, train, valid, eta, clip=None,
     if order == "first" or norm == 0 or not np.isfinite(norm):
         return found, outcome
     eps = 0.01 / norm
-    ahead, behind = (network.gradients(_moved(parameters, side * eps, direction), intrinsic, train, plasticity,
-                                       feedforward=False).gradients for side in (1, -1))
+    ahead, behind = network.gradients_at([_moved(parameters, side * eps, direction) for side in (1, -1)], intrinsic,
+                                         train, plasticity, feedforward=False)
     bend = {name: ahead[name] - behind[name] for name in alphas}
     return {name: g - g.dtype.type(eta / (2 * eps)) * bend[name] for name, g in found.items()}, outcome
 

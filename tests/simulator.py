@@ -76,6 +76,12 @@ class DeviceArray(np.ndarray):
     def __setitem__(self, index, value):
         _plain(self)[_plain(index)] = _plain(value)
 
+    @classmethod
+    def waited(cls):
+        """How often the host has waited since it was last asked."""
+        found, cls.waits = cls.waits, 0
+        return found
+
     def __float__(self):
         DeviceArray.waits += 1
         return float(_plain(self))
@@ -118,8 +124,19 @@ class DeviceModule:
         return function
 
 
+def launch(call):
+    """A kernel's call with the arrays behind those of the device; refuses NumPy's own, which would travel."""
+    def launched(self, *arguments):
+        if self._device or kernel._kernel_context is not None:  # a function of the device, called by a kernel
+            return call(self, *arguments)
+        return call(self, *(_plain(x) if isinstance(x, np.ndarray) else x for x in arguments))
+
+    return launched
+
+
 def install():
     """Use all of it; before the backend is loaded."""
     kernel.BlockManager.run = run
+    kernel.FakeCUDAKernel.__call__ = launch(kernel.FakeCUDAKernel.__call__)
     from hrmas_sparse.backends.cuda import arrays
     arrays.xp = DeviceModule()

@@ -114,6 +114,25 @@ def test_values_of_every_type_and_read_only(backend):
         assert_same_bits([found.loss, found.gradients], [expected.loss, expected.gradients])
 
 
+@pytest.mark.parametrize("shape", ["neuron", "sample"])
+def test_several_sets_of_parameters_side_by_side(backend, shape):
+    """Each set's gradients are those it has alone; on the CPU bit for bit."""
+    case = random_case(17, (("supernet", 8, (2, 4)), ("feedforward", 6), ("motif", 6, 3)), B=19, T=8, R=shape,
+                       tau=shape)
+    network, intrinsic, batch = case.network(backend), case.intrinsic(), case.events()
+    rng = np.random.default_rng(18)
+    points = [{name: x + 0.1 * rng.normal(size=x.shape) for name, x in case.parameters().items()} for _ in range(3)]
+    alone = [network.gradients(point, intrinsic, batch).gradients for point in points]
+    for found, expected in zip(network.gradients_at(points, intrinsic, batch), alone, strict=True):
+        if backend.name == "cpu":
+            assert_same_bits(found, expected)
+        assert_close(found, expected, 1e-12)
+    part = network.gradients_at(points[:2], intrinsic, batch, feedforward=False)
+    assert all(name.startswith("rec") for found in part for name in found)
+    for found, expected in zip(part, alone):
+        assert_close(found, {name: expected[name] for name in found}, 1e-12)
+
+
 def test_ways_agree(backend):
     """evaluate is gradients without them; recording changes nothing; nothing given is changed, nothing kept is."""
     case = random_case(16, (("supernet", 8, (2, 4)), ("free", 6)))

@@ -122,6 +122,26 @@ def test_the_same_bits_again_and_without_what_is_not_asked_for(cuda):
     assert scored.gradients is None and scored.loss == full.loss
 
 
+@pytest.mark.parametrize("density", [0.03, 0.6], ids=["events", "dense"])
+@pytest.mark.parametrize("shape", ["neuron", "sample"])
+def test_several_networks_in_one_launch(cuda, density, shape, monkeypatch):
+    case = random_case(16, (("supernet", 6, (2, 3)), ("feedforward", 4)), B=2, T=6, C=20, density=density, R=shape,
+                       tau=shape)
+    network, intrinsic, batch = case.network(cuda), case.intrinsic(), case.events()
+    rng = np.random.default_rng(17)
+    points = [{name: x + 0.1 * rng.normal(size=x.shape) for name, x in case.parameters().items()} for _ in range(3)]
+    alone = [network.gradients(point, intrinsic, batch).gradients for point in points]
+    packed = []
+    monkeypatch.setattr(cuda, "pack", lambda *given: packed.append(type(cuda).pack(cuda, *given)) or packed[-1])
+    for found, expected in zip(network.gradients_at(points, intrinsic, batch), alone, strict=True):
+        assert_close(found, expected, 1e-12)
+    (chunk,), = packed
+    assert len(chunk.labels) == 6
+    monkeypatch.setattr(cuda, "together", 5)  # too many: each by itself
+    for found, expected in zip(network.gradients_at(points, intrinsic, batch), alone, strict=True):
+        assert_same_bits(found, expected)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_plasticity_window(cuda, dtype):
     case = random_case(12, (("motif", 6, 3), ("free", 5)), B=3, T=7, R="fixed", tau="fixed", density=0.6)

@@ -29,7 +29,11 @@ class Chunk(NamedTuple):
 
 
 class Synapses(NamedTuple):
-    """The weights of one layer."""
+    """The weights of one layer.
+
+    Or of that layer of M networks whose samples run together, one network's after the other's, where a backend
+    does that: w (M, C, N), links a list; gradients are then dw (M, C, N) and dlinks one network's after the other's.
+    """
 
     w: np.ndarray          # (C, N) feedforward
     links: Links           # recurrent; empty for a layer without recurrence
@@ -81,7 +85,8 @@ class Backend(Protocol):
     """A way to simulate. ``slot`` numbers the layer, so that buffers can be reused."""
 
     name: str
-    notice: str  # for the user, before the first step; may be empty
+    notice: str    # for the user, before the first step; may be empty
+    together: int  # samples of several networks that run together at most; 0 where each network runs by itself
 
     def to_device(self, array):
         """A NumPy array where the backend computes; what is there already stays. On the CPU the array itself.
@@ -102,8 +107,8 @@ class Backend(Protocol):
     def map(self, function, items: list) -> list:
         """Apply a function to every item, several at once where it pays; results in order."""
 
-    def pack(self, events, dtype) -> list[Chunk]:
-        """Cut a batch of events (:class:`hrmas_sparse.spikes.Events`) into chunks."""
+    def pack(self, events, dtype, networks=1) -> list[Chunk]:
+        """Cut a batch of events (:class:`hrmas_sparse.spikes.Events`), of so many networks, into chunks."""
 
     def unpack(self, array, size: int) -> np.ndarray:
         """Turn an opaque (..., T, N) array of a chunk into (..., b, T, N), as a copy."""

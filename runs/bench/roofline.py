@@ -26,6 +26,7 @@ def work(meta, links, events, rate, dense):
     """
     rows, c, n, o = meta["samples"] * meta["steps"], meta["inputs"], meta["hidden"], meta["outputs"]
     cells, bits = rows * (n + o), rows * (n + o) / 8
+    relaxed = sum(n * (v + 2) - 2 * v for v in meta["sizes"])  # connections of all motif sizes of a supernet
     heard = rate * rows * links  # spikes times those who hear them: rate x rows x N spikes, links / N each
     found = {
         "forward": (2 * REAL * cells + 2 * bits + REAL * rows * o + (REAL + INDEX) * links, FORWARD * cells + heard),
@@ -33,6 +34,7 @@ def work(meta, links, events, rate, dense):
         "filter_back": (2 * REAL * rows * o, 2 * rows * o),
         "spread": (2 * (rows * n / 8 + REAL * rows * n), 0),  # for the output layer and for its gradient
         "links_gradient": (rows * n / 8 + REAL * rows * n + (REAL + 3 * INDEX) * links, heard),
+        "sum_rows": (2 * (REAL + 2 * INDEX) * relaxed, 2 * relaxed),  # gradients of alpha; numbers of 8 bytes
         "feedforward": ((REAL + INDEX) * events + REAL * (c * n + rows * n), 2 * events * n),
         "feedforward_gradient": ((REAL + INDEX) * events + REAL * (c * n + rows * n), 2 * events * n),
     }

@@ -27,6 +27,7 @@ class CpuBackend:
     """See :class:`hrmas_sparse.backends.base.Backend`."""
 
     name = "cpu"
+    together = 0
     notice = "" if COMPILED else "compiling the kernels for this machine, once: about half a minute"
 
     def __init__(self, threads=None):
@@ -51,7 +52,7 @@ class CpuBackend:
             return [function(item) for item in items]
         return list(self._workers.map(function, items))
 
-    def pack(self, events, dtype):
+    def pack(self, events, dtype, networks=1):
         return [Chunk(chunks.pack(events, first, dtype), events.label[first:first + LANES], first, events.steps)
                 for first in range(0, len(events), LANES)]
 

@@ -33,6 +33,7 @@ class CudaBackend:
 
     name = "cuda"
     notice = ""
+    together = SAMPLES
 
     def __init__(self):
         self._patterns = links.Patterns()
@@ -85,14 +86,14 @@ class CudaBackend:
             f"{' and '.join(str(n) for _, n in layers) or 'none'} neurons. A smaller training.batch, fewer "
             "network.neurons or fewer seeds at once would do")
 
-    def pack(self, events, dtype):
+    def pack(self, events, dtype, networks=1):
         found = []
         self._weights.clear()
         for first in range(0, len(events), SAMPLES):
             last = min(first + SAMPLES, len(events))
             self._batch = last - first, events.steps
-            found.append(Chunk(chunks.pack(events, first, last, dtype), to_device(events.label[first:last]), first,
-                               events.steps))
+            spikes = chunks.pack(events, first, last, dtype, networks)
+            found.append(Chunk(spikes, to_device(events.label[first:last]), first, events.steps))
         return found
 
     def unpack(self, array, size):
@@ -166,14 +167,14 @@ class CudaBackend:
         return errors if keep_errors else None, delta if keep_delta else None
 
     def zero_gradients(self, synapses, slot, feedforward=True):
-        w, data = synapses.w, synapses.links.data
-        return Gradients(xp.zeros(w.shape if feedforward else (0, w.shape[1]), w.dtype),
-                         xp.zeros(data.shape, data.dtype))
+        w, links = synapses.w, _listed(synapses.links)
+        return Gradients(xp.zeros(w.shape if feedforward else (0, w.shape[-1]), w.dtype),
+                         xp.zeros(sum(own.data.size for own in links), w.dtype))
 
     def weight_gradients(self, tape, synapses, errors, gradients, slot):
         weights = self._on_device(synapses, slot)
         if gradients.dw.size:
-            add(gradients.dw, _feedforward_gradient(weights, tape.received, errors)[0])
+            add(gradients.dw, _feedforward_gradient(weights, tape.received, errors).reshape(gradients.dw.shape))
         if gradients.dlinks.size:
             add(gradients.dlinks, _links_gradient(weights, tape.spikes, errors))
 
@@ -200,9 +201,10 @@ class CudaBackend:
         """The :class:`Weights` of a layer, made once a pass: going back they are those of going forward."""
         known, weights = self._weights.get(slot, (None, None))
         if known is not synapses:
-            pattern = self._patterns.of([synapses.links])
-            weights = Weights(to_device(synapses.w)[None], pattern, links.weights(pattern.incoming, [synapses.links]),
-                              links.weights(pattern.outgoing, [synapses.links]), synapses.links.data.size > 0)
+            own, w = _listed(synapses.links), to_device(synapses.w)
+            pattern = self._patterns.of(own)
+            weights = Weights(w.reshape(len(own), *w.shape[-2:]), pattern, links.weights(pattern.incoming, own),
+                              links.weights(pattern.outgoing, own), any(each.data.size for each in own))
             self._weights[slot] = synapses, weights
         return weights
 
@@ -215,6 +217,11 @@ class CudaBackend:
         psc = xp.empty((samples if keep_psc else 0, steps, neurons), v.dtype)
         tape = Tape(received, chunks.Bits(words[0], steps), v, words[1], psc)
         return weights, tape, *geometry.layer(samples, neurons, weights.recurrent)
+
+
+def _listed(links):
+    """The links of one network or of several, as a list."""
+    return links if isinstance(links, list) else [links]
 
 
 def _kept(array, keep):
