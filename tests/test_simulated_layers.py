@@ -183,3 +183,12 @@ def test_too_little_memory_is_said_with_what_is_needed(cuda, monkeypatch, troubl
         with pytest.raises(InputError, match="2 samples and 6 steps needs about .* MiB .* 6 and 3 neurons"):
             case.run(cuda)
     case.check(cuda)
+
+
+def test_grids_fit_the_device(monkeypatch):
+    """2^31 - 1 blocks along the first axis, 65,535 along the second; all links of 12,800 neurons, 51,200 neurons."""
+    monkeypatch.setattr(geometry, "TILE", 256)
+    blocks, threads = geometry.flat(12800**2)
+    assert blocks * threads >= 12800**2 and blocks < 2**31
+    (rows, tiles), threads = geometry.over(256 * 400, 51200)
+    assert rows == 256 * 400 and tiles * threads >= 51200 and tiles < 2**16

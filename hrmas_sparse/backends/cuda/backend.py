@@ -53,7 +53,7 @@ class CudaBackend:
 
         def sums(values):
             found = xp.empty(count, np.float64)
-            kernels.sum_rows[geometry.over(1, count)](start, order, values, found)
+            kernels.sum_rows[geometry.flat(count)](start, order, values, found)
             return found
 
         return sums
@@ -273,6 +273,6 @@ def _links_gradient(weights, spikes, errors):
     dlinks = xp.empty(pattern.source.shape, errors.dtype)
     run, sent = ((kernels.smooth_links_gradient, spikes.values) if isinstance(spikes, chunks.Values)
                  else (kernels.links_gradient, spikes.words))
-    run[geometry.over(1, dlinks.size)](pattern.source, pattern.target, pattern.network,
-                                       len(errors) // len(weights.w), sent, errors, dlinks)
+    run[geometry.flat(dlinks.size)](pattern.source, pattern.target, pattern.network,
+                                    len(errors) // len(weights.w), sent, errors, dlinks)
     return dlinks

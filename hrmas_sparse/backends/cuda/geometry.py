@@ -19,6 +19,12 @@ def over(blocks, columns):
     return (blocks, -(-columns // width)), width
 
 
+def flat(count):
+    """Grid and block of a kernel with a thread for each of many things; a grid is longest along its first axis."""
+    (_, blocks), width = over(1, count)
+    return blocks, width
+
+
 def layer(samples, neurons, recurrent):
     """Grid, block and neurons per thread of a layer: one block a sample if recurrent, else tiles of neurons.
 

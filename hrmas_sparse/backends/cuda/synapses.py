@@ -48,7 +48,7 @@ def links_gradient(source, target, network, samples, words, errors, dlinks):
 
     A thread takes a link; ``samples`` is S/M; words of spikes (S, ceil(T/32), N), errors (S, T, N).
     """
-    k = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    k = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if k < dlinks.size:
         r, i, first, steps = source[k], target[k], network[k] * samples, errors.shape[1]
         total = dlinks.dtype.type(0)
@@ -67,7 +67,7 @@ def links_gradient(source, target, network, samples, words, errors, dlinks):
 @jit
 def smooth_links_gradient(source, target, network, samples, values, errors, dlinks):
     """As :func:`links_gradient` for spikes that are numbers, values (S, T, N)."""
-    k = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    k = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if k < dlinks.size:
         r, i, first = source[k], target[k], network[k] * samples
         total = dlinks.dtype.type(0)
@@ -80,7 +80,7 @@ def smooth_links_gradient(source, target, network, samples, values, errors, dlin
 @jit
 def sum_rows(start, order, values, sums):
     """sums[r] = sum of values[order[k]] for k from start[r] to start[r + 1], in that order; sums (rows,) float64."""
-    r = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    r = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
     if r < sums.size:
         total = sums.dtype.type(0)
         for k in range(start[r], start[r + 1]):
