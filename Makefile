@@ -110,7 +110,7 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #:   DATA=ti46|fsdd|ntidigits|nmnist|dvsgesture   or the path of a settings file (TOML)
 #:   RAW=folder         the raw recordings
 #:   SEED=0, SEEDS=0-4  one seed or several, one run each     NAME=x       another name for the run
-#:   PROFILE=paper|demo how long to run                       PRESET=default|published
+#:   PROFILE=paper|demo how long to run                       PRESET=default|accurate|published
 #:   SET="training.lr=1e-3 network.neurons=[400]"             single settings
 #:   BACKEND=auto|cpu|cuda   STRICT=1   FRESH=1
 #:

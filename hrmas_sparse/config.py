@@ -2,7 +2,7 @@
 
 `load` merges these layers; each one overrides what stands above it:
 
-1. ``runs/presets.toml``      ``[<preset>.<section>]``: what the paper leaves open (default, published)
+1. ``runs/presets.toml``      ``[<preset>.<section>]``: what the paper leaves open (default, accurate, published)
 2. ``runs/<dataset>.toml``    ``[<section>]``: the data set's own settings (the paper's Table 1)
 3. the same file              ``[preset.<preset>.<section>]``: e.g. Table 1's learning rate in published
 4. the same file              ``[profile.<profile>.<section>]``: how long to run (paper, demo)
