@@ -50,7 +50,7 @@ def test_presets_differ_where_they_say(name):
     assert load(name, profile="demo").training.search_epochs >= 2    # both stages
 
 
-@pytest.mark.parametrize("preset", ["default", "published"])
+@pytest.mark.parametrize("preset", ["default", "accurate", "published"])
 @pytest.mark.parametrize("name", ALL)
 def test_round_trip(name, preset):
     c = load(name, preset, overrides=["search.eta=1e-5", "network.neurons=[80, 160]", "network.motif_sizes=16"])
@@ -137,7 +137,7 @@ def test_bad_override(override, parts):
 def test_bad_names():
     refused("ti4", "nearest: ti46", "ntidigits", data="ti4")
     refused("none.toml", data="none.toml")
-    refused("preset", "default, published", "nearest: published", preset="publishd")
+    refused("preset", "default, accurate, published", "nearest: published", preset="publishd")
     refused("profile", "paper, demo", "runs/ti46.toml", profile="dmo")
 
 
