@@ -125,7 +125,7 @@ def run(experiment, options):
             caches = build_caches(runs, options)
             if options.profile is None and any(cache.meta.provenance != "real" for cache in caches.values()):
                 runs = plan(experiment, dataset, options, "demo")
-            refuse_other_settings(runs)
+            refuse_other_settings(experiment, dataset, options, runs)
             record(experiment, runs)
             unfinished = [planned for planned in runs if not planned.run.finished]
             print(f"{runs[0].folder.parent}: {len(runs)} runs, {len(runs) - len(unfinished)} finished before",

@@ -13,6 +13,7 @@ What an experiment is stands in runs/experiments/<name>.toml:
 Every combination of row, size, partition and seed is a run.
 """
 
+import argparse
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -169,20 +170,45 @@ def folder_name(experiment, dataset, options):
     return options.name if len(options.data or experiment.data) == 1 else f"{options.name}-{name}"
 
 
-def refuse_other_settings(runs):
-    """Before anything is started: what is there already must be what is wanted.
+def refuse_other_settings(experiment, dataset, options, runs):
+    """Before anything is started: what is in the folder must be what the same command would make now.
+
+    That goes for recorded runs this command does not ask for, too: they end up in the same report.
 
     Raises
     ------
     InputError
-        A run folder was made with other settings; they are named.
+        A run was begun with other settings; they are named.
     """
-    for planned in runs:
-        if planned.run.manifest_path.exists():
-            differs = config.differences(planned.run.config(), planned.settings)
+    wanted = {planned.folder: planned.settings for planned in runs}
+    for folder, settings in (_recorded(experiment, dataset, options, runs[0]) | wanted).items():
+        run = rundir.RunDir(folder)
+        if run.manifest_path.exists():
+            differs = [line for line in config.differences(run.config(), settings)
+                       if folder in wanted or not line.startswith("data.partition:")]
             if differs:
-                raise InputError(f"{planned.folder}: was run with other settings: {'; '.join(differs)}. Give another "
+                raise InputError(f"{folder}: was run with other settings: {'; '.join(differs)}. Give another "
                                  "--name (NAME=), or the settings it was begun with")
+
+
+def _recorded(experiment, dataset, options, one):
+    """Folders of the recorded runs -> settings they would have now, their partitions apart.
+
+    Those that the experiment no longer has are left out.
+    """
+    parent = one.folder.parent
+    if not (parent / RECORD).exists():
+        return {}
+    runs = {key: run for key, run in files.read_json(parent / RECORD, FORM)["runs"].items()
+            if run["row"] in experiment.rows and key == Path(key).name}
+    if not runs:
+        return {}
+    every = argparse.Namespace(**vars(options) | {"rows": list({run["row"]: None for run in runs.values()}),
+                                                  "neurons": None, "seeds": [one.seed]})
+    now = {(planned.row, planned.settings.network.neurons): planned.settings
+           for planned in plan(experiment, dataset, every, one.settings.profile)}
+    found = {parent / key: now.get((run["row"], tuple(run["neurons"]))) for key, run in runs.items()}
+    return {folder: settings for folder, settings in found.items() if settings}
 
 
 def record(experiment, runs):

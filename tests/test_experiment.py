@@ -15,6 +15,7 @@ from test_cli import write_words
 
 from hrmas_sparse import cli, rundir
 from hrmas_sparse.compare import exact_differences
+from hrmas_sparse.errors import InputError
 from hrmas_sparse.locks import held, locked
 from runs import experiment, plan, pool
 
@@ -159,6 +160,28 @@ def test_bad_files(house, run, change, message):
 def test_mistakes(house, run, arguments, message):
     status, _, err = run(*arguments)
     assert status == 2 and re.search(message, err) and err.count("\n") == 1, err
+
+
+def test_what_is_added_to_a_folder_has_the_settings_of_what_is_there(house):
+    def refuse(*more, settings=SMALL):
+        options = experiment.arguments(words_of(*more, settings=settings))
+        own = plan.read(options.experiment)
+        plan.refuse_other_settings(own, "ntidigits", options, plan.plan(own, "ntidigits", options, None))
+
+    runs = planned(*words_of("--rows", "hrmas ff"))
+    for one in runs:
+        one.folder.mkdir(parents=True)
+        one.run.manifest_path.write_text(json.dumps({
+            "schema": 1, "seed": one.seed, "config": one.settings.as_dict(), "raw": None,
+            "data": {"fingerprint": "f", "provenance": "real"}}))
+    plan.record(plan.read("two.toml"), runs)
+    for more in ((), ("--seeds", "1-2"), ("--rows", "untied"), ("--partitions", "ab")):
+        refuse(*more)
+        with pytest.raises(InputError, match="-s0: was run with other settings: training.lr: 0.002 != 0.5. Give"):
+            refuse(*more, settings=SMALL + " training.lr=0.5")
+    Path("two.toml").write_text(TOML.replace("recurrence=none", "recurrence=full"))
+    with pytest.raises(InputError, match="ff-s0: was run with other settings: network.recurrence"):
+        refuse("--rows", "hrmas", "--seeds", "1")
 
 
 def test_many_runs_take_a_thread_each(monkeypatch):
