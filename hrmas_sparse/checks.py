@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 
 def real(low: float, high: float = math.inf, *, above: bool = False) -> Callable:
@@ -87,6 +88,11 @@ def name(value):
     return value
 
 
+def plain(text):
+    """Whether a text is the name of a folder, not a path."""
+    return text == Path(text).name and text not in ("", ".", "..")
+
+
 def eta(value):
     """None, written "lr" in TOML, means the learning rate of w."""
     if value is None or value == "lr":
@@ -102,6 +108,17 @@ def partition(value):
     if not isinstance(value, str) or not re.fullmatch(r"official|ab|(resample|valid)-[1-9][0-9]{0,5}", value):
         raise ValueError("official, ab, resample-<number> or valid-<number>, the number from 1")
     return value
+
+
+def partitions(text):
+    """"official resample-1..4", commas allowed -> list of different names; what they may be is for `partition` to say."""
+    found = []
+    for part in text.replace(",", " ").split():
+        drawn = re.fullmatch(r"([a-z]+-)([0-9]{1,6})\.\.([0-9]{1,6})", part)
+        found += [f"{drawn[1]}{n}" for n in range(int(drawn[2]), int(drawn[3]) + 1)] if drawn else [part]
+    if not found:
+        raise ValueError("partitions, such as official or resample-1..4")
+    return list(dict.fromkeys(found))
 
 
 def seeds(text):

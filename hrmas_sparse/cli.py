@@ -123,7 +123,7 @@ def _check_names(args, default):
     """The names of the runs, one a seed, before any work is done for them."""
     names = [_run_name(args, default, seed) for seed in args.seeds]
     for name in names:
-        if name != Path(name).name or name in ("", ".", ".."):
+        if not checks.plain(name):
             raise InputError(f"--name: expected a plain name, found {name!r}")
     return names
 

@@ -76,9 +76,9 @@ def arguments(argv):
     parser.add_argument("--raw", type=Path, help="the raw recordings, for one data set")
     parser.add_argument("--seeds", type=_seeds, help="0, 0-4 or 0,2,5 (default: the TOML's)")
     parser.add_argument("--rows", type=str.split, help="only these rows")
-    parser.add_argument("--neurons", type=lambda text: [int(n) for n in text.replace(",", " ").split()],
-                        help="only these layer sizes, for an experiment that has several")
-    parser.add_argument("--partitions", type=str.split, help="values of data.partition; each row is run on all")
+    parser.add_argument("--neurons", type=_sizes, help="only these layer sizes, for an experiment that has several")
+    parser.add_argument("--partitions", type=_partitions,
+                        help='values of data.partition, such as "official resample-1..4"; each row is run on all')
     parser.add_argument("--name", help="name of the folder in runs/out (default <experiment>-<data set>)")
     parser.add_argument("--preset", default="default", help="default or published")
     parser.add_argument("--profile", help="paper or demo (default: the data set's; demo for the stand-in)")
@@ -91,8 +91,23 @@ def arguments(argv):
 
 
 def _seeds(text):
+    return _checked(checks.seeds, text)
+
+
+def _partitions(text):
+    return _checked(checks.partitions, text)
+
+
+def _sizes(text):
     try:
-        return checks.seeds(text)
+        return [int(n) for n in text.replace(",", " ").split()]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected whole numbers, such as 800 1600; found {text!r}") from None
+
+
+def _checked(check, text):
+    try:
+        return check(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"expected {error}; found {text!r}") from None
 
@@ -108,7 +123,7 @@ def check_options(experiment, options):
                          '--set (SET=) "network.neurons=..."')
     if options.raw and len(options.data or experiment.data) > 1:
         raise InputError("--raw (RAW=): goes with one data set; name it with --data (DATA=)")
-    if options.name is not None and (options.name != Path(options.name).name or options.name in ("", ".", "..")):
+    if options.name is not None and not checks.plain(options.name):
         raise InputError(f"--name (NAME=): expected a plain name, found {options.name!r}")
     if options.jobs < 1:
         raise InputError(f"--jobs (JOBS=): expected at least 1, found {options.jobs}")

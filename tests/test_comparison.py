@@ -147,7 +147,10 @@ def test_trials_see_the_training_part_alone(nmnist, tmp_path, capsys):
 @pytest.mark.parametrize("wrong, message", [
     (["--methods", "gruu"], "--methods: expected some of gru, snntorch, logistic, found 'gruu'; nearest: gru"),
     (["--partitions", "resampled-1"], "data.partition: expected"),
+    (["--partitions", ","], "--partitions: expected partitions, such as official or resample-1..4; found ','"),
+    (["--methods", ","], "--methods: expected some of gru, snntorch, logistic, found ','"),
     (["--seeds", "x"], "--seeds: expected a seed"),
+    (["--name", "../elsewhere"], "--name: expected a plain name, found '../elsewhere'"),
     (["--methods", "gru", *NO_PYTHON], "gru: not computed. no-such-python: No such file"),
 ])
 def test_mistakes_are_one_line(nmnist, capsys, wrong, message):

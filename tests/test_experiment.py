@@ -119,6 +119,17 @@ def test_partitions_make_runs_of_their_own(house):
     assert {one.partition for one in planned(*words_of("--rows", "ff"))} == {"official"}
 
 
+def test_words_that_are_no_numbers(capsys):
+    for option, message in (("--neurons", "expected whole numbers, such as 800 1600; found 'x'"),
+                            ("--seeds", "expected a seed, a range or a list"),
+                            ("--partitions", "expected partitions, such as official or resample-1..4")):
+        with pytest.raises(SystemExit):
+            experiment.arguments(["table4", option, "x" if option != "--partitions" else ","])
+        assert message in capsys.readouterr().err
+    found = experiment.arguments(["table4", "--neurons", "800,1600", "--partitions", "ab resample-2..3"])
+    assert (found.neurons, found.partitions) == ([800, 1600], ["ab", "resample-2", "resample-3"])
+
+
 def test_what_a_row_names_wins(house):
     one, = planned(*words_of("--rows", "ff", settings="network.recurrence=motif training.lr=0.5"))
     assert (one.settings.network.recurrence, one.settings.training.lr) == ("none", 0.5)
@@ -150,6 +161,7 @@ def test_bad_files(house, run, change, message):
     (["nothing"], "experiment: expected one of comparison, figures, table2, .* found 'nothing'"),
     (words_of("--rows", "hrmas fff"), r"--rows \(ROWS=\): two has the rows hrmas, ff, untied, found 'fff'"),
     (words_of("--neurons", "800"), "has no list of layer sizes"),
+    (words_of("--partitions", "valid-2..x"), "data.partition: expected official, ab.*found 'valid-2..x'"),
     (words_of("--data", "ntidigits fsdd"), "goes with one data set"),
     (words_of("--data", "fsd"), "nearest: fsdd"),
     (words_of("--name", "a/b"), "expected a plain name"),

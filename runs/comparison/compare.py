@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hrmas_sparse import config, rundir
+from hrmas_sparse import checks, config, rundir
 from hrmas_sparse.errors import InputError
 from hrmas_sparse.locks import locked
 from runs.comparison import jobs, tables, worker
@@ -118,6 +118,8 @@ def main(argv=None):
 
 
 def _main(args):
+    if args.name is not None and not checks.plain(args.name):
+        raise InputError(f"--name: expected a plain name, found {args.name!r}")
     names, seeds, partitions = jobs.methods(args.methods), jobs.seeds(args.seeds), _partitions(args)
     caches, data = _caches(args, partitions)
     folder = jobs.default_folder(data.dataset, args.name, args.trials)

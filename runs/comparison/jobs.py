@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import json
-import re
 import tomllib
 from pathlib import Path
 
@@ -52,6 +51,8 @@ def methods(text):
             near = difflib.get_close_matches(name, METHODS, 1)
             raise InputError(f"--methods: expected some of {', '.join(METHODS)}, found {name!r}"
                              + (f"; nearest: {near[0]}" if near else ""))
+    if not found:
+        raise InputError(f"--methods: expected some of {', '.join(METHODS)}, found {text!r}")
     return list(dict.fromkeys(found))
 
 
@@ -64,13 +65,11 @@ def seeds(text):
 
 
 def partitions(text):
-    """"official resample-1..4", commas allowed -> list; whether there are such partitions is for config.py to say."""
-    found = []
-    for part in text.replace(",", " ").split():
-        drawn = re.fullmatch(r"([a-z]+)-([0-9]{1,9})\.\.([0-9]{1,9})", part)
-        numbers = range(int(drawn[2]), int(drawn[3]) + 1) if drawn else ()
-        found += [f"{drawn[1]}-{n}" for n in numbers] or [part]
-    return list(dict.fromkeys(found))
+    """"official resample-1..4", commas allowed -> list; InputError for nothing or for a range of nothing."""
+    try:
+        return checks.partitions(text)
+    except ValueError as error:
+        raise InputError(f"--partitions: expected {error}; found {text!r}") from None
 
 
 def planned(names, caches, seeds, data, folder, git, tried=False):
