@@ -154,8 +154,8 @@ class AugmentationConfig(_Section):
     """How every training sample is changed anew each time it is drawn; all of it is ours, and off by default."""
 
     section = "augmentation"
-    shift_steps: int = _setting(checks.integer(0), 0)             # shifts in time, uniform in -n .. n steps
-    shift_channels: int = _setting(checks.integer(0), 0)          # shifts along the channels, likewise
+    shift_steps: int = _setting(checks.integer(0, 65536), 0)      # shifts in time, uniform in -n .. n steps
+    shift_channels: int = _setting(checks.integer(0, 65536), 0)   # shifts along the channels, likewise
     drop: float = _setting(checks.real(0.0, 1.0), 0.0)            # chance that a spike is left out
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from hrmas_sparse.augmentation import IMAGES, augmented
 from hrmas_sparse.config import AugmentationConfig
+from hrmas_sparse.errors import InputError
 from hrmas_sparse.spikes import Events
 
 STEPS = 7
@@ -83,6 +84,12 @@ def test_a_count_loses_single_spikes_and_an_intensity_goes_whole(dtype, kinds):
     thin = augmented(events, "ti46", AugmentationConfig(drop=0.5), np.random.default_rng(3))
     assert set(thin.value.tolist()) == kinds and thin.value.dtype == dtype
     assert 0.45 < thin.value.sum() / events.value.sum() < 0.55
+
+
+def test_shifts_beyond_every_sample_are_refused():
+    for key in ("shift_steps", "shift_channels"):
+        with pytest.raises(InputError, match=f"augmentation.{key}: expected a whole number .* at most 65536"):
+            AugmentationConfig(**{key: 10**20})
 
 
 def test_the_draw_is_the_generators_alone():
