@@ -111,7 +111,7 @@ def partition(value):
 
 
 def partitions(text):
-    """"official resample-1..4", commas allowed -> list of different names; what they may be is for `partition` to say."""
+    """"official resample-1..4", commas allowed -> list of different names, not checked one by one."""
     found = []
     for part in text.replace(",", " ").split():
         drawn = re.fullmatch(r"([a-z]+-)([0-9]{1,6})\.\.([0-9]{1,6})", part)

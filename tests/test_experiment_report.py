@@ -8,6 +8,7 @@ import shutil
 import statistics
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import toys
@@ -189,6 +190,20 @@ def test_one_run_has_no_spread():
     assert stats.t_interval([0.25]) is None
 
 
+def test_each_partition_counts_once_in_the_baseline():
+    runs = [SimpleNamespace(partition=p, result={"counts_baseline": x})
+            for p, x in (("official", 0.2), ("official", 0.2), ("resample-1", 0.8))]
+    assert tables.counts_baseline(SimpleNamespace(runs=runs)) == pytest.approx(0.5)
+    none = SimpleNamespace(partition="official", result={"counts_baseline": None})
+    assert tables.counts_baseline(SimpleNamespace(runs=[none])) is None
+
+
+def test_a_partition_is_no_difference_in_settings():
+    base = toys.settings()
+    assert not collect.settings_differ(base, toys.settings("data.partition=valid-1"))
+    assert collect.settings_differ(base, toys.settings("training.lr=0.125", "data.partition=valid-1"))
+
+
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_wilson_at_the_ends(share):
     low, high = stats.wilson(share, 10)
@@ -239,6 +254,18 @@ def test_it_is_the_same_page_again_and_its_tables_are_printed(experiment, page, 
     assert (experiment / "report.html").read_text(encoding="utf-8") == page
     out = capsys.readouterr().out
     assert out.startswith("|  | neurons | differs in | n | best | mean | std |") and "report.html" in out
+
+
+def test_a_row_of_several_settings_and_a_search_without_plasticity_are_called_so(tmp_path):
+    pytest.importorskip("matplotlib", reason="REPORT NOT CHECKED: it needs the extra `plots`")
+    folder = make(tmp_path / "toy", toys.cache(tmp_path / "toy.h5"), PAIRS[:2], {"hrmas": ("plasticity.mode=off",)})
+    assert [label for label, _ in figures.with_and_without(collect.read(str(folder)))] == ["without IP, 2 runs"]
+    path = folder / "hrmas-official-s1" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"]["training"]["lr"] = 0.125
+    path.write_text(json.dumps(manifest))
+    assert report.main([str(folder)]) == 0
+    assert "Not all runs of a row have the same settings: row &lt;hrmas&gt;." in (folder / "report.html").read_text()
 
 
 @pytest.fixture

@@ -85,6 +85,10 @@ def _warnings(study):
         found.append(f"The recordings are {words}. Accuracies cannot be compared with those on the whole data set.")
     if study.missing:
         found.append(f"Not finished, and so not in here: {', '.join(study.missing)}.")
+    mixed = [study.title(row) for (row, _), runs in study.groups.items()
+             if any(collect.settings_differ(runs[0].settings, one.settings) for one in runs)]
+    if mixed:
+        found.append(f"Not all runs of a row have the same settings: {', '.join(dict.fromkeys(mixed))}.")
     if len({one.manifest["data"]["fingerprint"] for one in study.runs}) > 1:
         found.append("The runs were made from recordings that are not all the same.")
     return [page.paragraph(text, "warning") for text in found]
@@ -102,8 +106,8 @@ def _results(study, drawn):
 
 def _reading(study):
     one = study.runs[0].result
-    counts = ("" if one["counts_baseline"] is None else
-              f"; logistic regression on spikes per channel scores {tables.per_cent(one['counts_baseline'])} %")
+    counts = tables.counts_baseline(study)
+    counts = "" if counts is None else f"; logistic regression on spikes per channel scores {tables.per_cent(counts)} %"
     return (f"n is the number of runs, std the sample standard deviation over them. Chance is "
             f"{tables.per_cent(one['chance'])} %{counts}. One test sample is "
             f"{tables.per_cent(1 / one['test']['samples'])} percentage points.")

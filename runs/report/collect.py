@@ -214,6 +214,11 @@ def changes(settings, base=None):
             for line in lines if not line.startswith("data.partition")]
 
 
+def settings_differ(one, other):
+    """Whether two runs differ in more than their partition."""
+    return any(not line.startswith("data.partition:") for line in config.differences(one, other))
+
+
 def settings_in_words(settings):
     """Preset, profile, and what was changed."""
     changed = changes(settings)

@@ -121,7 +121,8 @@ def curves(axis, groups, value, scale=1.0):
 
 def with_and_without(study):
     """(label, runs) of the baseline, and without plasticity if the experiment has that; runs that have no search no."""
-    groups = [("with IP", study.shown), ("without IP", study.without_plasticity())]
+    groups = [("with IP" if study.shown and study.shown[0].settings.plasticity.mode != "off" else "without IP",
+               study.shown), ("without IP", study.without_plasticity())]
     groups = [(label, [one for one in runs if any(line["phase"] == "search-1" for line in one.metrics)])
               for label, runs in groups]
     return [(f"{label}, {len(runs)} run{'s' * (len(runs) > 1)}", runs) for label, runs in groups if runs]

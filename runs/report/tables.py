@@ -24,6 +24,13 @@ def scores(study):
     return found
 
 
+def counts_baseline(study):
+    """Accuracy of logistic regression on spikes per channel, mean over the partitions; None where it was not done."""
+    found = {one.partition: one.result["counts_baseline"] for one in study.runs}
+    values = [value for value in found.values() if value is not None]
+    return sum(values) / len(values) if values else None
+
+
 def differences(study):
     """One dict for each row but the baseline's: its difference to the baseline at the same size, pair by pair."""
     found = []
