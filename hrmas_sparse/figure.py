@@ -60,7 +60,7 @@ def plots():
 def save(figure, path, dpi=110):
     """Write a figure to a file; InputError if that cannot be done."""
     try:
-        figure.savefig(path, dpi=dpi)
+        figure.savefig(path, dpi=dpi, bbox_inches="tight")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror})") from error
     except ValueError as error:

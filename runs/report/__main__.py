@@ -40,7 +40,7 @@ class Drawn:
 
     def _written(self, name, image, text, runs):
         vector = io.BytesIO()
-        image.savefig(vector, format="svg", metadata={"Date": None})
+        image.savefig(vector, format="svg", metadata={"Date": None}, bbox_inches="tight")
         files.write_bytes(self.folder / f"{name}.svg", vector.getvalue())
         save(image, self.folder / f"{name}.png", dpi=160)
         width = min(1.0, image.get_size_inches()[0] / WIDEST)

@@ -55,7 +55,8 @@ def motifs(study):
         axis.grid(False)
         axis.get_legend().remove()
         axis.set(xlabel="", ylabel="", anchor="N")
-        axis.set_title(f"seed {one.seed}: motif of {own.motif_size}", fontsize=8.5)
+        drawn = "" if one.partition == "official" else f", {one.partition}"
+        axis.set_title(f"seed {one.seed}{drawn}: motif of {own.motif_size}", fontsize=7.5 if drawn else 8.5)
     return figure, ("The motifs of all seeds as tables; rows receive, columns send, right of the line the neighbouring "
                     "motifs. Orange (+) is excitatory, blue (\N{MINUS SIGN}) inhibitory, light none."), found
 
