@@ -24,7 +24,7 @@ PEER_PYTHON = report.ROOT / ".venv-bench" / "bin" / "python"
 
 def test_work_of_a_step_counted_by_hand():
     """2 samples, 5 steps, 3 inputs, 8 hidden neurons, 4 outputs; 6 links; every fourth step a spike; 7 events."""
-    meta = {"samples": 2, "steps": 5, "inputs": 3, "hidden": 8, "outputs": 4}
+    meta = {"samples": 2, "steps": 5, "inputs": 3, "hidden": 8, "outputs": 4, "sizes": [2, 4]}
     found = roofline.work(meta, links=6, events=7, rate=0.25, dense=False)
     # 10 rows of 8 + 4 neurons: 120 cells; 20 spikes of the hidden ones, heard by 6 / 8 neurons each: 15
     assert found["forward"] == (120 * 4 + 120 * 4 + 2 * 120 / 8 + 40 * 4 + 6 * 8, 120 * 10 + 15)
@@ -32,6 +32,8 @@ def test_work_of_a_step_counted_by_hand():
     assert found["filter_back"] == (40 * 4 + 40 * 4, 80)
     assert found["spread"] == (2 * (80 / 8 + 80 * 4), 0)
     assert found["links_gradient"] == (80 / 8 + 80 * 4 + 6 * (4 + 12), 15)
+    # motifs of 2: 16 connections inside and 12 between; of 4: 32 and 8; each read with two indices for two sums
+    assert found["sum_rows"] == (2 * 68 * (4 + 8), 2 * 68)
     assert found["feedforward"] == found["feedforward_gradient"] == (7 * 8 + 24 * 4 + 80 * 4, 7 * 8 * 2)
     # three products of 10 x 8 and 8 x 4: of the output layer, its errors' way back, its gradient
     assert found["GEMM"] == (3 * 4 * (80 + 32 + 40), 3 * 2 * 320)
