@@ -219,9 +219,9 @@ def test_dense_starts_above_its_share():
     for B in (1, 3, 16):
         X = np.zeros((B, 4, 8))
         X[:, :, :5] = 1
-        assert len(chunks.pack(events(X, np.zeros(B)), 0, float).mask) == 4
+        assert len(chunks.pack(events(X, np.zeros(B)), 0, B, float).mask) == 4
         X[0, 0, 5] = 1
-        assert len(chunks.pack(events(X, np.zeros(B)), 0, float).mask) == 0
+        assert len(chunks.pack(events(X, np.zeros(B)), 0, B, float).mask) == 0
 
 
 def test_buffers_are_kept_and_aligned():

@@ -1,5 +1,6 @@
 """The CPU backend: chunks of ``LANES`` samples, one worker thread each, kernels compiled by Numba."""
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -53,8 +54,8 @@ class CpuBackend:
         return list(self._workers.map(function, items))
 
     def pack(self, events, dtype, networks=1):
-        return [Chunk(chunks.pack(events, first, dtype), events.label[first:first + LANES], first, events.steps)
-                for first in range(0, len(events), LANES)]
+        return [Chunk(chunks.pack(events, first, last, dtype), events.label[first:last], first, events.steps)
+                for first, last in itertools.pairwise(chunks.cuts(len(events)))]
 
     def unpack(self, array, size):
         return np.moveaxis(array[..., :size], -1, -3).copy()
@@ -170,6 +171,6 @@ def _lanes(values, chunk):
     if values.ndim < 3:
         rows = values.reshape(-1, values.shape[-1], 1)
         return np.ascontiguousarray(np.broadcast_to(rows, (*rows.shape[:2], LANES)))
-    own = values[chunk.first:chunk.first + LANES]
+    own = values[chunk.first:chunk.first + len(chunk.labels)]
     filled = own[np.minimum(np.arange(LANES), len(own) - 1)]
     return np.ascontiguousarray(np.moveaxis(filled, 0, -1))

@@ -26,33 +26,41 @@ class Spikes(NamedTuple):
 
 
 @jit
-def set_bits(indptr, step, channel, first, mask):
-    """Set the bits of the events of samples first, first + 1, ... in a zeroed mask (T, C)."""
-    for lane in range(min(LANES, indptr.size - 1 - first)):
+def set_bits(indptr, step, channel, first, last, mask):
+    """Set the bits of the events of samples first to last - 1 in a zeroed mask (T, C)."""
+    for lane in range(last - first):
         for e in range(indptr[first + lane], indptr[first + lane + 1]):
             mask[step[e], channel[e]] |= np.uint16(1 << lane)
 
 
 @jit
-def set_values(indptr, step, channel, value, first, values):
+def set_values(indptr, step, channel, value, first, last, values):
     """As :func:`set_bits`, for the events' values in a zeroed array (T, C, LANES)."""
-    for lane in range(min(LANES, indptr.size - 1 - first)):
+    for lane in range(last - first):
         for e in range(indptr[first + lane], indptr[first + lane + 1]):
             values[step[e], channel[e], lane] = value[e]
 
 
-def pack(events, first, dtype):
-    """What up to LANES samples of a batch, starting at one, send into the first layer."""
+def cuts(samples):
+    """Where chunks start, and where the last one ends: as few as fit, as even as can be.
+
+    Uneven ones would keep the thread with the full ones busy while the other waits.
+    """
+    count = -(-samples // LANES)
+    return [samples * n // count for n in range(count + 1)]
+
+
+def pack(events, first, last, dtype):
+    """What samples first to last - 1 of a batch send into the first layer."""
     shape = (events.steps, events.channels)
-    last = min(first + LANES, len(events))
     value = events.value[events.indptr[first]:events.indptr[last]]
     dense = value.size > DENSE * shape[0] * shape[1] * (last - first)
     spikes = Spikes(np.zeros((0, shape[1]) if dense else shape, np.uint16),
                     np.zeros((*shape, LANES) if dense or (value != 1).any() else (0, 0, 0), dtype))
     if not dense:
-        set_bits(events.indptr, events.step, events.channel, first, spikes.mask)
+        set_bits(events.indptr, events.step, events.channel, first, last, spikes.mask)
     if spikes.values.size:
-        set_values(events.indptr, events.step, events.channel, events.value, first, spikes.values)
+        set_values(events.indptr, events.step, events.channel, events.value, first, last, spikes.values)
     return spikes
 
 
