@@ -69,7 +69,7 @@ def estimate(settings, cache, threads):
     channels, classes = cache.meta.channels, cache.meta.classes
     events, bins = len(cache.train.step), len(cache.train) * settings.data.steps * channels
     # Such input goes into the simulation as an array of numbers, else as one bit a sample (backends/cpu/chunks.py).
-    dense = cache.train.value.dtype.kind == "f" or settings.data.value == "count" or events > 0.6 * bins
+    dense = cache.train.value.dtype.kind == "f" or settings.data.value == "count" or events > 0.3 * bins
     net, real = settings.network, np.dtype(settings.network.dtype).itemsize
     batch, steps = settings.training.batch, settings.data.steps
     senders = [channels, *net.neurons]

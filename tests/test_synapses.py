@@ -6,7 +6,7 @@ from dense import assert_close, assert_same_bits, error, events, random_case
 from numba import njit
 
 from hrmas_sparse.backends.base import Gradients, Synapses, Tape
-from hrmas_sparse.backends.cpu import chunks, lanes, synapses
+from hrmas_sparse.backends.cpu import chunks, lanes, layer, lists, synapses
 from hrmas_sparse.topology import Links
 
 LANES = lanes.LANES
@@ -31,11 +31,21 @@ def random_links(rng, N, dtype, density=0.5):
 
 
 def shapes(count=25):
-    """Steps, senders, receivers: around the kernels' groups of four, and single ones."""
+    """Steps, senders, receivers: around the kernels' groups of 4, 8, 16 and 128, and single ones."""
     rng = np.random.default_rng(0)
-    yield from ((1, 1, 1), (2, 1, 4), (2, 4, 1), (1, 3, 5), (3, 5, 3), (2, 33, 70))
+    yield from ((1, 1, 1), (2, 1, 4), (2, 4, 1), (1, 3, 5), (3, 5, 3), (2, 33, 70), (5, 20, 150), (2, 9, 256))
     for _ in range(count):
         yield tuple(int(n) for n in rng.integers(1, 14, 3))
+
+
+def feedforward(spikes, w, current):
+    """The current of all receivers, as a layer makes it; scratch starts as rubbish."""
+    (T, C), dtype = spikes.mask.shape, w.dtype
+    size = lists.bits_set(spikes.mask)
+    found = lists.Lists(np.full(max(T * LANES, C) + 1, 99, np.uint32), np.empty(size, np.uint32), np.empty(size, dtype))
+    work = lists.Work(np.full((T * LANES, lists.COLUMNS), np.nan, dtype), np.full((LANES, LANES), np.nan, dtype))
+    nothing = Links(np.zeros(w.shape[1] + 1, np.int64), np.zeros(0, np.uint32), np.zeros(0, dtype))
+    layer.all_currents(Synapses(w, nothing), spikes, found, current, work)
 
 
 def noise(rng, *shape, dtype):
@@ -50,8 +60,8 @@ def test_feedforward(dtype, real):
         for density in (0.0, 0.3, 1.0):
             spikes, sent = random_spikes(rng, T, C, real, dtype, density)
             w = noise(rng, C, N, dtype=dtype)
-            current, scratch = np.full((T, N, LANES), np.nan, dtype), np.full((LANES, N), np.nan, dtype)
-            synapses.feedforward(spikes, w, current, scratch)
+            current = np.full((T, N, LANES), np.nan, dtype)
+            feedforward(spikes, w, current)
             assert error(current, np.einsum("tcl,cn->tnl", sent, w)) < CLOSE[dtype]
 
 
@@ -75,9 +85,9 @@ def test_sparse_and_dense_currents_are_the_same_bits(dtype):
     for T, C, N in shapes():
         for real in (False, True):
             spikes, sent = random_spikes(rng, T, C, real, dtype)
-            w, scratch = noise(rng, C, N, dtype=dtype), np.empty((LANES, N), dtype)
+            w = noise(rng, C, N, dtype=dtype)
             sparse, dense = np.empty((2, T, N, LANES), dtype)
-            synapses.feedforward(spikes, w, sparse, scratch)
+            feedforward(spikes, w, sparse)
             synapses.dense(w.T, sent.astype(dtype), dense)
             np.testing.assert_array_equal(sparse, dense)
 
@@ -93,10 +103,14 @@ def test_scatter_and_gather(dtype, density):
             spikes, sent = random_spikes(rng, T, N, real, dtype)
             before = noise(rng, N, LANES, dtype=dtype)
             current = before.copy()
-            synapses.scatter(links, spikes, T - 1, current)
+            half = int(rng.integers(0, N + 1))
+            synapses.scatter(links, spikes, T - 1, 0, half, current)
+            synapses.scatter(links, spikes, T - 1, half, N, current)
             assert error(current, before + matrix.T @ sent[T - 1]) < CLOSE[dtype]
         errors, effect = noise(rng, N, LANES, dtype=dtype), before.copy()
-        synapses.gather(links, errors, effect)
+        half = int(rng.integers(0, N + 1))
+        synapses.gather(links, 0, half, errors, effect)
+        synapses.gather(links, half, N, errors, effect)
         assert error(effect, before + matrix @ errors) < CLOSE[dtype]
 
 
@@ -128,14 +142,14 @@ def test_adjoints():
         w, y = noise(rng, C, N, dtype=float), noise(rng, T, N, LANES, dtype=float)
         spikes, x = random_spikes(rng, T, C, True, float)
         forward, back = np.empty((T, N, LANES)), np.empty((T, C, LANES))
-        synapses.feedforward(spikes, w, forward, np.empty((LANES, N)))
+        feedforward(spikes, w, forward)
         synapses.dense(w, y, back)
         assert np.vdot(y, forward) == pytest.approx(np.vdot(back, x), rel=1e-11, abs=1e-11)
         links, _ = random_links(rng, N, float)
         own, x = random_spikes(rng, T, N, True, float)
         forward, back = np.zeros((N, LANES)), np.zeros((N, LANES))
-        synapses.scatter(links, own, T - 1, forward)
-        synapses.gather(links, y[0], back)
+        synapses.scatter(links, own, T - 1, 0, N, forward)
+        synapses.gather(links, 0, N, y[0], back)
         assert np.vdot(y[0], forward) == pytest.approx(np.vdot(back, x[T - 1]), rel=1e-11, abs=1e-11)
 
 
@@ -151,8 +165,8 @@ def test_lanes_do_not_mix(dtype):
     found = []
     for lane in range(LANES):
         current = np.empty((T, N, LANES), dtype)
-        synapses.feedforward(spikes._replace(mask=first << np.uint16(lane)), w, current, np.empty((LANES, N), dtype))
-        synapses.scatter(links, spikes._replace(mask=own << np.uint16(lane)), 1, current[2])
+        feedforward(spikes._replace(mask=first << np.uint16(lane)), w, current)
+        synapses.scatter(links, spikes._replace(mask=own << np.uint16(lane)), 1, 0, N, current[2])
         assert not np.delete(current, lane, axis=2).any()
         found.append(current[..., lane])
     assert_same_bits(found, [found[0]] * LANES)
@@ -171,7 +185,7 @@ def all_operations(numbers, bits, weight, out):
     lanes.store(out, 3, lanes.splat(weight))
     lanes.store(out, 4, lanes.bits_to_lanes(bits, weight))
     lanes.store(out, 5, lanes.add_product(a, b, b))
-    return lanes.bits_above(a, weight), lanes.lowest_bit(bits), lanes.sum_lanes(b)
+    return lanes.bits_above(a, weight), lanes.lowest_bit(bits), lanes.sum_lanes(b), lanes.popcount(bits)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -181,14 +195,71 @@ def test_lanes(dtype):
         numbers, weight = noise(rng, 2, LANES, dtype=dtype), np.dtype(dtype).type(rng.normal())
         numbers[0, :3] = weight, np.nan, np.inf                # equal is not above, nor is NaN
         out = np.empty((6, LANES), dtype)
-        above, lowest, total = all_operations(numbers, np.uint16(bits), weight, out)
+        above, lowest, total, many = all_operations(numbers, np.uint16(bits), weight, out)
         a, b = numbers
         on = (bits >> np.arange(LANES)) & 1
         np.testing.assert_array_equal(out[[0, 1, 3, 4]], [a + b, a * b, np.full_like(a, weight), on * weight])
         np.testing.assert_allclose(out[[2, 5]], [a + weight * b, a + b * b], rtol=0, atol=10 * np.finfo(dtype).eps)
         assert total == pytest.approx(b.sum(), abs=100 * float(np.finfo(dtype).eps))
         assert above == sum(1 << int(n) for n in np.flatnonzero(a > weight))
-        assert lowest == np.flatnonzero(on)[0]
+        assert lowest == np.flatnonzero(on)[0] and many == on.sum()
+
+
+@njit
+def all_moves(source, result, turned, numbers, row, column, count):
+    """Every operation on places of a matrix."""
+    lanes.store_at(result, row, column, lanes.load_at(source, row, column))
+    lanes.store_first(result, row + 1, column, count, lanes.load_first(source, row + 1, column, count))
+    lanes.transpose(source, row, column, turned, 1, 2)
+    lanes.fetch(source, row)
+    some, last = lanes.load_at(source, row, column), lanes.flat(source)
+    for lane in range(LANES):
+        numbers[lane] = lanes.number(some, lane)
+    return last[last.size - 1]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_lanes_of_a_matrix(dtype):
+    """Nothing beside what was asked for is written, whatever lies there."""
+    rng = np.random.default_rng(8)
+    for count in range(LANES + 1):
+        source, row, column = noise(rng, 20, 23, dtype=dtype), int(rng.integers(0, 5)), int(rng.integers(0, 8))
+        result, turned = np.full((20, 23), 7, dtype), np.full((18, 19), 7, dtype)
+        expected, square = result.copy(), turned.copy()
+        expected[row, column:column + LANES] = source[row, column:column + LANES]
+        expected[row + 1, column:column + count] = source[row + 1, column:column + count]
+        square[1:1 + LANES, 2:2 + LANES] = source[row:row + LANES, column:column + LANES].T
+        numbers = np.empty(LANES, dtype)
+        assert all_moves(source, result, turned, numbers, row, column, count) == source[-1, -1]
+        assert_same_bits([result, turned, numbers], [expected, square, source[row, column:column + LANES]])
+
+
+# ---- lists of spikes ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("real", [False, True], ids=["binary", "real"])
+def test_lists(real):
+    """Every spike once, in rising order, by sample and by sender."""
+    rng = np.random.default_rng(9)
+    for T, C, _ in shapes():
+        for density in (0.0, 0.3, 1.0):
+            spikes, sent = random_spikes(rng, T, C, real, float, density)
+            size = lists.bits_set(spikes.mask)
+            assert size == sum(int(bits).bit_count() for bits in spikes.mask.ravel())
+            found = lists.Lists(np.zeros(max(T * LANES, C) + 1, np.uint32), np.empty(size, np.uint32), np.empty(size))
+            lists.by_sample(spikes, found)
+            check_lists(found, sent.transpose(0, 2, 1).reshape(-1, C), 0)
+            lists.by_sender(spikes, 2, found)
+            check_lists(found, sent.transpose(1, 0, 2).reshape(C, -1), 2 * LANES)
+
+
+def check_lists(found, rows, more):
+    """One list for each row: where it is not zero, and what is there."""
+    assert found.start[len(rows)] == np.count_nonzero(rows)
+    for i, row in enumerate(rows):
+        own = slice(found.start[i], found.start[i + 1])
+        np.testing.assert_array_equal(found.member[own], np.flatnonzero(row) + more)
+        np.testing.assert_array_equal(found.weight[own], row[row != 0])
 
 
 # ---- events to masks and back ------------------------------------------------------------------------------------
@@ -196,18 +267,20 @@ def test_lanes(dtype):
 
 @pytest.mark.parametrize("B", [1, 15, 16, 17, 33])
 @pytest.mark.parametrize("real", [False, True], ids=["binary", "real"])
-@pytest.mark.parametrize("density", [0.0, 0.06, 0.3, 0.625, 1.0])
+@pytest.mark.parametrize("density", [0.0, 0.06, 0.3, 0.3125, 0.625, 1.0])
 def test_pack(backend, B, real, density):
     case = random_case(B, (), B=B, T=4, C=6, real=real, density=density)
     packed = backend.pack(events(case.X, case.Y), np.dtype("float64"))
-    assert [chunk.first for chunk in packed] == list(range(0, B, LANES))
+    sizes = [len(chunk.labels) for chunk in packed]
+    assert [chunk.first for chunk in packed] == [0, *np.cumsum(sizes)[:-1]] and sum(sizes) == B
+    assert len(packed) == -(-B // LANES) and max(sizes) <= min(LANES, min(sizes) + 1)  # few and even
     assert all(chunk.steps == 4 for chunk in packed)
     np.testing.assert_array_equal(np.concatenate([chunk.labels for chunk in packed]), case.Y)
     dense = [backend.unpack_spikes(chunk.spikes, len(chunk.labels)) for chunk in packed]
     np.testing.assert_array_equal(np.concatenate(dense), case.X)
     for chunk in packed:
         mask, values = chunk.spikes
-        share = (case.X[chunk.first:chunk.first + LANES] != 0).mean()
+        share = (case.X[chunk.first:chunk.first + len(chunk.labels)] != 0).mean()
         assert (len(mask) == 0) == (share > chunks.DENSE)
         assert (mask >> (len(chunk.labels) - 1) >> 1 == 0).all()                  # no bit beyond the batch, and
         assert not values.size or not values[..., len(chunk.labels):].any()       # no value
@@ -215,9 +288,9 @@ def test_pack(backend, B, real, density):
 
 def test_dense_starts_above_its_share():
     """At exactly that share events are still visited, one more and they are not; few samples change nothing."""
-    assert chunks.DENSE == 5 / 8
+    assert chunks.DENSE == 5 / 16
     for B in (1, 3, 16):
-        X = np.zeros((B, 4, 8))
+        X = np.zeros((B, 4, 16))
         X[:, :, :5] = 1
         assert len(chunks.pack(events(X, np.zeros(B)), 0, B, float).mask) == 4
         X[0, 0, 5] = 1

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from hrmas_sparse.backends.cpu import chunks, layer
+from hrmas_sparse.backends.cpu import chunks, layer, lists
 from hrmas_sparse.backends.cpu import synapses as kernels
 from hrmas_sparse.backends.cpu.lanes import LANES
 from runs.bench import report
@@ -36,14 +36,22 @@ def compare(density, rng):
     w = rng.standard_normal((SENDERS, RECEIVERS)).astype(np.float32)
     values, dw = on.astype(np.float32), np.zeros_like(w)
     current = np.zeros((STEPS, RECEIVERS, LANES), np.float32)
-    rows, panel = np.zeros((LANES, RECEIVERS), np.float32), np.zeros((STEPS, 4, LANES), np.float32)
-    span = layer.span_of(STEPS, RECEIVERS, w.dtype)
+    panel, span = np.zeros((STEPS, 4, LANES), np.float32), layer.span_of(STEPS, RECEIVERS, w.dtype)
+    found = lists.Lists(*(np.zeros(on.size + 1, kind) for kind in (np.uint32, np.uint32, np.float32)))
+    work = lists.Work(np.zeros((span * LANES, lists.COLUMNS), np.float32), np.zeros((LANES, LANES), np.float32))
+    nothing, no_sums = lists.Tiles(*(np.zeros(n, np.uint32) for n in (1, 0, 1))), np.zeros((0, LANES), np.float32)
 
     def events():
         for first in range(0, STEPS, span):
             part = chunks.Spikes(sparse.mask[first:first + span], sparse.values)
-            kernels.feedforward(part, w, current[first:first + span], rows)
-            kernels.feedforward_gradient(part, current[first:first + span], dw, rows)
+            now = current[first:first + span]
+            panels = [(column, min(lists.COLUMNS, RECEIVERS - column)) for column in range(0, RECEIVERS, lists.COLUMNS)]
+            lists.by_sample(part, found)
+            for column, width in panels:
+                kernels.feedforward(found, w, column, width, now, work)
+            lists.by_sender(part, 0, found)
+            for column, width in panels:
+                kernels.event_gradients(found, found, column, width, now, dw, nothing, no_sums, work)
 
     def multiply_adds():
         for first in range(0, STEPS, span):

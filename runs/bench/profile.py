@@ -2,9 +2,9 @@
 
     python -m runs.bench.profile [--workload W1] [--kind motif]
 
-Every part runs alone, one thread, on the arrays of a real step: the kernels over the first chunk, a span at a time
-as the backend runs them, times the number of chunks. What the links cost is the difference to the same kernel
-without links. The whole step is timed as well; what the parts do not explain is a row of its own.
+Every part is timed where it runs, on one thread: the first chunk passes the hidden layer with the part and without
+it, and the difference, times the number of chunks, is what the part costs. The whole step is timed as well; what the
+parts do not explain is a row of its own.
 
 The floor of a part is the longest of three times: its multiply-adds at the machine's rate, its traffic with main
 memory, its traffic with the cache. It counts the work of the batch's samples, not of the padding to whole chunks.
@@ -18,8 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hrmas_sparse.backends.base import Above, Gradients
-from hrmas_sparse.backends.cpu import dynamics, layer, synapses
+from hrmas_sparse.backends.base import Above, Gradients, Synapses
 from hrmas_sparse.backends.cpu.chunks import Spikes
 from hrmas_sparse.network import psc_loss
 from hrmas_sparse.topology import Links
@@ -61,15 +60,11 @@ class Chunk:
         self.top = self.forward_output()
         self.psc = self.backend.unpack(self.top.psc, len(self.chunk.labels))
         self.above = self.effect()
-        self.span = layer.span_of(self.events.steps, self.net.hidden[0].size, self.net.dtype)
-        steps = self.events.steps
-        self.spans = [slice(t, min(t + self.span, steps)) for t in range(0, steps, self.span)]
-        self.rows = np.zeros((16, self.net.hidden[0].size), np.float32)
-        s = self.synapses[0]
-        self.no_links = Links(np.zeros(len(s.links.indptr), np.int64), np.zeros(0, np.uint32), np.zeros(0, np.float32))
-        self.errors, _ = self.backend.backward(self.k[0], s, self.leak[0], self.hidden, self.above,
-                                               self.gradients(0), 0)
-        self.errors = self.errors.copy()
+        links = self.synapses[0].links
+        self.no_links = Links(np.zeros_like(links.indptr), links.indices[:0], links.data[:0])
+        self.no_spikes = Spikes(np.zeros((self.events.steps, self.events.channels), np.uint16),
+                                np.zeros((0, 0, 0), np.float32))
+        self.effects = np.ones_like(self.hidden.v)
 
     def gradients(self, slot):
         """Zeroed gradients of a layer."""
@@ -90,68 +85,21 @@ class Chunk:
 
     # ---- parts: each returns seconds for the chunk ---------------------------------------------------
 
-    def received(self, span):
-        """Input spikes of a span."""
-        spikes = self.chunk.spikes
-        return Spikes(spikes.mask[span], spikes.values[span])
+    def forward(self, links, spikes):
+        """The hidden layer forward."""
+        return clock(self.backend.forward, self.k[0], Synapses(self.synapses[0].w, links), self.leak[0], spikes, 0)
 
-    def input_forward(self):
-        """Events of the input to currents."""
-        v, spikes = np.empty_like(self.hidden.v[self.spans[0]]), self.chunk.spikes
-        if not spikes.mask.size:
-            return sum(clock(synapses.dense, self.synapses[0].w.T, spikes.values[s], v[:s.stop - s.start])
-                       for s in self.spans)
-        return sum(clock(synapses.feedforward, self.received(s), self.synapses[0].w, v[:s.stop - s.start], self.rows)
-                   for s in self.spans)
-
-    def neurons_forward(self, links):
-        """The hidden neurons from their input currents, with links or without."""
-        state, total, sent = np.zeros((3, *self.hidden.v.shape[1:]), np.float32), 0.0, self.hidden.spikes
-        if not hasattr(self, "currents"):
-            self.currents = np.empty_like(self.hidden.v)
-            synapses.feedforward(self.chunk.spikes, self.synapses[0].w, self.currents, self.rows)
-        for s in self.spans:
-            v = self.hidden.v[s]
-            v[:] = self.currents[s]
-            if s.start and links.data.size:
-                total += clock(synapses.scatter, links, sent, s.start - 1, v[0])
-            total += clock(dynamics.forward, self.k[0], *self.leak[0], links, v, Spikes(sent.mask[s], sent.values),
-                           self.hidden.silent[s], self.hidden.psc, state)
-        return total
-
-    def effect_below(self):
-        """Errors of the output layer to effects on the hidden neurons."""
-        out = np.empty_like(self.hidden.v[self.spans[0]])
-        return sum(clock(synapses.dense, self.above.w, self.above.errors[s], out[:s.stop - s.start])
-                   for s in self.spans)
-
-    def neurons_backward(self, links):
-        """The hidden neurons' errors, with links or without."""
-        state, total = np.zeros((4, *self.hidden.v.shape[1:]), np.float32), 0.0
-        errors, delta = np.empty_like(self.hidden.v[self.spans[0]]), np.empty((0, *self.hidden.v.shape[1:]), np.float32)
-        for s in self.spans[::-1]:
-            error = errors[:s.stop - s.start]
-            synapses.dense(self.above.w, self.above.errors[s], error)
-            state[3] = self.hidden.v[s.start - 1] if s.start else 0
-            total += clock(dynamics.backward, self.k[0], *self.leak[0], links, self.hidden.v[s], self.hidden.silent[s],
-                           error, delta, state)
-        return total
-
-    def input_gradient(self):
-        """Gradient of the input weights."""
-        dw = self.gradients(0).dw
-        if not self.chunk.spikes.mask.size:
-            panel = np.zeros((self.events.steps, 4, 16), np.float32)
-            return clock(synapses.dense_gradient, self.chunk.spikes.values, self.errors, dw, panel)
-        return sum(clock(synapses.feedforward_gradient, self.received(s), self.errors[s], dw, self.rows)
-                   for s in self.spans)
-
-    def links_gradient(self):
-        """Gradient of the links."""
-        sent, found = self.hidden.spikes, self.gradients(0).dlinks
-        return sum(clock(synapses.links_gradient, self.synapses[0].links,
-                         Spikes(sent.mask[max(s.start, 1) - 1:s.stop - 1], sent.values),
-                         self.errors[max(s.start, 1):s.stop], found) for s in self.spans)
+    def backward(self, links, above, feedforward):
+        """The hidden layer backward, errors from above or, where they are left out, some that are there already."""
+        if above is None:
+            above = Above(self.synapses[1].w[:0], self.effects.copy())
+        found = self.gradients(0)
+        if not feedforward:
+            found = found._replace(dw=found.dw[:0])
+        if not links.data.size:
+            found = found._replace(dlinks=found.dlinks[:0])
+        return clock(self.backend.backward, self.k[0], Synapses(self.synapses[0].w, links), self.leak[0], self.hidden,
+                     above, found, 0, False)
 
     def reduction(self):
         """Sums over all chunks."""
@@ -184,9 +132,8 @@ def counts(problem, rate, links):
         "output backward": (spikes * o, 0, 3 * FLOAT * spikes * o),
         "effect on hidden": (cells * o, 0, FLOAT * 2 * cells),
         "neurons backward": (20 * cells, FLOAT * cells, FLOAT * 9 * cells),
-        "links backward": (cells * fan, 0, FLOAT * 2 * cells),
+        "links backward": ((cells + spikes) * fan, 0, FLOAT * (2 * cells + 3 * spikes * fan)),
         "input gradient": (events * n, 0, FLOAT * (events * n + cells)),
-        "links gradient": (spikes * fan, 0, 3 * FLOAT * spikes * fan),
     }
 
 
@@ -194,17 +141,20 @@ def parts(problem):
     """Milliseconds of every part of a step, one thread; and the whole step's, and the hidden rate."""
     c = Chunk(problem)
     chunks, links = len(c.packed), c.synapses[0].links
-    bare, linked = (repeated(lambda use=use: c.neurons_forward(use)) for use in (c.no_links, links))
-    bare_back, linked_back = (repeated(lambda use=use: c.neurons_backward(use)) for use in (c.no_links, links))
-    size = len(c.chunk.labels)
+    input_spikes, size = c.chunk.spikes, len(c.chunk.labels)
+    forward = [repeated(lambda case=case: c.forward(*case))
+               for case in ((c.no_links, c.no_spikes), (c.no_links, input_spikes), (links, input_spikes))]
+    backward = [repeated(lambda case=case: c.backward(*case))
+                for case in ((c.no_links, None, False), (c.no_links, c.above, False), (links, c.above, False),
+                             (links, c.above, True))]
     each = {
-        "input forward": repeated(c.input_forward), "neurons forward": bare, "links forward": linked - bare,
+        "neurons forward": forward[0], "input forward": forward[1] - forward[0],
+        "links forward": forward[2] - forward[1],
         "output forward": repeated(lambda: clock(c.forward_output)),
         "loss": repeated(lambda: clock(lambda: psc_loss(c.backend.unpack(c.top.psc, size), c.chunk.labels, w.TAU_S))),
         "output backward": repeated(lambda: clock(c.effect)),
-        "effect on hidden": repeated(c.effect_below), "neurons backward": bare_back,
-        "links backward": linked_back - bare_back, "input gradient": repeated(c.input_gradient),
-        "links gradient": repeated(c.links_gradient),
+        "neurons backward": backward[0], "effect on hidden": backward[1] - backward[0],
+        "links backward": backward[2] - backward[1], "input gradient": backward[3] - backward[2],
     }
     found = {name: chunks * ms for name, ms in each.items()}
     found["packing"] = repeated(lambda: clock(c.backend.pack, c.events, c.net.dtype))

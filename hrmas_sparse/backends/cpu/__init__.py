@@ -2,7 +2,6 @@
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 from numba import config
@@ -12,16 +11,8 @@ from hrmas_sparse.backends.cpu.cache import use_own_folder
 
 COMPILED = use_own_folder()  # before the first kernel below is declared
 
-from hrmas_sparse.backends.cpu import chunks, dynamics, layer, synapses as kernels  # noqa: E402
+from hrmas_sparse.backends.cpu import chunks, dynamics, layer, lists, synapses as kernels  # noqa: E402
 from hrmas_sparse.backends.cpu.lanes import LANES  # noqa: E402
-
-
-class Scratch(NamedTuple):
-    """What backward needs beside its arguments; see :func:`layer.backward`."""
-
-    state: np.ndarray
-    rows: np.ndarray
-    panel: np.ndarray
 
 
 class CpuBackend:
@@ -69,7 +60,7 @@ class CpuBackend:
     def count(self, spikes, size):
         if spikes.values.size:
             return spikes.values[..., :size].sum()
-        return np.bitwise_count(spikes.mask).sum()
+        return lists.bits_set(spikes.mask)
 
     def intrinsic(self, R, tau, chunk):
         return Intrinsic(_lanes(1 / tau, chunk), _lanes(R / tau, chunk))
@@ -79,18 +70,18 @@ class CpuBackend:
         return Intrinsic(1 / tau, R / tau)
 
     def forward(self, k, synapses, intrinsic, received, slot, keep_psc=False):
-        tape, state, rows, span = self._prepare(synapses, received, slot, keep_psc)
-        layer.forward(k, intrinsic, synapses, tape, state[:3], rows, span)
+        tape, state, found, work, span = self._prepare(synapses, received, slot, keep_psc)
+        layer.forward(k, intrinsic, synapses, tape, state[:3], found, work, span)
         return tape
 
     def forward_plastic(self, k, p, synapses, R, tau, received, slot, size, keep_trajectory=False):
-        tape, state, rows, span = self._prepare(synapses, received, slot, False)
+        tape, state, found, work, span = self._prepare(synapses, received, slot, False)
         steps, neurons, _ = tape.v.shape
         own = self._buffers.get(("own", slot), (2, neurons, LANES), tape.v.dtype)
         own[0], own[1] = R[:, None], tau[:, None]
         shape = (2, steps if keep_trajectory else 0, neurons, LANES)
         trajectory = self._buffers.get(("trajectory", slot, keep_trajectory), shape, tape.v.dtype)
-        layer.forward_plastic(k, p, own, synapses, tape, trajectory, state, rows, span)
+        layer.forward_plastic(k, p, own, synapses, tape, trajectory, state, found, work, span)
         return tape, Plastic(own[0, :, :size].sum(axis=1), own[1, :, :size].sum(axis=1), trajectory)
 
     def effect_of_output(self, k, tape, psc_gradient, slot):
@@ -114,9 +105,7 @@ class CpuBackend:
         else:
             errors = above.errors
         delta = np.empty((steps if keep_delta else 0, neurons, LANES), dtype)
-        scratch = Scratch(self._buffers.zeroed(("state", slot), (4, neurons, LANES), dtype),
-                          get(("rows", slot), (LANES, neurons), dtype),
-                          self._buffers.zeroed(("panel", slot), (steps, 4, LANES), dtype))
+        scratch = self._scratch(tape, synapses.links, steps, span, slot)
         layer.backward(k, intrinsic, synapses, tape, above, gradients, errors, delta, scratch, span)
         return errors if keep_errors else None, delta if keep_delta else None
 
@@ -127,22 +116,13 @@ class CpuBackend:
                          self._buffers.zeroed(dlinks, synapses.links.data.shape, synapses.w.dtype))
 
     def weight_gradients(self, tape, synapses, errors, gradients, slot):
-        if gradients.dw.size and tape.received.mask.size:
-            rows = self._buffers.get(("rows", slot), (LANES, errors.shape[1]), errors.dtype)
-            kernels.feedforward_gradient(tape.received, errors, gradients.dw, rows)
-        elif gradients.dw.size:
-            panel = self._buffers.zeroed(("panel", slot), (len(errors), 4, LANES), errors.dtype)
-            kernels.dense_gradient(tape.received.values, errors, gradients.dw, panel)
-        sent = chunks.Spikes(tape.spikes.mask[:-1], tape.spikes.values[:-1])
-        kernels.links_gradient(synapses.links, sent, errors[1:], gradients.dlinks)
+        scratch = self._scratch(tape, synapses.links, len(errors), len(errors), slot)
+        layer.weight_gradients(tape.received, tape.spikes, synapses.links, errors, gradients, scratch)
 
     def forward_smooth(self, k, synapses, intrinsic, received, slot, keep_psc=False):
-        tape, state, rows, _ = self._prepare(synapses, received, slot, keep_psc)
+        tape, state, found, _, _ = self._prepare(synapses, received, slot, keep_psc)
         tape = tape._replace(spikes=chunks.Spikes(tape.spikes.mask, np.zeros_like(tape.v)))
-        if received.mask.size:
-            kernels.feedforward(received, synapses.w, tape.v, rows)
-        else:
-            kernels.dense(synapses.w.T, received.values, tape.v)
+        layer.all_currents(synapses, received, found, tape.v, self._work(len(tape.v), slot, tape.v.dtype))
         dynamics.forward_smooth(k, *intrinsic, synapses.links, tape.v, tape.spikes, tape.psc, state[:3])
         return tape
 
@@ -162,8 +142,31 @@ class CpuBackend:
         tape = Tape(received, spikes, get(("v", slot), (steps, neurons, LANES), dtype),
                     get(("silent", slot), (steps, neurons), np.uint16),
                     get(("psc", slot, keep_psc), (steps if keep_psc else 0, neurons, LANES), dtype))
+        span = layer.span_of(steps, neurons, dtype)
         return (tape, self._buffers.zeroed(("state", slot), (4, neurons, LANES), dtype),
-                get(("rows", slot), (LANES, neurons), dtype), layer.span_of(steps, neurons, dtype))
+                self._lists("received", received, span, slot, dtype), self._work(span, slot, dtype), span)
+
+    def _scratch(self, tape, links, steps, span, slot):
+        """What backward needs beside its arguments, for spans of so many steps."""
+        neurons, dtype = len(links.indptr) - 1, links.data.dtype
+        tiles = self._buffers.kept(("tiles", slot), links.indices, lambda: lists.tiles_of(links))
+        return layer.Scratch(self._buffers.zeroed(("state", slot), (4, neurons, LANES), dtype),
+                             self._lists("received", tape.received, span, slot, dtype),
+                             self._lists("sent", tape.spikes, span, slot, dtype), self._work(span, slot, dtype),
+                             self._buffers.get(("found", slot), (layer.BLOCK, LANES), dtype), tiles,
+                             self._buffers.zeroed(("sums", slot), (len(tiles.sender), LANES), dtype),
+                             self._buffers.zeroed(("panel", slot), (steps, 4, LANES), dtype))
+
+    def _lists(self, name, spikes, span, slot, dtype):
+        """Unfilled lists, long enough for all spikes of a tape; what is not used is never touched."""
+        size = 1 << lists.bits_set(spikes.mask).bit_length()
+        start = max(max(span, len(spikes.mask)) * LANES, spikes.mask.shape[1]) + 1
+        return lists.Lists(*(self._buffers.get((part, name, slot), (length,), kind) for part, length, kind in (
+            ("start", start, np.uint32), ("member", size, np.uint32), ("weight", size, dtype))))
+
+    def _work(self, span, slot, dtype):
+        return lists.Work(self._buffers.get(("rows", slot), (span * LANES, lists.COLUMNS), dtype),
+                          self._buffers.get(("square", slot), (LANES, LANES), dtype))
 
 
 def _lanes(values, chunk):

@@ -10,7 +10,7 @@ from hrmas_sparse.backends.cpu.lanes import LANES
 
 # Share of non-zero input above which multiplying everything is faster than visiting events: measured, see
 # docs/performance.md. It depends on the data alone, so that results do not depend on timing.
-DENSE = 0.625
+DENSE = 0.3125
 
 
 class Spikes(NamedTuple):
@@ -101,3 +101,10 @@ class Buffers(threading.local):
         array = self.get(name, shape, dtype)
         array[...] = 0
         return array
+
+    def kept(self, name, key, make):
+        """What ``make`` gave for this very key when last asked, made again for another."""
+        known = self._arrays.get(name)
+        if known is None or known[0] is not key:
+            known = self._arrays[name] = (key, make())
+        return known[1]

@@ -12,7 +12,9 @@ from numba.extending import overload
 
 from hrmas_sparse import neuron
 
-OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True, "cache": True}
+# Without Numba's run time (_nrt) kernels cannot make arrays, and do not count references to those they are given:
+# a slice would cost two atomic operations.
+OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True, "cache": True, "_nrt": False}
 
 
 def jit(function):

@@ -1,9 +1,11 @@
-"""Neurons of one chunk through time: forward, forward with intrinsic plasticity, backward.
+"""Neurons of one chunk: forward, forward with intrinsic plasticity, backward, a step of some neurons at a time.
 
-A step is one flat loop over neurons and lanes, which LLVM vectorises; all formulas are neuron.py's.
+A step is one flat loop over neurons and lanes, which LLVM vectorises; all formulas are neuron.py's. Which
+neurons run through which steps in what order is layer.py's business; the smooth variant, for checks only,
+runs whole layers through all steps.
 
-Shapes: T steps, N neurons, L = LANES samples. ``inv_tau`` and ``gain`` (R/tau) are (1, N, L) where they
-are constant in time, else (T, N, L).
+Shapes: T steps, N neurons, L = LANES samples. In the smooth variant ``inv_tau`` and ``gain`` (R/tau) are
+(1, N, L) where they are constant in time, else (T, N, L).
 """
 
 from numba import uint16
@@ -11,7 +13,8 @@ from numba import uint16
 from hrmas_sparse.backends.cpu.compile import (
     after_reset, calcium, expm1_small, filtered, fires, jit, logistic, logistic_slope, membrane,
     plastic_resistance, plastic_time_constant, smooth_error, surrogate_error, timing_error)
-from hrmas_sparse.backends.cpu.lanes import bits_above, bits_to_lanes, load, store
+from hrmas_sparse.backends.cpu.lanes import bits_above, bits_to_lanes, fetch, flat, load, store
+from hrmas_sparse.backends.cpu.lists import copy
 from hrmas_sparse.backends.cpu.synapses import gather, scatter
 
 
@@ -24,98 +27,88 @@ def _pack(k, v, psc, spikes, silent):
 
 
 @jit
-def forward(k, inv_tau, gain, links, v, spikes, silent, psc, state):
-    """Run a layer's neurons through all steps (SPEC 1).
+def forward(k, leak, drive, now, spikes, silent, c, u, a):
+    """Run some neurons through one step (SPEC 1); N of them.
 
-    v : (T, N, L), holds the feedforward current and becomes the membrane potential before reset
-    spikes.mask, silent : outputs, (T, N) bit masks (silent: psc < 1/4, the gate of SPEC 5)
-    psc : (T, N, L) to keep the filtered spikes, or (0, N, L) where nobody needs them
-    state : zeroed (3, N, L): filtered current, membrane potential after reset, psc
+    leak, drive : (N, L), 1/tau and R/tau
+    now : (N, L), holds the current received and becomes the membrane potential before reset
+    spikes, silent : outputs, (N,) bit masks (silent: psc < 1/4, the gate of SPEC 5)
+    c, u, a : state, (N, L): filtered current, membrane potential after reset, psc
     """
-    c, u, a = state[0].reshape(-1), state[1].reshape(-1), state[2].reshape(-1)
-    for t in range(v.shape[0]):
-        if t > 0:
-            scatter(links, spikes, t - 1, v[t])
-        now = v[t].reshape(-1)
-        leak, drive = inv_tau[t % inv_tau.shape[0]].reshape(-1), gain[t % gain.shape[0]].reshape(-1)
-        for j in range(now.size):
-            c[j] = filtered(k, c[j], now[j])
-            now[j] = membrane(k, leak[j], drive[j], u[j], c[j])
-            spike = k.one if fires(k, now[j]) else k.zero
-            u[j] = after_reset(k, now[j], spike)
-            a[j] = filtered(k, a[j], spike)
-        _pack(k, v[t], state[2], spikes.mask[t], silent[t])
-        if psc.shape[0]:
-            psc[t] = state[2]
+    _forward(k, flat(leak), flat(drive), flat(now), flat(c), flat(u), flat(a))
+    _pack(k, now, a, spikes, silent)
 
 
 @jit
-def forward_plastic(k, p, R, tau, links, v, spikes, silent, psc, state, trajectory):
+def _forward(k, leak, drive, now, c, u, a):
+    for j in range(now.size):
+        c[j] = filtered(k, c[j], now[j])
+        now[j] = membrane(k, leak[j], drive[j], u[j], c[j])
+        spike = k.one if fires(k, now[j]) else k.zero
+        u[j] = after_reset(k, now[j], spike)
+        a[j] = filtered(k, a[j], spike)
+
+
+@jit
+def forward_plastic(k, p, R, tau, now, spikes, silent, c, u, a, phi):
     """As :func:`forward`, while SpiKL-IP adapts R and tau of every neuron and lane (SPEC 8).
 
     R, tau : (N, L), adapted in place, each lane its own copy
-    state : zeroed (4, N, L): filtered current, membrane potential after reset, psc, calcium
-    trajectory : (2, T, N, L) to keep the R and tau each step used, or (2, 0, N, L)
+    phi : state, (N, L): calcium
     """
-    c, u, a, phi = state[0].reshape(-1), state[1].reshape(-1), state[2].reshape(-1), state[3].reshape(-1)
-    r, time_constant = R.reshape(-1), tau.reshape(-1)
-    for t in range(v.shape[0]):
-        if t > 0:
-            scatter(links, spikes, t - 1, v[t])
-        if trajectory.shape[1]:
-            trajectory[0, t] = R
-            trajectory[1, t] = tau
-        now = v[t].reshape(-1)
-        for j in range(now.size):
-            r_old, tau_old = r[j], time_constant[j]
-            inv_tau = k.one / tau_old
-            c[j] = filtered(k, c[j], now[j])
-            now[j] = membrane(k, inv_tau, r_old * inv_tau, u[j], c[j])
-            spike = k.one if fires(k, now[j]) else k.zero
-            u[j] = after_reset(k, now[j], spike)
-            a[j] = filtered(k, a[j], spike)
-            phi[j] = calcium(p, phi[j], spike)
-            y = phi[j] * p.inv_tau_cal
-            excess = p.v_th / expm1_small(p.one / max(tau_old * y, p.rate_floor))
-            r[j] = plastic_resistance(p, r_old, tau_old, y, excess)
-            time_constant[j] = plastic_time_constant(p, tau_old, y)
-        _pack(k, v[t], state[2], spikes.mask[t], silent[t])
-        if psc.shape[0]:
-            psc[t] = state[2]
+    _forward_plastic(k, p, flat(R), flat(tau), flat(now), flat(c), flat(u),
+                     flat(a), flat(phi))
+    _pack(k, now, a, spikes, silent)
 
 
 @jit
-def backward(k, inv_tau, gain, links, v, silent, errors, delta, state):
-    """Run TSSL-BP back through a span of steps (SPEC 5, 6).
+def _forward_plastic(k, p, r, tau, now, c, u, a, phi):
+    for j in range(now.size):
+        r_old, tau_old = r[j], tau[j]
+        inv_tau = k.one / tau_old
+        c[j] = filtered(k, c[j], now[j])
+        now[j] = membrane(k, inv_tau, r_old * inv_tau, u[j], c[j])
+        spike = k.one if fires(k, now[j]) else k.zero
+        u[j] = after_reset(k, now[j], spike)
+        a[j] = filtered(k, a[j], spike)
+        phi[j] = calcium(p, phi[j], spike)
+        y = phi[j] * p.inv_tau_cal
+        excess = p.v_th / expm1_small(p.one / max(tau_old * y, p.rate_floor))
+        r[j] = plastic_resistance(p, r_old, tau_old, y, excess)
+        tau[j] = plastic_time_constant(p, tau_old, y)
 
-    v, silent : as left by forward
-    inv_tau : one row more than the span where it varies and the span is not the last
-    errors : (T, N, L), holds the effect A of each spike through the layers above and becomes E,
+
+@jit
+def backward(k, leak_next, drive, last, now, next_v, silent, error, found, carried, beyond):
+    """Run TSSL-BP one step back through some neurons (SPEC 5, 6).
+
+    leak_next, drive : (N, L), 1/tau of the step after and R/tau of this one
+    last, now : (N, L), v of the step before, zeros at the first, and of this one
+    next_v : (N, L), what the next call will ask for as ``last``, on its way from memory meanwhile
+    silent : (N,) as left by forward
+    error : (N, L), holds the effect A of each spike, through the layers above and the links, and becomes E,
         the filtered error
-    delta : (T, N, L) to keep the errors at v, or (0, N, L)
-    state : (4, N, L): delta0 and E of the step after (zero at the end), gate, v of the step before the span
+    found : (N, L), becomes delta, the error at v
+    carried, beyond : state, (N, L): delta0 and E of the step after
     """
-    carried, beyond, gate = state[0].reshape(-1), state[1].reshape(-1), state[2].reshape(-1)
-    for t in range(v.shape[0] - 1, -1, -1):
-        if links.data.size:
-            gather(links, state[1], errors[t])
-        for n in range(v.shape[1]):
-            store(state[2], n, bits_to_lanes(silent[t, n], k.one))
-        error, now = errors[t].reshape(-1), v[t].reshape(-1)
-        last = v[t - 1].reshape(-1) if t > 0 else state[3].reshape(-1)
-        leak_next = inv_tau[min(t + 1, inv_tau.shape[0] - 1)].reshape(-1)
-        drive = gain[t % gain.shape[0]].reshape(-1)
-        for j in range(error.size):
-            u_before = k.zero if fires(k, last[j]) else last[j]
-            base = timing_error(k, now[j], u_before, leak_next[j], error[j], carried[j])
-            slope = logistic_slope((now[j] - k.v_th) * k.inv_width)
-            found = surrogate_error(k, error[j], slope) if gate[j] > k.zero else base
-            carried[j] = base
-            beyond[j] = filtered(k, beyond[j], drive[j] * found)
-            error[j] = beyond[j]
-            gate[j] = found
-        if delta.shape[0]:
-            delta[t] = state[2]
+    for n in range(silent.size):
+        store(found, n, bits_to_lanes(silent[n], k.one))
+        fetch(next_v, n)
+    _backward(k, flat(leak_next), flat(drive), flat(last), flat(now), flat(error),
+              flat(found), flat(carried), flat(beyond))
+
+
+@jit
+def _backward(k, leak_next, drive, last, now, error, gate, carried, beyond):
+    for j in range(error.size):
+        u_before = k.zero if fires(k, last[j]) else last[j]
+        base = timing_error(k, now[j], u_before, leak_next[j], error[j], carried[j])
+        slope = logistic_slope((now[j] - k.v_th) * k.inv_width)
+        found = surrogate_error(k, error[j], slope) if gate[j] > k.zero else base
+        carried[j] = base
+        beyond[j] = filtered(k, beyond[j], drive[j] * found)
+        error[j] = beyond[j]
+        gate[j] = found
 
 
 @jit
@@ -129,11 +122,15 @@ def filter_back(k, psc_gradient):
 
 @jit
 def forward_smooth(k, inv_tau, gain, links, v, spikes, psc, state):
-    """As :func:`forward` for the smooth variant (SPEC 12a); spikes.values (T, N, L) are its spikes."""
+    """Run a layer of the smooth variant through all steps (SPEC 12a); spikes.values (T, N, L) are its spikes.
+
+    v (T, N, L) holds the feedforward current and becomes the membrane potential; psc (T, N, L), or (0, N, L)
+    where nobody needs it; state zeroed (3, N, L).
+    """
     c, u, a = state[0].reshape(-1), state[1].reshape(-1), state[2].reshape(-1)
     for t in range(v.shape[0]):
         if t > 0:
-            scatter(links, spikes, t - 1, v[t])
+            scatter(links, spikes, t - 1, 0, v.shape[1], v[t])
         spikes.mask[t] = uint16(0xFFFF)
         now, sent = v[t].reshape(-1), spikes.values[t].reshape(-1)
         leak, drive = inv_tau[t % inv_tau.shape[0]].reshape(-1), gain[t % gain.shape[0]].reshape(-1)
@@ -144,17 +141,17 @@ def forward_smooth(k, inv_tau, gain, links, v, spikes, psc, state):
             u[j] = after_reset(k, now[j], sent[j])
             a[j] = filtered(k, a[j], sent[j])
         if psc.shape[0]:
-            psc[t] = state[2]
+            copy(state[2], 0, psc[t], 0, v.shape[1])
 
 
 @jit
 def backward_smooth(k, inv_tau, gain, links, v, spikes, errors, state):
-    """As :func:`backward` for the smooth variant: the exact derivative; state zeroed (2, N, L)."""
+    """The exact derivative of the smooth variant; errors as in :func:`backward`, state zeroed (2, N, L)."""
     carried, beyond = state[0].reshape(-1), state[1].reshape(-1)
     steps = v.shape[0]
     for t in range(steps - 1, -1, -1):
         if t + 1 < steps:
-            gather(links, errors[t + 1], errors[t])
+            gather(links, 0, errors.shape[1], errors[t + 1], errors[t])
         error, now, sent = errors[t].reshape(-1), v[t].reshape(-1), spikes.values[t].reshape(-1)
         leak_next = inv_tau[min(t + 1, steps - 1) % inv_tau.shape[0]].reshape(-1)
         drive = gain[t % gain.shape[0]].reshape(-1)

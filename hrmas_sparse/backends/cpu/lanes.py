@@ -8,6 +8,9 @@ multiply-add a synapse. It has only the operations the kernels in :mod:`.synapse
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
+from numba.core.imputils import impl_ret_borrowed
+from numba.np.arrayobj import populate_array
 from numba.extending import intrinsic, models, register_model
 
 LANES = 16
@@ -28,14 +31,55 @@ class _LanesModel(models.PrimitiveModel):
         super().__init__(manager, lanes, ir.VectorType(number, LANES))
 
 
+def _vector(context, array_type):
+    """LLVM's type of ``LANES`` of an array's numbers."""
+    return ir.VectorType(context.get_value_type(array_type.dtype), LANES)
+
+
 def _pointer(context, builder, array_type, array, row, unsigned):
-    """Pointer to row ``row`` of a C-contiguous (n, LANES) array, as a vector."""
+    """Pointer to row ``row`` of a C-contiguous array seen as (n, LANES), as a vector."""
     struct = context.make_array(array_type)(context, builder, array)
     extend = builder.zext if unsigned else builder.sext
     row = extend(row, ir.IntType(64)) if row.type.width < 64 else row
     first = builder.gep(struct.data, [builder.mul(row, ir.Constant(ir.IntType(64), LANES))])
-    vector = ir.VectorType(context.get_value_type(array_type.dtype), LANES)
-    return builder.bitcast(first, vector.as_pointer())
+    return builder.bitcast(first, _vector(context, array_type).as_pointer())
+
+
+def _word(builder, index):
+    return builder.zext(index, ir.IntType(64)) if index.type.width < 64 else index
+
+
+def _pointer_at(context, builder, array_type, array, row, column):
+    """Pointer to a place of a C-contiguous matrix; indices are unsigned or at least not negative."""
+    struct = context.make_array(array_type)(context, builder, array)
+    width = builder.extract_value(struct.shape, 1)
+    first = builder.gep(struct.data, [builder.add(builder.mul(_word(builder, row), width), _word(builder, column))])
+    return builder.bitcast(first, _vector(context, array_type).as_pointer())
+
+
+def _square(context, builder, array_type, array, row, column):
+    """Pointers to ``LANES`` rows that follow each other, from a column on."""
+    struct = context.make_array(array_type)(context, builder, array)
+    width = builder.extract_value(struct.shape, 1)
+    first = builder.bitcast(_pointer_at(context, builder, array_type, array, row, column), struct.data.type)
+    return [builder.bitcast(builder.gep(first, [builder.mul(width, ir.Constant(ir.IntType(64), i))]),
+                            _vector(context, array_type).as_pointer()) for i in range(LANES)]
+
+
+def _first(context, builder, array_type, count):
+    """The type of a vector of an array's numbers, and the mask of its first ``count``."""
+    number = ir.IntType(32)
+    lanes = ir.Constant(ir.VectorType(number, LANES), list(range(LANES)))
+    count = _splat(builder, builder.trunc(_word(builder, count), number))
+    return _vector(context, array_type), builder.icmp_unsigned("<", lanes, count)
+
+
+def _masked(builder, what, result, arguments):
+    """LLVM's masked load or store of ``LANES`` numbers."""
+    vector = result if what == "load" else arguments[0]
+    letter = "f32" if vector.element == ir.FloatType() else "f64"
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, arguments),
+                                          f"llvm.masked.{what}.v{LANES}{letter}.p0")
 
 
 def _splat(builder, number):
@@ -67,6 +111,82 @@ def store(typingctx, array, row, lanes):
         return context.get_dummy_value()
 
     return types.void(array, row, lanes), codegen
+
+
+@intrinsic
+def load_at(typingctx, array, row, column):
+    """``LANES`` numbers of a row of a C-contiguous matrix, from a column on. Nothing is checked."""
+
+    def codegen(context, builder, signature, args):
+        return builder.load(_pointer_at(context, builder, array, *args), align=array.dtype.bitwidth // 8)
+
+    return LanesType(array.dtype)(array, row, column), codegen
+
+
+@intrinsic
+def store_at(typingctx, array, row, column, lanes):
+    """Write lanes to a row of a C-contiguous matrix, from a column on. Nothing is checked."""
+
+    def codegen(context, builder, signature, args):
+        builder.store(args[3], _pointer_at(context, builder, array, *args[:3]), align=array.dtype.bitwidth // 8)
+        return context.get_dummy_value()
+
+    return types.void(array, row, column, lanes), codegen
+
+
+@intrinsic
+def load_first(typingctx, array, row, column, count):
+    """As :func:`load_at`, the first ``count`` numbers; nothing beyond them is touched, zeros stand for it."""
+
+    def codegen(context, builder, signature, args):
+        vector, mask = _first(context, builder, array, args[3])
+        load = _masked(builder, "load", vector, [vector.as_pointer(), ir.IntType(32), mask.type, vector])
+        return builder.call(load, [_pointer_at(context, builder, array, *args[:3]),
+                                   ir.Constant(ir.IntType(32), array.dtype.bitwidth // 8), mask,
+                                   ir.Constant(vector, [0.0] * LANES)])
+
+    return LanesType(array.dtype)(array, row, column, count), codegen
+
+
+@intrinsic
+def store_first(typingctx, array, row, column, count, lanes):
+    """As :func:`store_at`, the first ``count`` lanes; nothing beyond them is touched."""
+
+    def codegen(context, builder, signature, args):
+        vector, mask = _first(context, builder, array, args[3])
+        store = _masked(builder, "store", ir.VoidType(), [vector, vector.as_pointer(), ir.IntType(32), mask.type])
+        builder.call(store, [args[4], _pointer_at(context, builder, array, *args[:3]),
+                             ir.Constant(ir.IntType(32), array.dtype.bitwidth // 8), mask])
+        return context.get_dummy_value()
+
+    return types.void(array, row, column, count, lanes), codegen
+
+
+@intrinsic
+def transpose(typingctx, source, row, column, result, to_row, to_column):
+    """Turn a square of ``LANES`` rows and columns of one C-contiguous matrix into another. Nothing is checked.
+
+    Rows a distance of 1, 2, 4, ... apart exchange every second block of that many numbers.
+    """
+
+    def codegen(context, builder, signature, args):
+        align = source.dtype.bitwidth // 8
+        rows = [builder.load(p, align=align) for p in _square(context, builder, source, *args[:3])]
+        far = 1
+        while far < LANES:
+            low = [i if not i & far else LANES + i - far for i in range(LANES)]
+            high = [i + far if not i & far else LANES + i for i in range(LANES)]
+            for i in range(LANES):
+                if not i & far:
+                    one, other = rows[i], rows[i + far]
+                    rows[i], rows[i + far] = (builder.shuffle_vector(one, other, ir.Constant(
+                        ir.VectorType(ir.IntType(32), LANES), order)) for order in (low, high))
+            far *= 2
+        for value, pointer in zip(rows, _square(context, builder, result, *args[3:])):
+            builder.store(value, pointer, align=align)
+        return context.get_dummy_value()
+
+    return types.void(source, row, column, result, to_row, to_column), codegen
 
 
 @intrinsic
@@ -119,6 +239,45 @@ def sum_lanes(typingctx, lanes):
 
 
 @intrinsic
+def fetch(typingctx, array, row):
+    """Ask for the row of a C-contiguous array seen as (n, LANES) before it is needed. Changes no number."""
+
+    def codegen(context, builder, signature, args):
+        pointer = _pointer(context, builder, array, args[0], args[1], not row.signed)
+        word = ir.IntType(32)
+        prefetch = cgutils.get_or_insert_function(builder.module, ir.FunctionType(
+            ir.VoidType(), [pointer.type, word, word, word]), "llvm.prefetch.p0")
+        builder.call(prefetch, [pointer, *(ir.Constant(word, n) for n in (0, 3, 1))])
+        return context.get_dummy_value()
+
+    return types.void(array, row), codegen
+
+
+@intrinsic
+def flat(typingctx, array):
+    """A C-contiguous array as one row. (Numba's reshape calls a function that finds out whether it can.)"""
+    row = types.Array(array.dtype, 1, "C")
+
+    def codegen(context, builder, signature, args):
+        whole, result = context.make_array(array)(context, builder, args[0]), context.make_array(row)(context, builder)
+        populate_array(result, data=whole.data, shape=[whole.nitems], strides=[whole.itemsize],
+                       itemsize=whole.itemsize, meminfo=whole.meminfo, parent=whole.parent)
+        return impl_ret_borrowed(context, builder, row, result._getvalue())
+
+    return row(array), codegen
+
+
+@intrinsic
+def number(typingctx, lanes, lane):
+    """The number in a lane."""
+
+    def codegen(context, builder, signature, args):
+        return builder.extract_element(args[0], args[1])
+
+    return lanes.real(lanes, lane), codegen
+
+
+@intrinsic
 def add(typingctx, left, right):
     """Lane by lane sum."""
 
@@ -167,5 +326,15 @@ def lowest_bit(typingctx, bits):
 
     def codegen(context, builder, signature, args):
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return bits(bits), codegen
+
+
+@intrinsic
+def popcount(typingctx, bits):
+    """Number of set bits of an unsigned word."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
 
     return bits(bits), codegen

@@ -10,11 +10,12 @@ Shapes: T steps, C neurons sending, N neurons receiving, L = LANES. Weights are 
 """
 
 import numpy as np
-from numba import uint16, uint64
+from numba import uint64
 
 from hrmas_sparse.backends.cpu.compile import jit
 from hrmas_sparse.backends.cpu.lanes import (
-    LANES, add, add_product, add_scaled, bits_to_lanes, load, lowest_bit, multiply, splat, store, sum_lanes)
+    LANES, add, add_product, add_scaled, bits_to_lanes, load, multiply, splat, store, sum_lanes)
+from hrmas_sparse.backends.cpu.lists import add_rows, add_tiles, copy, turn_to_lanes, turn_to_rows
 
 # Links are counted in unsigned words: Numba checks every signed index for being negative, which
 # costs the band products a third of their speed. (A literal would make the sum signed, in fact float64.)
@@ -22,46 +23,20 @@ ONE, TWO, THREE, FOUR = (np.uint64(n) for n in (1, 2, 3, 4))
 
 
 @jit
-def _value(values, t, r, lane, one):
-    """What the sender sends: 1, or a real value where the spikes carry values."""
-    return values[t, r, lane] if values.size else one
+def feedforward(lists, w, first, width, current, work):
+    """current[t, n, l] = sum of w[c, n] over the senders c in the list of step t and sample l (:func:`by_sample`).
 
-
-@jit
-def _sum_rows(spikes, t, w, rows):
-    """rows[l, :] = sum of w[c, :] over the spikes of step t; return whether there was any."""
-    mask = spikes.mask[t]
-    some = False
-    rows[:, :] = 0
-    one = w.dtype.type(1)
-    for c in range(mask.shape[0]):
-        bits = mask[c]
-        some |= bits != 0
-        while bits:
-            lane = lowest_bit(bits)
-            bits &= uint16(bits - 1)
-            value = _value(spikes.values, t, c, lane, one)
-            for n in range(w.shape[1]):
-                rows[lane, n] += value * w[c, n]
-    return some
-
-
-@jit
-def feedforward(spikes, w, current, rows):
-    """current[t, n, l] = sum_c s_c[t, l] w[c, n]; scratch rows (L, N)."""
-    for t in range(current.shape[0]):
-        out = current[t]
-        if _sum_rows(spikes, t, w, rows):
-            for n in range(out.shape[0]):
-                for lane in range(LANES):
-                    out[n, lane] = rows[lane, n]
-        else:
-            out[:, :] = 0
+    Of receivers first to first + width, at most ``COLUMNS``; current (T, N, L).
+    """
+    rows = current.shape[0] * LANES
+    work.rows[:rows] = 0
+    add_rows(lists, rows, w, first, work.rows, 0, width)
+    turn_to_lanes(work, first, width, current)
 
 
 @jit
 def dense(w, x, result):
-    """result[t, c, l] = sum_n w[c, n] x[t, n, l]; four rows of w at a time share each load of x.
+    """result[t, c, l] = sum_n w[c, n] x[t, n, l]; eight rows of w at a time share each load of x.
 
     With w and errors it gives the effect on the layer below, with w.T and dense input the current.
     """
@@ -69,23 +44,31 @@ def dense(w, x, result):
     zero = splat(w.dtype.type(0))
     for t in range(x.shape[0]):
         error, out = x[t], result[t]
-        for c in range(0, senders - senders % 4, 4):
-            sum0, sum1, sum2, sum3 = zero, zero, zero, zero
+        for c in range(0, senders - senders % 8, 8):
+            sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7 = zero, zero, zero, zero, zero, zero, zero, zero
             for n in range(receivers):
                 one = load(error, n)
-                sum0 = add_scaled(sum0, w[c, n], one)
+                sum0 = add_scaled(sum0, w[c + 0, n], one)
                 sum1 = add_scaled(sum1, w[c + 1, n], one)
                 sum2 = add_scaled(sum2, w[c + 2, n], one)
                 sum3 = add_scaled(sum3, w[c + 3, n], one)
-            store(out, c, sum0)
+                sum4 = add_scaled(sum4, w[c + 4, n], one)
+                sum5 = add_scaled(sum5, w[c + 5, n], one)
+                sum6 = add_scaled(sum6, w[c + 6, n], one)
+                sum7 = add_scaled(sum7, w[c + 7, n], one)
+            store(out, c + 0, sum0)
             store(out, c + 1, sum1)
             store(out, c + 2, sum2)
             store(out, c + 3, sum3)
-        for c in range(senders - senders % 4, senders):
-            sum0 = zero
+            store(out, c + 4, sum4)
+            store(out, c + 5, sum5)
+            store(out, c + 6, sum6)
+            store(out, c + 7, sum7)
+        for c in range(senders - senders % 8, senders):
+            total = zero
             for n in range(receivers):
-                sum0 = add_scaled(sum0, w[c, n], load(error, n))
-            store(out, c, sum0)
+                total = add_scaled(total, w[c, n], load(error, n))
+            store(out, c, total)
 
 
 @jit
@@ -100,7 +83,8 @@ def dense_gradient(x, errors, dw, panel):
     zero = splat(dw.dtype.type(0))
     for n in range(0, receivers, 4):
         width = min(4, receivers - n)
-        panel[:, :width] = errors[:, n:n + width]
+        for t in range(steps):
+            copy(errors[t], n, panel[t], 0, width)
         for c in range(0, senders, 2):
             d = min(c + 1, senders - 1)
             c0, c1, c2, c3, d0, d1, d2, d3 = zero, zero, zero, zero, zero, zero, zero, zero
@@ -129,28 +113,31 @@ def _add_sums(out, sum0, sum1, sum2, sum3):
 
 
 @jit
-def scatter(links, spikes, t, current):
-    """current[i, l] += sum_r W_ir s_r[t, l] over the links r -> i."""
+def scatter(links, spikes, t, low, high, current):
+    """current[i, l] += sum_r W_ir s_r[t, l] over the links r -> i of senders low to high - 1."""
     mask, values = spikes.mask[t], spikes.values
     one = links.data.dtype.type(1)
-    for r in range(mask.shape[0]):
+    for r in range(uint64(low), uint64(high)):
         bits = mask[r]
         if bits:
             sent = bits_to_lanes(bits, one)
             if values.size:
                 sent = multiply(sent, load(values[t], r))
-            for k in range(uint64(links.indptr[r]), uint64(links.indptr[r + 1])):
+            for k in range(uint64(links.indptr[r]), uint64(links.indptr[r + ONE])):
                 i = links.indices[k]
                 store(current, i, add_scaled(load(current, i), links.data[k], sent))
 
 
 @jit
-def gather(links, error, effect):
-    """effect[r, l] += sum_i W_ir error[i, l] over the links r -> i: the transpose of scatter."""
+def gather(links, low, high, error, effect):
+    """effect[r, l] += sum_i W_ir error[i, l] over the links r -> i, for r from low to high - 1.
+
+    The transpose of scatter.
+    """
     indices, data = links.indices, links.data
     zero = splat(data.dtype.type(0))
-    for r in range(effect.shape[0]):
-        start, stop = uint64(links.indptr[r]), uint64(links.indptr[r + 1])
+    for r in range(uint64(low), uint64(high)):
+        start, stop = uint64(links.indptr[r]), uint64(links.indptr[r + ONE])
         whole = stop - (stop - start) % FOUR
         sum0, sum1, sum2, sum3 = load(effect, r), zero, zero, zero
         for k in range(start, whole, FOUR):
@@ -164,45 +151,29 @@ def gather(links, error, effect):
 
 
 @jit
-def _add_outer(spikes, t, rows, dw):
-    """dw[c, :] += s_c[t, l] rows[l, :] for every spike of step t."""
-    mask = spikes.mask[t]
-    one = dw.dtype.type(1)
-    for c in range(mask.shape[0]):
-        bits = mask[c]
-        while bits:
-            lane = lowest_bit(bits)
-            bits &= uint16(bits - 1)
-            value = _value(spikes.values, t, c, lane, one)
-            for n in range(dw.shape[1]):
-                dw[c, n] += value * rows[lane, n]
+def event_gradients(received, sent, first, width, errors, dw, tiles, sums, work):
+    """Weight gradients by events, of a span (SPEC 6): every spike adds the errors of its step and sample.
 
+    Of receivers first to first + width, at most ``COLUMNS``, first a multiple of that.
 
-@jit
-def feedforward_gradient(spikes, errors, dw, rows):
-    """dw[c, n] += sum over t and l of s_c[t, l] errors[t, n, l] (SPEC 6); scratch rows (L, N)."""
-    for t in range(errors.shape[0]):
-        error = errors[t]
-        for n in range(error.shape[0]):
-            for lane in range(LANES):
-                rows[lane, n] = error[n, lane]
-        _add_outer(spikes, t, rows, dw)
-
-
-@jit
-def links_gradient(links, spikes, errors, dlinks):
-    """dlinks[k] += sum over t and l of s_r[t, l] errors[t, i, l] for every link k: r -> i (SPEC 6).
-
-    errors[t] are those of the step after spikes.mask[t].
+    received, sent : lists of the spikes the layer received and sent (:func:`by_sender`); those sent count from
+        the span's first step whose errors they meet, the one after the spike
+    errors : (T, N, L)
+    dw : (C, N), or (0, N) where the gradient is not wanted or not made by events; added to
+    tiles, sums : (tiles, L), the links' gradients tile by tile (:func:`pick_links`); added to
     """
-    one = dlinks.dtype.type(1)
-    for t in range(errors.shape[0]):
-        mask = spikes.mask[t]
-        for r in range(mask.shape[0]):
-            bits = mask[r]
-            while bits:
-                lane = lowest_bit(bits)
-                bits &= uint16(bits - 1)
-                value = _value(spikes.values, t, r, lane, one)
-                for k in range(uint64(links.indptr[r]), uint64(links.indptr[r + 1])):
-                    dlinks[k] += value * errors[t, links.indices[k], lane]
+    turn_to_rows(errors, first, width, work)
+    add_rows(received, dw.shape[0], work.rows, 0, dw, first, width)
+    if sums.size:
+        add_tiles(sent, tiles, work.rows, first, width, sums)
+
+
+@jit
+def reach(links):
+    """The largest distance between the two neurons of a link."""
+    far = 0
+    for r in range(links.indptr.size - 1):
+        if links.indptr[r + 1] > links.indptr[r]:
+            nearest, farthest = links.indices[links.indptr[r]], links.indices[links.indptr[r + 1] - 1]
+            far = max(far, r - nearest, farthest - r)
+    return far
