@@ -19,12 +19,14 @@ class OneLayer:
     """A layer of naive.py and of a backend, with the effects from above that would come back to it."""
 
     def __init__(self, seed, backend, dtype="float64", B=5, T=15, C=4, N=7, R="neuron", tau="neuron", recurrent=True,
-                 tau_s=TAU_S, v_th=V_TH, density=0.3):
+                 tau_s=TAU_S, v_th=V_TH, density=0.3, reach=None):
         rng = np.random.default_rng(seed)
         self.backend, self.dtype, self.tau_s, self.v_th = backend, dtype, tau_s, v_th
         self.X = (rng.random((B, T, C)) < density) * rng.random((B, T, C)) * 2
         self.W_in = rng.normal(0.7, 1.2, (N, C))
         self.W_rec = rng.normal(0, 0.5, (N, N)) * (rng.random((N, N)) < 0.6) if recurrent else None
+        if reach is not None:
+            self.W_rec *= np.abs(np.subtract.outer(np.arange(N), np.arange(N))) <= reach
         self.R, self.tau = (rng.uniform(10, 24, SHAPES[shape](B, T, N)) for shape in (R, tau))
         self.above = rng.normal(size=(B, T, N))
         self.k = neuron.constants(dtype, tau_s, v_th, CAP, WIDTH)
@@ -89,6 +91,15 @@ def test_layers_of_many_sizes(backend, seed):
     B, T, C, N = (int(rng.integers(1, most + 1)) for most in (16, 20, 9, 20))
     layer = OneLayer(50 + seed, backend, B=B, T=T, C=C, N=N, recurrent=bool(seed % 2))
     assert_close(layer.engine(), layer.reference(), 1e-9)
+
+
+@pytest.mark.parametrize("reach", [0, 1, 7, 40, 130, 299])
+def test_wide_layers(backend, reach):
+    """Layers that a backend may cut into blocks of neurons, recordings that it may cut into spans of steps."""
+    for seed, N, T in ((0, 300, 19), (1, 128, 35), (2, 129, 16)):
+        layer = OneLayer(70 + seed, backend, B=2, T=T, N=N, reach=reach)
+        layer.W_rec *= 3 / max(1, min(reach, N)) ** 0.5
+        layer.check()
 
 
 @pytest.mark.parametrize("R, tau", list(itertools.product(SHAPES, SHAPES)))

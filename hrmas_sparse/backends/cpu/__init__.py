@@ -98,7 +98,7 @@ class CpuBackend:
     def backward(self, k, synapses, intrinsic, tape, above, gradients, slot, keep_errors=True, keep_delta=False):
         steps, neurons, _ = tape.v.shape
         dtype, get = tape.v.dtype, self._buffers.get
-        span = layer.span_of(steps, neurons, dtype)
+        span = layer.span_of(steps)
         if above.w.size:
             long = steps if keep_errors or not tape.received.mask.size else span
             errors = get(("errors", slot, long), (long, neurons, LANES), dtype)
@@ -122,7 +122,7 @@ class CpuBackend:
     def forward_smooth(self, k, synapses, intrinsic, received, slot, keep_psc=False):
         tape, state, found, _, _ = self._prepare(synapses, received, slot, keep_psc)
         tape = tape._replace(spikes=chunks.Spikes(tape.spikes.mask, np.zeros_like(tape.v)))
-        layer.all_currents(synapses, received, found, tape.v, self._work(len(tape.v), slot, tape.v.dtype))
+        layer.all_currents(synapses, received, found, tape.v, self._work(len(tape.v), tape.v.dtype))
         dynamics.forward_smooth(k, *intrinsic, synapses.links, tape.v, tape.spikes, tape.psc, state[:3])
         return tape
 
@@ -142,9 +142,9 @@ class CpuBackend:
         tape = Tape(received, spikes, get(("v", slot), (steps, neurons, LANES), dtype),
                     get(("silent", slot), (steps, neurons), np.uint16),
                     get(("psc", slot, keep_psc), (steps if keep_psc else 0, neurons, LANES), dtype))
-        span = layer.span_of(steps, neurons, dtype)
+        span = layer.span_of(steps)
         return (tape, self._buffers.zeroed(("state", slot), (4, neurons, LANES), dtype),
-                self._lists("received", received, span, slot, dtype), self._work(span, slot, dtype), span)
+                self._lists("received", received, span, slot, dtype), self._work(span, dtype), span)
 
     def _scratch(self, tape, links, steps, span, slot):
         """What backward needs beside its arguments, for spans of so many steps."""
@@ -152,7 +152,7 @@ class CpuBackend:
         tiles = self._buffers.kept(("tiles", slot), links.indices, lambda: lists.tiles_of(links))
         return layer.Scratch(self._buffers.zeroed(("state", slot), (4, neurons, LANES), dtype),
                              self._lists("received", tape.received, span, slot, dtype),
-                             self._lists("sent", tape.spikes, span, slot, dtype), self._work(span, slot, dtype),
+                             self._lists("sent", tape.spikes, span, slot, dtype), self._work(span, dtype),
                              self._buffers.get(("found", slot), (layer.BLOCK, LANES), dtype), tiles,
                              self._buffers.zeroed(("sums", slot), (len(tiles.sender), LANES), dtype),
                              self._buffers.zeroed(("panel", slot), (steps, 4, LANES), dtype))
@@ -164,9 +164,9 @@ class CpuBackend:
         return lists.Lists(*(self._buffers.get((part, name, slot), (length,), kind) for part, length, kind in (
             ("start", start, np.uint32), ("member", size, np.uint32), ("weight", size, dtype))))
 
-    def _work(self, span, slot, dtype):
-        return lists.Work(self._buffers.get(("rows", slot), (span * LANES, lists.COLUMNS), dtype),
-                          self._buffers.get(("square", slot), (LANES, LANES), dtype))
+    def _work(self, span, dtype):
+        return lists.Work(self._buffers.get("rows", (span * LANES, lists.COLUMNS), dtype),
+                          self._buffers.get("square", (LANES, LANES), dtype))
 
 
 def _lanes(values, chunk):

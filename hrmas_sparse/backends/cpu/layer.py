@@ -24,13 +24,11 @@ from hrmas_sparse.backends.base import Tape
 from hrmas_sparse.backends.cpu import dynamics
 from hrmas_sparse.backends.cpu.chunks import Spikes
 from hrmas_sparse.backends.cpu.compile import jit
-from hrmas_sparse.backends.cpu.lanes import LANES
 from hrmas_sparse.backends.cpu.lists import COLUMNS, Lists, Tiles, Work, by_sample, by_sender, copy, pick_links
 from hrmas_sparse.backends.cpu.synapses import (
     dense, dense_gradient, event_gradients, feedforward, gather, reach, scatter)
 
 SPAN = 16
-SPAN_BYTES = 1 << 19
 BLOCK = COLUMNS
 
 
@@ -52,9 +50,9 @@ class Scratch(NamedTuple):
     panel: np.ndarray
 
 
-def span_of(steps, neurons, dtype):
-    """Steps of a span: for narrow layers more, as many as fit in the cache."""
-    return min(steps, max(SPAN, SPAN_BYTES // (neurons * LANES * dtype.itemsize)))
+def span_of(steps):
+    """Steps of a span: enough that a sender's spikes make a list worth starting, few enough for the cache."""
+    return min(steps, SPAN)
 
 
 @jit
