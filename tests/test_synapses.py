@@ -41,7 +41,7 @@ def shapes(count=25):
 def feedforward(spikes, w, current):
     """The current of all receivers, as a layer makes it; scratch starts as rubbish."""
     (T, C), dtype = spikes.mask.shape, w.dtype
-    size = lists.bits_set(spikes.mask)
+    size = lists.most_set(spikes.mask, T)
     found = lists.Lists(np.full(max(T * LANES, C) + 1, 99, np.uint32), np.empty(size, np.uint32), np.empty(size, dtype))
     work = lists.Work(np.full((T * LANES, lists.COLUMNS), np.nan, dtype), np.full((LANES, LANES), np.nan, dtype))
     nothing = Links(np.zeros(w.shape[1] + 1, np.int64), np.zeros(0, np.uint32), np.zeros(0, dtype))
@@ -244,7 +244,7 @@ def test_lists(real):
     for T, C, _ in shapes():
         for density in (0.0, 0.3, 1.0):
             spikes, sent = random_spikes(rng, T, C, real, float, density)
-            size = lists.bits_set(spikes.mask)
+            size = lists.most_set(spikes.mask, T)
             assert size == sum(int(bits).bit_count() for bits in spikes.mask.ravel())
             found = lists.Lists(np.zeros(max(T * LANES, C) + 1, np.uint32), np.empty(size, np.uint32), np.empty(size))
             lists.by_sample(spikes, found)

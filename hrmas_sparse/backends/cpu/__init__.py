@@ -60,7 +60,7 @@ class CpuBackend:
     def count(self, spikes, size):
         if spikes.values.size:
             return spikes.values[..., :size].sum()
-        return lists.bits_set(spikes.mask)
+        return lists.bits_set(spikes.mask.reshape(-1))
 
     def intrinsic(self, R, tau, chunk):
         return Intrinsic(_lanes(1 / tau, chunk), _lanes(R / tau, chunk))
@@ -120,7 +120,8 @@ class CpuBackend:
         layer.weight_gradients(tape.received, tape.spikes, synapses.links, errors, gradients, scratch)
 
     def forward_smooth(self, k, synapses, intrinsic, received, slot, keep_psc=False):
-        tape, state, found, _, _ = self._prepare(synapses, received, slot, keep_psc)
+        tape, state, *_ = self._prepare(synapses, received, slot, keep_psc)
+        found = self._lists("received", received, len(tape.v), slot, tape.v.dtype)
         tape = tape._replace(spikes=chunks.Spikes(tape.spikes.mask, np.zeros_like(tape.v)))
         layer.all_currents(synapses, received, found, tape.v, self._work(len(tape.v), tape.v.dtype))
         dynamics.forward_smooth(k, *intrinsic, synapses.links, tape.v, tape.spikes, tape.psc, state[:3])
@@ -158,8 +159,8 @@ class CpuBackend:
                              self._buffers.zeroed(("panel", slot), (steps, 4, LANES), dtype))
 
     def _lists(self, name, spikes, span, slot, dtype):
-        """Unfilled lists, long enough for all spikes of a tape; what is not used is never touched."""
-        size = 1 << lists.bits_set(spikes.mask).bit_length()
+        """Unfilled lists, long enough for the spikes of any span; of few different sizes, so that they are kept."""
+        size = 1 << lists.most_set(spikes.mask, span).bit_length()
         start = max(max(span, len(spikes.mask)) * LANES, spikes.mask.shape[1]) + 1
         return lists.Lists(*(self._buffers.get((part, name, slot), (length,), kind) for part, length, kind in (
             ("start", start, np.uint32), ("member", size, np.uint32), ("weight", size, dtype))))

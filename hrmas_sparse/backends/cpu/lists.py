@@ -53,15 +53,26 @@ class Tiles(NamedTuple):
 
 
 @jit
-def bits_set(mask):
-    """Number of spikes in masks (T, C)."""
-    flat = mask.reshape(-1)
-    whole, total = flat.size - flat.size % 4, 0
-    for word in flat[:whole].view(np.uint64):
+def bits_set(masks):
+    """Number of spikes in a row of masks."""
+    whole, total = masks.size - masks.size % 4, 0
+    for word in masks[:whole].view(np.uint64):
         total += popcount(word)
-    for i in range(whole, flat.size):
-        total += popcount(flat[i])
+    for i in range(whole, masks.size):
+        total += popcount(masks[i])
     return total
+
+
+@jit
+def most_set(mask, span):
+    """The most spikes in so many steps of masks (T, C) that follow each other."""
+    most, now = 0, 0
+    for t in range(mask.shape[0]):
+        now += bits_set(mask[t])
+        if t >= span:
+            now -= bits_set(mask[t - span])
+        most = max(most, now)
+    return most
 
 
 @jit
