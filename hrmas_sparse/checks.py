@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import json
 import math
@@ -133,3 +134,13 @@ def seeds(text):
     if min(found) < 0:
         raise ValueError("a seed, a range or a list, such as 0, 0-4 or 0,2,5")
     return list(dict.fromkeys(found))
+
+
+def argument(check: Callable) -> Callable:
+    """A check as a type of argparse, whose message says what was expected and found."""
+    def typed(text):
+        try:
+            return check(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"expected {error}; found {text!r}") from None
+    return typed

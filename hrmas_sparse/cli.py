@@ -16,13 +16,6 @@ from hrmas_sparse.parent import end_with_stdin
 CACHE = Path("data/cache")
 
 
-def _seeds(text):
-    try:
-        return checks.seeds(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected {error}; found {text!r}") from None
-
-
 def _parser():
     parser = argparse.ArgumentParser(prog="hrmas", description=__doc__.splitlines()[0])
     parser.add_argument("--version", action="version", version=f"hrmas_sparse {__version__}")
@@ -35,7 +28,8 @@ def _parser():
 
     def job_options(sub):
         sub.add_argument("--raw", type=Path, help="the raw recordings: a folder, or the file of N-TIDIGITS")
-        sub.add_argument("--seeds", type=_seeds, default=[0], help="0, 0-4 or 0,2,5; one run each (default 0)")
+        sub.add_argument("--seeds", type=checks.argument(checks.seeds), default=[0],
+                         help="0, 0-4 or 0,2,5; one run each (default 0)")
         sub.add_argument("--name", help="name of the run; several seeds add -s<seed>")
         sub.add_argument("--out", type=Path, default=rundir.OUT, metavar="DIR", help="where runs go (runs/out)")
         sub.add_argument("--backend", default="auto", help="auto, cpu or cuda")
@@ -45,7 +39,7 @@ def _parser():
 
     sub = command("search", search, "the whole job: cache, search, discretise, retrain, test")
     sub.add_argument("dataset", help=f"{', '.join(config.datasets())}, or a settings file (TOML)")
-    sub.add_argument("--preset", default="default", help="default or published")
+    sub.add_argument("--preset", default="default", help="default, accurate or published")
     sub.add_argument("--profile", help="paper or demo (default: the data set's; demo for the stand-in)")
     sub.add_argument("--check-determinism", action="store_true",
                      help="instead: a short search twice, on one thread and on two, compared bit by bit")

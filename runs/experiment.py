@@ -74,13 +74,14 @@ def arguments(argv):
     parser.add_argument("experiment", help=f"{', '.join(known())}, or a TOML file of the same form")
     parser.add_argument("--data", type=str.split, help="data set, several, or a settings file (default: the TOML's)")
     parser.add_argument("--raw", type=Path, help="the raw recordings, for one data set")
-    parser.add_argument("--seeds", type=_seeds, help="0, 0-4 or 0,2,5 (default: the TOML's)")
+    parser.add_argument("--seeds", type=checks.argument(checks.seeds), help="0, 0-4 or 0,2,5 (default: the TOML's)")
     parser.add_argument("--rows", type=str.split, help="only these rows")
-    parser.add_argument("--neurons", type=_sizes, help="only these layer sizes, for an experiment that has several")
-    parser.add_argument("--partitions", type=_partitions,
+    parser.add_argument("--neurons", type=checks.argument(_sizes),
+                        help="only these layer sizes, for an experiment that has several")
+    parser.add_argument("--partitions", type=checks.argument(checks.partitions),
                         help='values of data.partition, such as "official resample-1..4"; each row is run on all')
     parser.add_argument("--name", help="name of the folder in runs/out (default <experiment>-<data set>)")
-    parser.add_argument("--preset", default="default", help="default or published")
+    parser.add_argument("--preset", default="default", help="default, accurate or published")
     parser.add_argument("--profile", help="paper or demo (default: the data set's; demo for the stand-in)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="change a setting of every row; what a row names itself wins")
@@ -90,26 +91,11 @@ def arguments(argv):
     return parser.parse_args(argv)
 
 
-def _seeds(text):
-    return _checked(checks.seeds, text)
-
-
-def _partitions(text):
-    return _checked(checks.partitions, text)
-
-
 def _sizes(text):
     try:
         return [int(n) for n in text.replace(",", " ").split()]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"expected whole numbers, such as 800 1600; found {text!r}") from None
-
-
-def _checked(check, text):
-    try:
-        return check(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected {error}; found {text!r}") from None
+        raise ValueError("whole numbers, such as 800 1600") from None
 
 
 def check_options(experiment, options):

@@ -1,9 +1,11 @@
 """Fixtures that several files of tests share; the engine's own conversions are in dense.py."""
 
 import os
+import shutil
 import signal
 
 import pytest
+from event_files import write_words
 
 from hrmas_sparse.backends import get_backend
 
@@ -25,10 +27,27 @@ def backend(request):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def ctrl_c_counts():
-    """A shell that starts the tests in the background has SIGINT ignored, for us and for what we start."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def signals_are_heard():
+    """A shell or nohup that starts the tests in the background has signals ignored, for us and for what we start."""
+    for signum, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(signum) is signal.SIG_IGN:
+            signal.signal(signum, handler)
+
+
+@pytest.fixture(scope="session")
+def words(tmp_path_factory):
+    """A few recordings in the format of N-TIDIGITS."""
+    path = tmp_path_factory.mktemp("raw") / "words.hdf5"
+    write_words(path)
+    return path
+
+
+@pytest.fixture
+def house(tmp_path, words, monkeypatch):
+    """An empty working directory with recordings in it."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(words, tmp_path / "words.hdf5")
+    return tmp_path
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
-"""Writers of event camera files, byte by byte from the formats' descriptions: they know nothing of the readers."""
+"""Writers of event files, byte by byte from the formats' descriptions: they know nothing of the readers."""
 
 import struct
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 
 HEADER = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#Start-Time: 2015-11-26 12:00:00\r\n#!END-HEADER\r\n"
@@ -157,3 +158,19 @@ def unpacked(events, index):
     out = np.zeros((events.steps, events.channels), int)
     out[one.step, one.channel] = one.value
     return out
+
+
+# --- N-TIDIGITS ------------------------------------------------------------------------------------------------
+
+
+def write_words(path, seed=0):
+    """A few recordings in the format of N-TIDIGITS."""
+    rng = np.random.default_rng(seed)
+    with h5py.File(path, "w") as file:
+        for group, speakers in (("train", 2), ("test", 1)):
+            names = [f"{'man' if group == 'train' else 'woman'}-a{chr(97 + s)}-a-{digit}" for s in range(speakers)
+                     for digit in "z123456789o"]
+            for label, name in enumerate(names):
+                file[f"{group}_addresses/{name}"] = ((label % 11) * 5 + rng.integers(0, 8, 80)).astype(np.uint8)
+                file[f"{group}_timestamps/{name}"] = np.sort(rng.uniform(0, 0.15, 80))
+            file[f"{group}_labels"] = np.array(names, dtype=np.bytes_)

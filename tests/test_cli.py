@@ -9,45 +9,15 @@ import sys
 import time
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
 
-from hrmas_sparse import cli, memory, rundir, training
+from hrmas_sparse import checks, cli, memory, rundir, training
 from hrmas_sparse.locks import locked
 
 SMALL = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
          "training.search_epochs=2 training.retrain_epochs=1")
 SEARCH = ("search", "ntidigits", "--raw", "words.hdf5", "--set", SMALL)
 PROGRAM = [str(Path(sys.executable).with_name("hrmas"))]
-
-
-def write_words(path, seed=0):
-    """A few recordings in the format of N-TIDIGITS."""
-    rng = np.random.default_rng(seed)
-    with h5py.File(path, "w") as file:
-        for group, speakers in (("train", 2), ("test", 1)):
-            names = [f"{'man' if group == 'train' else 'woman'}-a{chr(97 + s)}-a-{digit}" for s in range(speakers)
-                     for digit in "z123456789o"]
-            for label, name in enumerate(names):
-                file[f"{group}_addresses/{name}"] = ((label % 11) * 5 + rng.integers(0, 8, 80)).astype(np.uint8)
-                file[f"{group}_timestamps/{name}"] = np.sort(rng.uniform(0, 0.15, 80))
-            file[f"{group}_labels"] = np.array(names, dtype=np.bytes_)
-
-
-@pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    path = tmp_path_factory.mktemp("raw") / "words.hdf5"
-    write_words(path)
-    return path
-
-
-@pytest.fixture
-def house(tmp_path, words, monkeypatch):
-    """An empty working directory with recordings in it."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(words, tmp_path / "words.hdf5")
-    return tmp_path
 
 
 @pytest.fixture
@@ -181,7 +151,7 @@ def test_bad_seeds(house, hrmas, seeds):
 
 @pytest.mark.parametrize("seeds, expected", [("0", [0]), ("0-2", [0, 1, 2]), ("0,2,2,5-6", [0, 2, 5, 6])])
 def test_seeds(seeds, expected):
-    assert cli._seeds(seeds) == expected
+    assert checks.seeds(seeds) == expected
 
 
 def test_other_settings_on_an_old_name(finished, hrmas):

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 
 import pytest
-from test_cli import write_words
 
 from hrmas_sparse import cli, rundir
 from hrmas_sparse.compare import exact_differences
@@ -38,20 +37,11 @@ set = "network.motif_sizes=[{neurons}] network.tied=false network.inter=false"
 COMMAND = [sys.executable, "-m", "runs.experiment"]
 
 
-@pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    path = tmp_path_factory.mktemp("raw") / "words.hdf5"
-    write_words(path)
-    return path
-
-
 @pytest.fixture
-def house(tmp_path, words, monkeypatch):
-    """An empty working directory with recordings and an experiment."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copy(words, tmp_path / "words.hdf5")
+def house(house):
+    """The working directory of all tests with an experiment in it, too."""
     Path("two.toml").write_text(TOML)
-    return tmp_path
+    return house
 
 
 def words_of(*more, settings=SMALL):

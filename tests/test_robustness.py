@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toys
-from test_cli import PROGRAM, write_words
+from event_files import write_words
+from test_cli import PROGRAM
 
 from hrmas_sparse import cli, memory, rundir, training
 from hrmas_sparse.compare import exact_differences

@@ -130,15 +130,6 @@ def test_a_full_disk_names_the_metrics(metrics, monkeypatch):
 # ---- signals -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(autouse=True)
-def signals_are_heard():
-    """Whoever runs the tests in the background may have them ignored, and what is ignored stays so."""
-    before = {s: signal.signal(s, signal.SIG_DFL) for s in training.SIGNALS}
-    yield
-    for s, handler in before.items():
-        signal.signal(s, handler)
-
-
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_noted(signum, capfd):
     before = {s: signal.getsignal(s) for s in training.SIGNALS}
