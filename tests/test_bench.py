@@ -56,6 +56,15 @@ def test_shortened(tiny):
     ours.Step(short, 1).step()
 
 
+@pytest.mark.parametrize("make", [ours.make_w_step, ours.make_iteration])
+def test_a_step_that_learns_goes_on_where_it_was(make):
+    entrant = make(w.problem(w.WORKLOADS["W1"], "supernet", samples=2), 1)
+    entrant.step()
+    before = entrant.rates
+    entrant.step()
+    assert entrant.rates == before and len(before) == 2
+
+
 def test_desired_psc():
     from hrmas_sparse.network import psc_loss
 

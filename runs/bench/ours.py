@@ -1,6 +1,7 @@
 """The engine itself, as the bench runs it."""
 
 import functools
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -51,6 +52,7 @@ class Learning(Step):
     """
 
     def __init__(self, problem, threads, whole):
+        from hrmas_sparse import config
         from hrmas_sparse.network import Plasticity
         from hrmas_sparse.optim import Adam
         from hrmas_sparse.search import Learner
@@ -60,6 +62,8 @@ class Learning(Step):
         self.learner = Learner(parameters, intrinsic, Adam(), Adam((0.5, 0.999)))
         self.plasticity = Plasticity(16.0, 0.02, 0.1)
         self.start, self.whole = intrinsic, whole
+        # Rates of 0 keep the network, and so its spike rate, what it is; the work is the same.
+        self.settings = SimpleNamespace(**vars(config.load("ti46").search) | {"eta": 2e-3, "alpha_lr": 0.0})
 
     def step(self):
         from hrmas_sparse.search import search_step, weight_step
@@ -68,15 +72,9 @@ class Learning(Step):
         if not self.whole:
             outcome, _ = weight_step(self.net, self.learner, self.events, 0.0, 1.0)
         else:
-            outcome, _, _ = search_step(self.net, self.learner, self.events, self.events, 0.0, _Settings, 1.0,
+            outcome, _, _ = search_step(self.net, self.learner, self.events, self.events, 0.0, self.settings, 1.0,
                                         self.plasticity, "window")
         self.rates = [round(rate, 5) for rate in outcome.rates]
-
-
-class _Settings:
-    """Rates of 0 keep the network, and so its spike rate, what it is; the work is the same."""
-
-    eta, alpha_order, alpha_lr = 2e-3, "second", 0.0
 
 
 def make(problem, threads, dtype="float32", compiled=False, device="cpu"):
