@@ -26,7 +26,7 @@ def exact_differences(a, b):
     """What is not bit-identical between two runs, wall clock apart; an empty list if nothing.
 
     Compares every array and attribute of checkpoint, search and weights, the metrics, the architecture, the
-    result, and of the manifest config, seed and data.
+    diagnosis, the result, and of the manifest config, seed and data.
     """
     found = []
     for kind in ("checkpoint", "search", "weights"):
@@ -43,7 +43,7 @@ def exact_differences(a, b):
     found += [f"metrics.jsonl: line {n}" for n, (x, y) in enumerate(zip(lines_a, lines_b), start=1) if x != y]
     if len(lines_a) != len(lines_b):
         found.append(f"metrics.jsonl: {len(lines_a)} and {len(lines_b)} lines")
-    for name in ("architecture.json", "result.json"):
+    for name in ("architecture.json", "diagnosis.json", "result.json"):
         x, y = (read_json(run.path / name) if (run.path / name).exists() else None for run in (a, b))
         if _without_wall_clock(x) != _without_wall_clock(y):
             found.append(name)

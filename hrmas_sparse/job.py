@@ -2,6 +2,7 @@
 
     search-1   supernet: alpha_size, types, w, R and tau     (half of the training set each for w and alpha)
     search-2   the best motif size: types go on
+    diagnosis  what making it discrete costs (diagnosis.py)
     retrain    the discrete architecture, fresh weights, whole training set
     test       once
 
@@ -22,6 +23,7 @@ from hrmas_sparse import checkpoint
 from hrmas_sparse.augmentation import augmented
 from hrmas_sparse.backends import get_backend
 from hrmas_sparse.baselines import fully_connected, random_architecture
+from hrmas_sparse.diagnosis import EPOCHS, diagnose
 from hrmas_sparse.errors import Damaged, InputError
 from hrmas_sparse.files import write_json, write_text
 from hrmas_sparse.network import Layer, Network, Neurons, Plasticity, cross_entropy_loss, psc_loss
@@ -36,7 +38,7 @@ from hrmas_sparse.training import Metrics, Phase, Position, evaluate, load_state
 
 # Streams of random numbers, one per purpose, so that none depends on how much another drew.
 SEARCH_START, RETRAIN_START, RANDOM_ARCHITECTURE, SEARCH_ORDER, VALID_ORDER, RETRAIN_ORDER, \
-    AUGMENTATION, DROPOUT = range(1, 9)
+    AUGMENTATION, DROPOUT, DIAGNOSIS_ORDER = range(1, 10)
 
 
 def build_network(settings, meta, recurrences, backend):
@@ -108,6 +110,7 @@ class Job:
             self._phase(self._search_phase(network, "search-2", epochs - first), asked)
             architectures.save(self.run.architecture_path, discretize(network, self.learner))
             self._keep_search(network)
+            self._diagnose(network, asked)
             self._fresh_weights()
         self._phase(self._retrain_phase(self._final_network()), asked)
         self._finish(asked)
@@ -188,6 +191,18 @@ class Job:
         alpha = {name: self.learner.parameters[name] for name in network.alpha_names()}
         checkpoint.save(self.run.search_path, "search", checkpoint.flatten(
             {"alpha": alpha, "intrinsic": self.learner.intrinsic}), {"identity": self.identity})
+
+    def _diagnose(self, network, asked):
+        """Write what making the searched network discrete costs; no later number depends on it."""
+        started, events, seed = time.monotonic(), self.cache.train, self.seed
+        learns, judges = halve(events.label, seed)
+        windows = [learns[index] for epoch in range(EPOCHS) for index in epoch_order(
+            len(learns), self.settings.training.batch, [seed, DIAGNOSIS_ORDER, epoch])]
+        plasticity = None if self.settings.plasticity.mode == "off" else self.plasticity
+        found = diagnose(network, self._final_network(), self.learner, events, judges, windows, plasticity, asked)
+        self.watch.check()
+        write_json(self.run.diagnosis_path, found)
+        self.position.seconds["diagnosis"] = time.monotonic() - started
 
     def _rate(self, progress):
         training = self.settings.training

@@ -4,6 +4,7 @@
     metrics.jsonl      one line an epoch
     architecture.json  the discrete architecture, once the search has ended
     search.h5          alpha, R and tau at the end of the search
+    diagnosis.json     what making the searched network discrete cost, see diagnosis.py
     checkpoint.h5      the latest state; a run goes on from it, or from checkpoint.previous.h5 if it is damaged
     lock               held by the process that works on the run, and says which that is
     weights.h5         weights and intrinsic parameters the run ended with
@@ -35,6 +36,7 @@ _SCORE = {"accuracy": float, "loss": float, "samples": int}
 _COUNTS = {"possible": int, "excitatory": int, "inhibitory": int, "none": int, "dense": int}
 _RESULT = {"test": _SCORE, "train": _SCORE, "chance": float, "counts_baseline": (None, float), "trained_weights": int,
            "recurrence": [(None, _COUNTS)], "seconds": {str: float}}
+_DIAGNOSIS = {"windows": int, "relaxed": _SCORE, "discrete": _SCORE, "reset": (None, _SCORE), "adapted": (None, _SCORE)}
 _LINE = {"phase": {"search-1", "search-2", "retrain"}, "epoch": int, "accuracy": float, "seconds": float}
 
 
@@ -48,6 +50,7 @@ class RunDir:
         self.metrics_path = self.path / "metrics.jsonl"
         self.architecture_path = self.path / "architecture.json"
         self.search_path = self.path / "search.h5"
+        self.diagnosis_path = self.path / "diagnosis.json"
         self.checkpoint_path = self.path / "checkpoint.h5"
         self.weights_path = self.path / "weights.h5"
         self.result_path = self.path / "result.json"
@@ -75,6 +78,10 @@ class RunDir:
     def result(self):
         """The result as a dict, or None while the run is unfinished."""
         return read_json(self.result_path, _RESULT) if self.finished else None
+
+    def diagnosis(self):
+        """What :func:`hrmas_sparse.diagnosis.diagnose` found; None without a search, or of a version that had none."""
+        return read_json(self.diagnosis_path, _DIAGNOSIS) if self.diagnosis_path.exists() else None
 
     def metrics(self):
         """Lines of metrics as dicts, up to the first that is cut off or damaged."""

@@ -30,6 +30,7 @@ def summary(run, result):
                      "(logistic regression on spikes per channel)")
     lines += [f"train accuracy  {100 * result['train']['accuracy']:.2f} %",
               f"trained weights {result['trained_weights']:,}",
+              *_made_discrete(run.diagnosis()),
               "time            " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result["seconds"].items())]
     net = run.config().network
     found = architecture.load_fitting(run.architecture_path, net) or []
@@ -42,6 +43,19 @@ def summary(run, result):
         lines += ["", "fully connected recurrence, every weight trained" if net.recurrence == "full"
                   else "no recurrent connections"]
     return lines + _warnings(run.metrics())
+
+
+def _made_discrete(found):
+    """What making the searched network discrete cost, see diagnosis.py."""
+    if found is None:
+        return []
+    text = {name: f"{100 * score['accuracy']:.2f} %" for name, score in found.items() if isinstance(score, dict)}
+    lines = [f"made discrete   {text['relaxed']} -> {text['discrete']}  "
+             f"(weights of the search, {found['relaxed']['samples']} samples that judged alpha)"]
+    if "adapted" in text:
+        lines.append(f"  plasticity    {text['adapted']} after {found['windows']} windows; "
+                     f"{text['reset']} with R and tau as the search began")
+    return lines
 
 
 def _warnings(metrics):

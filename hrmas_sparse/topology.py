@@ -159,6 +159,12 @@ class Motif(_Recurrence):
         """Gradients of the parameters from those of the links' weights."""
         return {"w_exc": gradient[self._trained]}
 
+    def carried(self, searched):
+        """Parameters that keep what the supernet of this motif size alone has learnt: w_exc of the excitatory links."""
+        a = self.architecture
+        types = a.types[motif_connections(a.neurons, a.motif_size, a.inter, a.tied).row]
+        return {"w_exc": searched["w_exc"][types == EXCITATORY]}
+
     def _settle(self, backend):
         self._trained = backend.to_device(self._trained)
 

@@ -205,8 +205,8 @@ def _bar(phase, position):
     return tqdm(total=phase.epochs, initial=position.epoch, desc=phase.name, disable=None, bar_format=style)
 
 
-def evaluate(network, parameters, intrinsic, events, asked=()):
-    """Score a network on a split; ``asked`` as in :func:`run_phase`.
+def evaluate(network, parameters, intrinsic, events, asked=(), samples=None):
+    """Score a network on a split, or on some samples of it; ``asked`` as in :func:`run_phase`.
 
     Returns
     -------
@@ -215,18 +215,20 @@ def evaluate(network, parameters, intrinsic, events, asked=()):
     """
     classes, loss, rates = network.output.size, 0.0, np.zeros(len(network.layers))
     confusion = np.zeros((classes, classes), np.int64)
-    for first in range(0, len(events), EVALUATION_BATCH):
-        batch = events.take(np.arange(first, min(first + EVALUATION_BATCH, len(events))))
+    samples = np.arange(len(events)) if samples is None else samples
+    for first in range(0, len(samples), EVALUATION_BATCH):
+        batch = events.take(samples[first:first + EVALUATION_BATCH])
         outcome = network.evaluate(parameters, intrinsic, batch)
         if asked:
             raise Stopped(asked[0])
         loss += outcome.loss * len(batch)
         rates += np.array(outcome.rates) * len(batch)
         np.add.at(confusion, (batch.label, outcome.predicted), 1)
-    if not len(events):
+    count = len(samples)
+    if not count:
         raise InputError("no samples to score")
-    return {"loss": loss / len(events), "accuracy": float(confusion.trace() / len(events)), "samples": len(events),
-            "rates": (rates / len(events)).tolist(), "confusion": confusion.tolist()}
+    return {"loss": loss / count, "accuracy": float(confusion.trace() / count), "samples": count,
+            "rates": (rates / count).tolist(), "confusion": confusion.tolist()}
 
 
 def _state(learner):

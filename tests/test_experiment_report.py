@@ -8,7 +8,6 @@ import shutil
 import statistics
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import toys
@@ -16,7 +15,7 @@ import toys
 from hrmas_sparse import checkpoint
 from hrmas_sparse.errors import InputError
 from runs.report import __main__ as report
-from runs.report import collect, figures, stats, tables
+from runs.report import collect, figures, tables
 
 ROWS = {"hrmas": (), "without-ip": ("plasticity.mode=off",), "random": ("search.method=random",),
         "feedforward": ("network.recurrence=none",), "untied": ("network.tied=false", "network.inter=false")}
@@ -130,8 +129,35 @@ def test_paired_differences(experiment, page):
         assert cells[6] == " / ".join(map(str, signs))
 
 
+def test_what_making_it_discrete_costs(experiment, page):
+    header, *rows = Cells(page).tables[2]
+    assert header == ["", "neurons", "n", "relaxed", "discrete, R and tau reset", "discrete", "discrete + IP",
+                      "discrete \N{MINUS SIGN} relaxed", "95 % interval", "IP gives", "95 % interval"]
+    searched = ["hrmas", "without-ip", "untied"]
+    assert [row[0] for row in rows] == [f"row <{row}>" for row in searched]
+    for cells, row in zip(rows, searched):
+        files = [json.loads((experiment / f"{row}-{p}-s{s}" / "diagnosis.json").read_text()) for s, p in PAIRS]
+        scores = {name: [100 * one[name]["accuracy"] for one in files if one[name]]
+                  for name in ("relaxed", "reset", "discrete", "adapted")}
+        for cell, found in zip(cells[3:7], scores.values()):
+            if not found:
+                assert cell == "\N{EN DASH}"
+            else:
+                assert number(cell) == pytest.approx(statistics.mean(found), abs=0.00501)
+        for (before, after), shown in ((("relaxed", "discrete"), cells[7:9]), (("discrete", "adapted"), cells[9:])):
+            if not scores[after]:
+                assert row == "without-ip" and shown == ["\N{EN DASH}"] * 2
+                continue
+            found = [b - a for a, b in zip(scores[before], scores[after])]
+            parts = [statistics.mean(found[:2]), statistics.mean(found[2:])]
+            mean, half = statistics.mean(found), T_975[1] * statistics.stdev(parts) * math.sqrt(1 / 2 + 1)
+            assert number(shown[0]) == pytest.approx(mean, abs=0.00501)
+            assert [*map(number, shown[1].split(" to "))] == pytest.approx([mean - half, mean + half], abs=0.0051)
+    assert "in 15 windows" in page
+
+
 def test_times(experiment, page):
-    _, *rows = Cells(page).tables[2]
+    _, *rows = Cells(page).tables[3]
     for cells, row in zip(rows, ROWS):
         found = [json.loads((experiment / f"{row}-{p}-s{s}" / "result.json").read_text())["seconds"] for s, p in PAIRS]
         # 22 samples in batches of 4: 6 batches an epoch to retrain, 3 of a half to search; 2 and 4 epochs
@@ -151,7 +177,7 @@ def test_iterations_are_those_that_were_done(experiment):
 
 
 def test_single_runs(experiment, page):
-    _, *rows = Cells(page).tables[3]
+    _, *rows = Cells(page).tables[4]
     assert len(rows) == len(ROWS) * len(PAIRS)
     for cells, (row, (seed, partition)) in zip(rows, [(row, pair) for row in ROWS for pair in sorted(
             PAIRS, key=lambda pair: (pair[1], pair[0]))]):
@@ -170,49 +196,6 @@ def test_the_numbers_as_json(experiment, page):
     found = json.loads((experiment / "numbers.json").read_text())
     assert [one["row"] for one in found["scores"]] == list(ROWS) and len(found["runs"]) == 20
     assert found == json.loads(json.dumps(tables.numbers(collect.read(str(experiment)))))
-
-
-# ---- the statistics ------------------------------------------------------------------------------------------------
-
-
-def test_only_pairs_that_both_have_are_compared():
-    base = {(0, "official"): 0.5, (1, "official"): 0.6, (2, "official"): 0.0}
-    found = stats.difference(base, {(0, "official"): 0.6, (1, "official"): 0.9, (3, "official"): 1.0}, 0.5)
-    half = T_975[1] * statistics.stdev([0.1, 0.3]) / math.sqrt(2)
-    assert (found.n, found.better, found.equal, found.worse, found.corrected) == (2, 2, 0, 0, None)
-    assert found.mean == pytest.approx(0.2) and found.interval == pytest.approx((0.2 - half, 0.2 + half), rel=1e-6)
-    assert stats.difference(base, {(9, "official"): 1.0}, 0.5) is None
-    assert stats.difference(base, {(0, "official"): 0.5}, 0.5).interval is None
-
-
-def test_one_run_has_no_spread():
-    assert stats.summarise([0.25]) == (1, 0.25, 0.25, None)
-    assert stats.t_interval([0.25]) is None
-
-
-def test_each_partition_counts_once_in_the_baseline():
-    runs = [SimpleNamespace(partition=p, result={"counts_baseline": x})
-            for p, x in (("official", 0.2), ("official", 0.2), ("resample-1", 0.8))]
-    assert tables.counts_baseline(SimpleNamespace(runs=runs)) == pytest.approx(0.5)
-    none = SimpleNamespace(partition="official", result={"counts_baseline": None})
-    assert tables.counts_baseline(SimpleNamespace(runs=[none])) is None
-
-
-def test_a_partition_is_no_difference_in_settings():
-    base = toys.settings()
-    assert not collect.settings_differ(base, toys.settings("data.partition=valid-1"))
-    assert collect.settings_differ(base, toys.settings("training.lr=0.125", "data.partition=valid-1"))
-
-
-@pytest.mark.parametrize("share", [0.0, 1.0])
-def test_wilson_at_the_ends(share):
-    low, high = stats.wilson(share, 10)
-    assert 0 - 1e-12 <= low < high <= 1 + 1e-12 and high - low == pytest.approx(0.2775, abs=1e-4)
-
-
-@pytest.mark.parametrize("numbers, text", [([0, 1, 2, 5], "0\N{EN DASH}2, 5"), ([3], "3"), ([4, 0, 4], "0, 4")])
-def test_numbers_in_words(numbers, text):
-    assert collect.numbers_in_words(numbers) == text
 
 
 # ---- the page and its figures ---------------------------------------------------------------------------------------

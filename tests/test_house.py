@@ -17,7 +17,7 @@ FLOORS = [
     {"backends"},                                               # F2
     {"network", "passes", "optim"},                                     # F3
     {"checkpoint", "training"},                                 # F4
-    {"search", "baselines"},                                    # F5
+    {"search", "baselines", "diagnosis"},                                    # F5
     {"gradcheck", "rundir", "compare", "summary", "job", "determinism"},   # F6
     {"figure", "doctor"},                                               #  F7
     {"cli"},                                                    # F8

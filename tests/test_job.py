@@ -11,6 +11,7 @@ import toys
 from hrmas_sparse import architecture, checkpoint, rundir, training
 from hrmas_sparse.backends import get_backend
 from hrmas_sparse.compare import differences, exact_differences
+from hrmas_sparse.diagnosis import EPOCHS
 from hrmas_sparse.errors import Diverged, InputError
 from hrmas_sparse.job import load_trained
 from hrmas_sparse.summary import summary
@@ -140,25 +141,11 @@ def test_killed_after_so_many_batches(tmp_path, events, straight, batches, secon
 
 
 def test_stopped_by_a_signal_after_every_batch(tmp_path, events, straight):
-    stopped, stops = _stop_often(tmp_path / "stopped", events)
-    assert exact_differences(straight, stopped) == [] and stops == 25    # after 6 + 6 + 12 batches, and in the test
-
-
-def _stop_often(folder, events):
-    """Ask to stop as soon as a run starts; only where nothing is left to train does it end."""
-    stops = 0
-    while True:
-        asked = [2]
-        try:
-            toys.job(folder, toys.settings(), events).execute(asked)
-        except training.Stopped as stop:
-            assert stop.signum == 2
-            stops += 1
-            position = checkpoint.load(folder / "checkpoint.h5", "checkpoint")[1]["position"]
-            if position["phase"] == "retrain" and position["epoch"] == 2:
-                return toys.run(folder, toys.settings(), events), stops
-            if stops > 100:
-                raise AssertionError(f"no progress at {position}") from stop
+    stopped, stops = toys.stop_often(tmp_path / "stopped", toys.settings(), events)
+    assert exact_differences(straight, stopped) == []
+    # After 6 + 6 + 12 batches; in the diagnosis, once for each of 4 scores and of 3 windows an epoch; in the two scores
+    # at the end. These two begin again each time, and have a stop more for the phase that just ends.
+    assert stops == 24 + (4 + 3 * EPOCHS + 1) + (2 + 1)
 
 
 def test_the_previous_checkpoint_takes_over(tmp_path, events, straight, monkeypatch, capsys):

@@ -56,6 +56,7 @@ def write(study):
         parts.append(page.section("Size", drawn("size", figures.scaling)))
     if figures.with_and_without(study):
         parts.append(page.section("The search", *(drawn(name, draw) for name, draw in SEARCH)))
+    parts += _made_discrete(study)
     if study.shown:
         found = [drawn(name, draw) for name, draw in FOUND]
         parts += [page.section("What was found", *found)] if any(found) else []
@@ -118,8 +119,23 @@ def _pairs(study, baseline):
     return (f"Differences to {baseline} in percentage points, over pairs of runs with the same seed and partition; "
             "the interval is Student's t on these differences. It speaks of other seeds, not of other test samples."
             + (" Partitions share samples, which makes it too narrow; the corrected interval averages over seeds and "
-               "takes the variance over J partitions as (1/J + test/train) times theirs (Nadeau and Bengio 2003)."
+               "takes the variance over J partitions with equally many seeds as (1/J + test/train) times theirs "
+               "(Nadeau and Bengio 2003); over others the sum of their squared shares of the pairs stands for 1/J."
                if several else ""))
+
+
+def _made_discrete(study):
+    """The section on the step to the discrete architecture, if any run has looked at it."""
+    header, rows = tables.discrete_rows(study)
+    if not rows:
+        return []
+    windows = max(one["windows"] for one in tables.made_discrete(study))
+    text = ("Accuracy, %, before retraining, with the weights of the search: of the relaxed network, and of the "
+            "discrete one made of it, on the half of the training part that judged alpha; means over n runs. Reset: R "
+            "and tau as the search began; otherwise those of the search. IP: intrinsic plasticity has run over the "
+            f"other half, in {windows} windows, and weights stay. Differences are paired by run, in percentage points; "
+            "intervals as above. A discrete link weighs w_exc or w_inh where the relaxed one weighed a part of each.")
+    return [page.section("Made discrete", page.table(header, rows), page.paragraph(text, "small"))]
 
 
 def _appendix(study, drawn):

@@ -48,6 +48,16 @@ class Finished:
         return architecture.load_fitting(self.run.architecture_path, self.settings.network) or []
 
     @property
+    def test_over_train(self):
+        """Size of the test part in units of the training part."""
+        return self.result["test"]["samples"] / self.result["train"]["samples"]
+
+    @cached_property
+    def diagnosis(self):
+        """What making the searched network discrete cost; None where it was not looked at."""
+        return self.run.diagnosis()
+
+    @property
     def motif_sizes(self):
         """Of the layers, as text."""
         return ", ".join(str(layer.motif_size) for layer in self.architecture)

@@ -42,7 +42,7 @@ def accuracies(study):
         values = per_cent([one.accuracy for one in runs])
         offsets = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else [0]
         axis.scatter(values, y + np.array(offsets), s=14, facecolor="none", edgecolor=GREY, linewidth=0.9)
-        interval = stats.t_interval(values)
+        interval = per_cent_interval(runs)
         error = None if interval is None else [[values.mean() - interval[0]], [interval[1] - values.mean()]]
         axis.errorbar(values.mean(), y, xerr=error, fmt="D" if row == study.record["baseline"] else "s", color=INK,
                       markersize=5, capsize=3, linewidth=1.4)
@@ -52,7 +52,15 @@ def accuracies(study):
     axis.set(xlabel="test accuracy (%)", ylim=(-0.6, len(groups) - 0.4), xlim=(max(low, 0), min(high, 100.5)))
     axis.grid(False, axis="y")
     return figure, ("Test accuracy of every run (circles), the mean of each row (filled; the diamond is the row the "
-                    "others are compared with) and its 95 % t interval over runs."), study.runs
+                    "others are compared with) and its 95 % t interval over runs"
+                    + (", corrected for partitions that share samples." if len({one.partition for one in study.runs})
+                       > 1 else ".")), study.runs
+
+
+def per_cent_interval(runs):
+    """95 % interval of the mean accuracy, corrected for several partitions of the data; None for one run."""
+    plain, corrected = stats.intervals({one.pair: 100 * one.accuracy for one in runs}, runs[0].test_over_train)
+    return corrected or plain
 
 
 def _size(neurons):

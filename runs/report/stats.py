@@ -21,8 +21,7 @@ class Summary(NamedTuple):
 class Difference(NamedTuple):
     """Between two rows over the pairs they share.
 
-    n : pairs; mean : of the differences; interval : t interval of the mean, or None;
-    corrected : the same, corrected for partitions that share samples, or None;
+    n : pairs; mean : of the differences; interval, corrected : see :func:`intervals`;
     better, equal, worse : numbers of pairs
     """
 
@@ -42,20 +41,40 @@ def summarise(values):
                    float(values.std(ddof=1)) if values.size > 1 else None)
 
 
-def t_interval(values, variance_factor=None):
-    """Interval of the mean by Student's t; None for fewer than two values.
+def intervals(values, test_over_train):
+    """Two intervals of the mean over runs, both around that mean.
 
     Parameters
     ----------
-    values : 1-D
-    variance_factor : the variance of the mean in units of the values' variance; by default 1/n, independent values
+    values : dict (seed, partition) -> number
+    test_over_train : size of the part that is scored in units of the part trained on
+
+    Returns
+    -------
+    interval : Student's t, the values taken as independent; None for fewer than two
+    corrected : for several partitions, else None. Repeated splits of the same samples are not independent: the values
+        of each are averaged over seeds, and the variance of the mean is taken as (sum of squared shares +
+        test_over_train) times theirs. A partition's share is its part of the values, 1/J for each of J partitions with
+        equally many seeds (Nadeau and Bengio, Machine Learning 52, 2003).
     """
-    values = np.asarray(values, float)
-    if values.size < 2:
-        return None
-    factor = 1 / values.size if variance_factor is None else variance_factor
-    half = t.ppf(0.5 + LEVEL / 2, values.size - 1) * math.sqrt(values.var(ddof=1) * factor)
-    return float(values.mean() - half), float(values.mean() + half)
+    found = np.array(list(values.values()), float)
+    if found.size < 2:
+        return None, None
+    by_partition = {}
+    for (_, partition), value in values.items():
+        by_partition.setdefault(partition, []).append(value)
+    plain = _around(found.mean(), found, 1 / found.size)
+    if len(by_partition) < 2:
+        return plain, None
+    shares = np.array([len(own) for own in by_partition.values()]) / found.size
+    means = np.array([np.mean(own) for own in by_partition.values()])
+    return plain, _around(found.mean(), means, (shares**2).sum() + test_over_train)
+
+
+def _around(middle, values, variance_factor):
+    """Student's t interval of a mean whose variance is so many times the values'."""
+    half = t.ppf(0.5 + LEVEL / 2, values.size - 1) * math.sqrt(values.var(ddof=1) * variance_factor)
+    return float(middle - half), float(middle + half)
 
 
 def wilson(share, n):
@@ -68,23 +87,14 @@ def wilson(share, n):
 def difference(base, other, test_over_train):
     """:class:`Difference` other - base over the keys both have, or None if there is none.
 
-    Repeated splits of the same samples are not independent: where there are several, the differences of each are
-    averaged over seeds and the variance of the mean over J splits is taken as (1/J + test_over_train) times theirs
-    (Nadeau and Bengio, Machine Learning 52, 2003).
-
     Parameters
     ----------
     base, other : dict (seed, partition) -> accuracy
-    test_over_train : size of the part that is tested in units of the part trained on
+    test_over_train : as in :func:`intervals`
     """
-    keys = sorted(base.keys() & other.keys())
-    if not keys:
+    pairs = {key: other[key] - base[key] for key in sorted(base.keys() & other.keys())}
+    if not pairs:
         return None
-    found = np.array([other[key] - base[key] for key in keys])
-    partitions = {partition for _, partition in keys}
-    corrected = None
-    if len(partitions) > 1:
-        means = [np.mean([d for d, key in zip(found, keys) if key[1] == partition]) for partition in sorted(partitions)]
-        corrected = t_interval(means, 1 / len(partitions) + test_over_train)
-    return Difference(found.size, float(found.mean()), t_interval(found), corrected,
+    found = np.array(list(pairs.values()))
+    return Difference(found.size, float(found.mean()), *intervals(pairs, test_over_train),
                       int((found > 0).sum()), int((found == 0).sum()), int((found < 0).sum()))

@@ -38,11 +38,33 @@ def differences(study):
         base = study.baseline(neurons)
         if row == study.record["baseline"] or not base:
             continue
-        sizes = runs[0].result
         own, other = ({one.pair: one.accuracy for one in group} for group in (runs, base))
-        difference = stats.difference(other, own, sizes["test"]["samples"] / sizes["train"]["samples"])
+        difference = stats.difference(other, own, runs[0].test_over_train)
         if difference:
             found.append({"row": row, "title": study.title(row), "neurons": list(neurons), **difference._asdict()})
+    return found
+
+
+def made_discrete(study):
+    """One dict for each row that was searched: mean accuracies around the step to the discrete architecture.
+
+    "cost" and "repair" are paired differences of accuracies, discrete - relaxed and adapted - discrete; what a search
+    without plasticity has not is None. See :mod:`hrmas_sparse.diagnosis`.
+    """
+    found = []
+    for (row, neurons), runs in study.groups.items():
+        scored = {one.pair: one.diagnosis for one in runs if one.diagnosis}
+        if not scored:
+            continue
+        each = {name: {pair: one[name]["accuracy"] for pair, one in scored.items() if one[name]}
+                for name in ("relaxed", "reset", "discrete", "adapted")}
+        # Each run scores one half of its training part and has learnt from the other.
+        cost, repair = (stats.difference(each[before], each[after], 1.0)
+                        for before, after in (("relaxed", "discrete"), ("discrete", "adapted")))
+        found.append({"row": row, "title": study.title(row), "neurons": list(neurons), "n": len(scored),
+                      "windows": max(one["windows"] for one in scored.values()),
+                      **{name: sum(own.values()) / len(own) if own else None for name, own in each.items()},
+                      "cost": cost._asdict(), "repair": repair and repair._asdict()})
     return found
 
 
@@ -69,8 +91,8 @@ def single_runs(study):
 
 def numbers(study):
     """Everything above, as JSON takes it."""
-    return {"scores": scores(study), "differences": differences(study), "times": times(study),
-            "runs": single_runs(study)}
+    return {"scores": scores(study), "differences": differences(study), "made_discrete": made_discrete(study),
+            "times": times(study), "runs": single_runs(study)}
 
 
 # ---- as text ---------------------------------------------------------------------------------------------------
@@ -118,6 +140,18 @@ def difference_rows(study):
              f"{one['better']} / {one['equal']} / {one['worse']}"] for one in found]
     return ["", "neurons", "pairs", "mean difference", "95 % interval", *(["corrected interval"] if several else []),
             "better / equal / worse"], rows
+
+
+def discrete_rows(study):
+    """Header and rows of the table about the step to the discrete architecture."""
+    def change(one):
+        return ["\N{EN DASH}"] * 2 if one is None else [points(one["mean"]),
+                                                        interval(one["corrected"] or one["interval"])]
+    rows = [[one["title"], size(one["neurons"]), str(one["n"]),
+             *(per_cent(one[name]) for name in ("relaxed", "reset", "discrete", "adapted")),
+             *change(one["cost"]), *change(one["repair"])] for one in made_discrete(study)]
+    return ["", "neurons", "n", "relaxed", "discrete, R and tau reset", "discrete", "discrete + IP",
+            "discrete \N{MINUS SIGN} relaxed", "95 % interval", "IP gives", "95 % interval"], rows
 
 
 def time_rows(study):
