@@ -46,7 +46,7 @@ def prepare(
 
     Parameters
     ----------
-    data : hrmas_sparse.config.DataConfig
+    data : hrmas_sparse.schema.DataConfig
     raw : file or folder of the recordings; by default ``data/raw/<dataset>`` under the current directory
     cache_root : folder of the caches, made if missing
     strict : refuse the synthetic stand-in for N-TIDIGITS

@@ -15,7 +15,7 @@ def augmented(events, dataset, settings, rng):
     ----------
     events : :class:`hrmas_sparse.spikes.Events`
     dataset : its name; an image is shifted along rows and columns, other channels along their order
-    settings : :class:`hrmas_sparse.config.AugmentationConfig`
+    settings : :class:`hrmas_sparse.schema.AugmentationConfig`
     rng : numpy Generator
 
     Returns

@@ -46,7 +46,7 @@ def build_network(settings, meta, recurrences, backend):
 
     Parameters
     ----------
-    settings : :class:`hrmas_sparse.config.Config`
+    settings : :class:`hrmas_sparse.schema.Config`
     meta : :class:`hrmas_sparse.spikes.Meta`, for the numbers of inputs and classes
     recurrences : one object of topology.py, or None, per hidden layer
     backend : see :func:`hrmas_sparse.backends.get_backend`

@@ -62,7 +62,7 @@ def estimate(settings, cache, threads):
 
     Parameters
     ----------
-    settings : :class:`hrmas_sparse.config.Config`
+    settings : :class:`hrmas_sparse.schema.Config`
     cache : :class:`hrmas_sparse.spikes.SpikeCache`
     threads : worker threads
     """

@@ -72,7 +72,7 @@ class RunDir:
         return read_json(self.manifest_path, _MANIFEST)
 
     def config(self):
-        """The run's :class:`hrmas_sparse.config.Config`."""
+        """The run's :class:`hrmas_sparse.schema.Config`."""
         return config.from_dict(self.manifest()["config"], str(self.manifest_path))
 
     def result(self):
@@ -136,7 +136,7 @@ def start(run, settings, seed, cache, origin):
     Parameters
     ----------
     run : :class:`RunDir`
-    settings : :class:`hrmas_sparse.config.Config`
+    settings : :class:`hrmas_sparse.schema.Config`
     seed : int
     cache : :class:`hrmas_sparse.spikes.SpikeCache`
     origin : dict of further facts for the manifest; "architecture" among them must match too

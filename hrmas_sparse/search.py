@@ -139,7 +139,7 @@ def search_step(network, learner, train, valid, rate, settings, clip, plasticity
     network, learner : what is searched
     train, valid : batches of events
     rate : learning rate of w
-    settings : :class:`hrmas_sparse.config.SearchConfig`
+    settings : :class:`hrmas_sparse.schema.SearchConfig`
     clip : global norm of the gradient of w
     plasticity : SpiKL-IP settings
     mode : "window", "online" or "off"

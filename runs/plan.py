@@ -21,6 +21,7 @@ from pathlib import Path
 
 from hrmas_sparse import checks, config, files, rundir
 from hrmas_sparse.errors import InputError
+from hrmas_sparse.schema import Config
 
 FOLDER = Path(__file__).parent / "experiments"
 RECORD = "experiment.json"
@@ -120,7 +121,7 @@ class Planned:
     seed: int
     dataset: str
     overrides: Sequence
-    settings: config.Config
+    settings: Config
     folder: Path
 
     @property

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hrmas_sparse.augmentation import IMAGES, augmented
-from hrmas_sparse.config import AugmentationConfig
 from hrmas_sparse.errors import InputError
+from hrmas_sparse.schema import AugmentationConfig
 from hrmas_sparse.spikes import Events
 
 STEPS = 7

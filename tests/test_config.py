@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from hrmas_sparse import config
-from hrmas_sparse.config import InputError, NetworkConfig, TrainingConfig, differences, from_dict, load
+from hrmas_sparse.config import differences, from_dict, load
+from hrmas_sparse.errors import InputError
+from hrmas_sparse.schema import NetworkConfig, TrainingConfig
 
 ALL = ["dvsgesture", "fsdd", "nmnist", "ntidigits", "ti46"]
 PAPER_SETS = {  # Table 1: tau_m, lr, batch, steps, epochs, neurons (N-TIDIGITS: Table 2), motif sizes

@@ -78,7 +78,7 @@ def planned(names, caches, seeds, data, folder, git, tried=False):
     Parameters
     ----------
     names : methods; caches : {partition: SpikeCache}; seeds : list of int
-    data : :class:`hrmas_sparse.config.DataConfig` of any of the partitions
+    data : :class:`hrmas_sparse.schema.DataConfig` of any of the partitions
     folder : Path, results go to folders in it
     git : what `rundir.git_state` says
     tried : the settings of trials.toml instead of the chosen ones

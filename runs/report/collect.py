@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hrmas_sparse import architecture, checkpoint, config, files, rundir
 from hrmas_sparse.errors import Damaged, InputError
+from hrmas_sparse.schema import Config
 from runs.plan import FORM, RECORD, searches
 
 # Samples of the whole data sets, to train and to test on; the sources count slightly differently.
@@ -23,7 +24,7 @@ class Finished:
     partition: str
     seed: int
     run: rundir.RunDir
-    settings: config.Config
+    settings: Config
     manifest: dict = field(repr=False)
     result: dict = field(repr=False)
 
