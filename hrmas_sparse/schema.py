@@ -117,6 +117,12 @@ class LossConfig(_Section):
     softmax_scale: float = _setting(checks.real(0.0, above=True), 0.02)
     smoothing: float = _setting(checks.real(0.0, 1.0), 0.0)       # share of cross_entropy's target on all classes
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.name == "psc" and self.smoothing:
+            self._refuse("smoothing", "expected 0 where loss.name is psc: only cross_entropy's target is smoothed, "
+                         f"found {self.smoothing}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig(_Section):
@@ -132,6 +138,12 @@ class TrainingConfig(_Section):
     dropout: float = _setting(checks.real(0.0, 0.99), 0.0)        # chance that a batch does without a hidden neuron
     search_epochs: int = _setting(checks.integer(1))
     retrain_epochs: int = _setting(checks.integer(1))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.lr * self.weight_decay > 1:
+            self._refuse("weight_decay", f"expected at most 1 / training.lr = {1 / self.lr:g}, found "
+                         f"{self.weight_decay:g}: every step would turn the weights round")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,6 +111,9 @@ def test_motif_sizes_must_divide_every_layer():
     ("network.motif_sizes=[16, 10]", ["smallest first"]),
     ("network.dtype=float23", ["nearest: float32"]),
     ("loss.name=pcs", ["nearest: psc"]),
+    ("loss.smoothing=0.1", ["--set: loss.smoothing: expected 0 where loss.name is psc", "found 0.1"]),
+    ("training.weight_decay=600", ["--set: training.weight_decay", "at most 1 / training.lr = 500", "found 600"]),
+    ("training.lr=3 training.weight_decay=0.5", ["training.weight_decay", "1 / training.lr = 0.333333"]),
     ("loss.target_period=101", ["at most data.steps = 100", "found 101"]),
     ("data.encoding=bin", ['"bsa" or "intensity"', "ti46"]),
     ("data.partition=ab", ["partition", "ti46"]),
@@ -134,6 +137,13 @@ def test_motif_sizes_must_divide_every_layer():
 ])
 def test_bad_override(override, parts):
     refused(*parts, overrides=[override])
+
+
+def test_what_is_refused_only_beside_another_value():
+    both = load("ti46", overrides=["loss.name=cross_entropy loss.smoothing=0.1 training.weight_decay=500"])
+    assert (both.loss.smoothing, both.training.weight_decay) == (0.1, 500.0)
+    refused("runs/presets.toml [accurate]: loss.smoothing: expected 0", preset="accurate", overrides=["loss.name=psc"])
+    assert load("ti46", "accurate", overrides=["loss.name=psc loss.smoothing=0"]).loss.name == "psc"
 
 
 def test_bad_names():
