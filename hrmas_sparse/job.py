@@ -83,7 +83,9 @@ class Job:
     def __init__(self, run, settings, seed, cache, backend, given=None, count_baseline=None):
         self.run, self.settings, self.seed, self.cache = run, settings, seed, cache
         self.backend, self.given, self.count_baseline = backend, given, count_baseline
-        self.identity = {"config": settings.as_dict(), "data": {"fingerprint": cache.meta.fingerprint}, "seed": seed}
+        # Settings as they were written when the run began: a version that knew fewer left checkpoints with fewer.
+        begun_with, data = run.manifest()["config"], {"fingerprint": cache.meta.fingerprint}
+        self.identity = {"config": begun_with, "data": data, "seed": seed}
         self.watch = Watch(cache)
         plastic = settings.plasticity
         self.plasticity = Plasticity(plastic.tau_cal, plastic.gamma, plastic.mu)

@@ -231,6 +231,20 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_keys_that_differ(begun,
     assert begun.checkpoint_path.exists()
 
 
+def test_a_run_of_a_version_with_fewer_settings_goes_on(begun, events, straight):
+    """As long as the settings that came later are at what changes nothing."""
+    manifest = json.loads(begun.manifest_path.read_text())
+    del manifest["config"]["training"]["dropout"]
+    begun.manifest_path.write_text(json.dumps(manifest))
+    rewrite(begun.checkpoint_path, "checkpoint",
+            change_meta=lambda meta: meta["identity"]["config"]["training"].pop("dropout"))
+    with pytest.raises(InputError, match="holds another run: training.dropout: 0.0 != 0.5"):
+        toys.run(begun.path, toys.settings("training.dropout=0.5"), events)
+    run = toys.run(begun.path, toys.settings(), events)
+    assert exact_differences(straight, run) == ["checkpoint.h5: attributes", "weights.h5: attributes",
+                                                "manifest.json: config"]
+
+
 def test_a_checkpoint_of_another_schema_is_refused(begun, events, monkeypatch):
     monkeypatch.setattr(checkpoint, "SCHEMA", checkpoint.SCHEMA + 1)
     with pytest.raises(InputError, match="expected a checkpoint of schema 3, found a 'checkpoint' of schema 2"):
