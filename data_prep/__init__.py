@@ -73,7 +73,7 @@ def prepare(
         if not partition.drawn(data.partition):
             return _up_to_date(reader, source, data, cache_root, say, needed)
         whole = dataclasses.replace(data, partition="official")
-        official = _up_to_date(reader, source, whole, cache_root, say, needed)
+        official = _up_to_date(reader, source, whole, cache_root, say, partition.drawn_from(data.partition, needed))
         return _up_to_date(reader, source, data, cache_root, say, needed, open_cache(official))
     except OSError as error:
         raise InputError(f"data set {data.dataset}: {error}") from error

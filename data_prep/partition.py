@@ -23,6 +23,11 @@ def drawn(partition: str) -> bool:
     return partition.partition("-")[0] in DRAWN
 
 
+def drawn_from(partition: str, needed: tuple[str, ...]) -> tuple[str, ...]:
+    """The official parts that must have samples for a drawn partition to have those that are needed."""
+    return ("train",) if partition.startswith("valid") else needed
+
+
 def samples(official: SpikeCache, partition: str) -> Iterator[tuple]:
     """Yield (split, id, label, step, channel, value) of a drawn partition; ids say where a sample comes from."""
     kind, _, number = partition.partition("-")

@@ -58,6 +58,18 @@ def test_a_validation_split_never_sees_the_test_part(build):
     assert Counter(x[0] for x in test.values()) == {label: n // 4 for label, n in each.items()}
 
 
+@pytest.mark.parametrize("name, needs_test", [("valid-1", False), ("official", True), ("resample-1", True)])
+def test_a_validation_split_needs_no_official_test_part(tmp_path, name, needs_test):
+    write_nmnist(tmp_path / "raw", [key for key in FILES if key[0] == "Train"])
+    data = load("nmnist", overrides=[f"data.partition={name}"]).data
+    if needs_test:
+        with pytest.raises(InputError, match="no test sample of nmnist in it"):
+            prepare(data, tmp_path / "raw", tmp_path / "cache", say=lambda line: None)
+        return
+    cache = open_cache(prepare(data, tmp_path / "raw", tmp_path / "cache", say=lambda line: None))
+    assert (len(cache.train), len(cache.test)) == (80, 20)
+
+
 def test_the_same_draw_every_time(build, tmp_path):
     cache = build("resample-3")
     before = content(cache, "train")
