@@ -25,7 +25,7 @@ def nmnist(tmp_path, monkeypatch):
     return ["nmnist", "--raw", str(raw)]
 
 
-def results(tmp_path, folder="comparison-nmnist"):
+def results(tmp_path, folder="compare-nmnist"):
     return {path.parent.name: json.loads(path.read_text())
             for path in (tmp_path / "runs" / "out" / folder).glob("*/result.json")}
 
@@ -95,7 +95,7 @@ def test_logistic_regression_on_every_partition_and_seed(nmnist, tmp_path, capsy
 def test_what_is_there_is_kept_and_what_is_missing_computed(nmnist, tmp_path, capsys, monkeypatch):
     command = [*nmnist, "--methods", "logistic", "--seeds", "0-1", *NO_PYTHON]
     assert compare.main(command) == 0
-    folder = tmp_path / "runs" / "out" / "comparison-nmnist"
+    folder = tmp_path / "runs" / "out" / "compare-nmnist"
     before = (folder / "logistic-official-s1" / "result.json").stat().st_mtime_ns
     (folder / "logistic-official-s0" / "result.json").unlink()
     capsys.readouterr()
@@ -137,7 +137,7 @@ def test_trials_see_the_training_part_alone(nmnist, tmp_path, capsys):
     assert compare.main([*command, "--partitions", "official"]) == 2
     assert "settings are chosen on the training part alone" in capsys.readouterr().err
     assert compare.main(command) == 0
-    found = results(tmp_path, "comparison-nmnist-trials").values()
+    found = results(tmp_path, "compare-nmnist-trials").values()
     assert {one["partition"] for one in found} == {"valid-1", "valid-2"}
     assert all(one["train"]["samples"] + one["test"]["samples"] == 32 for one in found)
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
@@ -193,7 +193,7 @@ def test_networks_learn_a_little_and_again_the_same(method, change, peer_python,
     for seeds in ("0-1", "0"):
         command = ["ntidigits", "--methods", method, "--peer-python", peer_python, "--seeds", seeds, "--fresh"]
         assert compare.main(command) == 0
-        found.append(results(stand_in, "comparison-ntidigits"))
+        found.append(results(stand_in, "compare-ntidigits"))
     first, other, again = (found[n][f"{method}-official-s{seed}"] for n, seed in ((0, 0), (0, 1), (1, 0)))
     assert first["provenance"] == "synthetic stand-in" and first["test"]["samples"] == 220
     assert first["train"]["accuracy"] > 1.5 * first["chance"]

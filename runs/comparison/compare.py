@@ -4,8 +4,8 @@
         [--methods gru,snntorch,logistic] [--trials]
 
 Builds the caches, then computes each result that is not there yet, a folder each in
-``runs/out/comparison-<data set>``: ``<method>-<partition>-s<seed>/result.json``. `--trials` computes those of
-trials.toml on valid-1 and valid-2, parts of the training part, into ``runs/out/comparison-<data set>-trials``, and
+``runs/out/compare-<data set>``: ``<method>-<partition>-s<seed>/result.json``. `--trials` computes those of
+trials.toml on valid-1 and valid-2, parts of the training part, into ``runs/out/compare-<data set>-trials``, and
 prints the table of docs/comparison.md.
 """
 
@@ -34,7 +34,7 @@ def _arguments(argv):
     parser.add_argument("--seeds", default="0", help="0, 0-4 or 0,2,5")
     parser.add_argument("--partitions", help="such as official,resample-1..4 (default: official; trials: valid-1..2)")
     parser.add_argument("--methods", default=",".join(worker.METHODS), help="default: all of them")
-    parser.add_argument("--name", help="folder in runs/out (default: comparison-<data set>)")
+    parser.add_argument("--name", help="folder in runs/out (default: compare-<data set>)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="of section data")
     parser.add_argument("--strict", action="store_true", help="never use the synthetic stand-in")
     parser.add_argument("--fresh", action="store_true", help="compute again what is there")

@@ -108,7 +108,7 @@ def _key(settings):
 
 def default_folder(dataset, name=None, tried=False):
     """Where the results of a data set go."""
-    return OUT / (name or f"comparison-{dataset}{'-trials' if tried else ''}")
+    return OUT / (name or f"compare-{dataset}{'-trials' if tried else ''}")
 
 
 def result(job):
