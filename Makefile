@@ -36,8 +36,8 @@ search: need-DATA $(VENV)/installed-core ## the whole job: spike cache, search, 
 	    $(call flag,--strict,STRICT) $(call flag,--fresh,FRESH)
 
 data: need-DATA $(VENV)/installed-core ## build the spike cache only (needs DATA=)
-	@$(BIN)/hrmas data build $(call quoted,DATA) $(call option,--raw,RAW) $(call option,--set,SET) \
-	    $(call flag,--strict,STRICT)
+	@$(BIN)/hrmas data build $(call quoted,DATA) $(call option,--raw,RAW) $(call option,--profile,PROFILE) \
+	    $(call option,--preset,PRESET) $(call option,--set,SET) $(call flag,--strict,STRICT)
 
 download: need-DATA $(VENV)/installed-core ## fetch recordings to data/raw/, or say how to get them (needs DATA=)
 	@$(BIN)/hrmas data download $(call quoted,DATA) $(call option,--raw,RAW)
@@ -116,8 +116,9 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #:
 #: Options of the experiments: those of search but FRESH, and
 #:   SEEDS=0-4          default: those of the experiment        DATA=, NAME=  default: the experiment's
-#:   JOBS=2             runs at a time; default: one a core     ROWS="hrmas random"  only these rows
-#:   NEURONS="800 1600" only these sizes (table4)               PARTITIONS="official resample-1"
+#:   JOBS=2             runs at a time; default: one a core, on a GPU one
+#:   ROWS="hrmas random" only these rows                        NEURONS="800 1600"  only these sizes (table4)
+#:   PARTITIONS="official resample-1"
 #: The same command skips what is finished and resumes what is not.
 #:
 #: Options of compare: DATA, RAW, SEED or SEEDS, NAME, SET, STRICT and FRESH as above, and

@@ -64,6 +64,8 @@ def _parser():
     sub.add_argument("--golden", type=Path, metavar="DIR", help="for check: folder of golden .npz files")
     sub.add_argument("--raster", type=Path, metavar="FILE.png", help="for info: draw a sample of each class")
     sub.add_argument("--raw", type=Path, help="the raw recordings; for download where they go (data/raw/<data set>)")
+    sub.add_argument("--preset", default="default", help="as for search")
+    sub.add_argument("--profile", help="as for search")
     sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
     sub.add_argument("--strict", action="store_true")
 
@@ -186,7 +188,9 @@ def search(args):
     names, backend = _check_names(args, settings.data.dataset), get_backend(args.backend)
     cache = _prepare(settings, args.raw, args.strict)
     if args.profile is None and cache.meta.provenance != "real":
-        settings = config.load(args.dataset, args.preset, "demo", args.set)
+        demo = config.load(args.dataset, args.preset, "demo", args.set)
+        cache = cache if demo.data == settings.data else _prepare(demo, args.raw, args.strict)
+        settings = demo
     if args.check_determinism:
         from hrmas_sparse.determinism import check
         return check(settings, args.seeds[0], cache, args.backend)
@@ -245,7 +249,7 @@ def data(args):
             raise InputError(f"{args.target}: is a cache already; give a data set or a settings file")
         cache = open_cache(args.target)
     else:
-        settings = config.load(args.target, overrides=args.set)
+        settings = config.load(args.target, args.preset, args.profile, args.set)
         cache = _prepare(settings, args.raw, args.strict, say=print if args.action == "build" else lambda line: None)
     if args.action == "build":
         print(cache.path)

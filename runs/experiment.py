@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 from hrmas_sparse import checks, memory
+from hrmas_sparse.backends import on_gpu
 from hrmas_sparse.errors import InputError
 from hrmas_sparse.locks import held, locked
 from hrmas_sparse.spikes import open_cache
@@ -30,8 +31,8 @@ def build_caches(runs, options):
     for planned in runs:
         if planned.settings.data in caches:
             continue
-        made = subprocess.run([*HRMAS, "data", "build", planned.dataset, *_raw(options),
-                               *_words("--set", planned.overrides)], stdout=subprocess.PIPE, text=True)
+        made = subprocess.run([*HRMAS, "data", "build", planned.dataset, *_raw(options), *_settings(planned)],
+                              stdout=subprocess.PIPE, text=True)
         if made.returncode:
             raise SystemExit(made.returncode)  # it has said why
         *lines, path = made.stdout.splitlines()
@@ -44,17 +45,18 @@ def _raw(options):
     return [*(["--raw", str(options.raw)] if options.raw else []), *(["--strict"] if options.strict else [])]
 
 
-def _words(option, values):
-    return [word for value in values if value for word in (option, value)]
+def _settings(planned):
+    """The words that make a run's settings of its data set's."""
+    overrides = [word for text in planned.overrides if text for word in ("--set", text)]
+    return ["--preset", planned.settings.preset, "--profile", planned.settings.profile, *overrides]
 
 
 def task(planned, cache, options, threads):
     """The :class:`pool.Task` of a run."""
     samples = len(cache.train) * cache.meta.steps / 1e6
     command = [*HRMAS, "search", planned.dataset, *_raw(options), "--seeds", str(planned.seed),
-               "--out", str(planned.folder.parent), "--name", planned.folder.name, "--preset", planned.settings.preset,
-               "--profile", planned.settings.profile, "--backend", options.backend, "--end-with-stdin",
-               *_words("--set", planned.overrides)]
+               "--out", str(planned.folder.parent), "--name", planned.folder.name, "--backend", options.backend,
+               "--end-with-stdin", *_settings(planned)]
     return pool.Task(planned.run.name, command, planned.folder.parent / "logs" / f"{planned.folder.name}.log",
                      work(planned.settings, samples), functools.partial(work_done, planned, samples),
                      lambda: not held(planned.run.lock_path),
@@ -85,7 +87,7 @@ def arguments(argv):
     parser.add_argument("--profile", help="paper or demo (default: the data set's; demo for the stand-in)")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
                         help="change a setting of every row; what a row names itself wins")
-    parser.add_argument("--jobs", type=int, default=pool.cores(), help="runs at a time (default: one a core)")
+    parser.add_argument("--jobs", type=int, help="runs at a time (default: one a core; on a GPU, one)")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--strict", action="store_true", help="never use the synthetic stand-in")
     return parser.parse_args(argv)
@@ -111,8 +113,13 @@ def check_options(experiment, options):
         raise InputError("--raw (RAW=): goes with one data set; name it with --data (DATA=)")
     if options.name is not None and not checks.plain(options.name):
         raise InputError(f"--name (NAME=): expected a plain name, found {options.name!r}")
-    if options.jobs < 1:
+    if options.jobs is not None and options.jobs < 1:
         raise InputError(f"--jobs (JOBS=): expected at least 1, found {options.jobs}")
+
+
+def jobs_for(options):
+    """Runs at a time: as asked for, else one where they would share a GPU, else one a core."""
+    return options.jobs or (1 if on_gpu(options.backend) else pool.cores())
 
 
 def run(experiment, options):
@@ -126,15 +133,17 @@ def run(experiment, options):
             caches = build_caches(runs, options)
             if options.profile is None and any(cache.meta.provenance != "real" for cache in caches.values()):
                 runs = plan(experiment, dataset, options, "demo")
+                caches |= build_caches([one for one in runs if one.settings.data not in caches], options)
             refuse_other_settings(experiment, dataset, options, runs)
             record(experiment, runs)
             unfinished = [planned for planned in runs if not planned.run.finished]
             print(f"{runs[0].folder.parent}: {len(runs)} runs, {len(runs) - len(unfinished)} finished before",
                   flush=True)
             left |= {planned.run.name: (planned, caches[planned.settings.data]) for planned in unfinished}
-        threads = pool.threads_for(0, max(1, len(left)), options.jobs)
+        jobs = jobs_for(options)
+        threads = pool.threads_for(0, max(1, len(left)), jobs)
         tasks = [task(planned, cache, options, threads) for planned, cache in left.values()]
-        failed, signum = pool.run_all(tasks, options.jobs, lambda task: outcome(left[task.name][0]))
+        failed, signum = pool.run_all(tasks, jobs, lambda task: outcome(left[task.name][0]))
     return _goodbye(experiment, options, failed, signum)
 
 

@@ -7,6 +7,7 @@ import signal
 import pytest
 from event_files import write_words
 
+from hrmas_sparse import config
 from hrmas_sparse.backends import get_backend
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
@@ -48,6 +49,14 @@ def house(tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copy(words, tmp_path / "words.hdf5")
     return tmp_path
+
+
+@pytest.fixture
+def own_settings(house):
+    """A settings file whose profile demo has samples of 20 steps, else 30."""
+    text = (config.RUNS / "ntidigits.toml").read_text().replace("steps = 300", "steps = 30")
+    (house / "own.toml").write_text(text + "\n[profile.demo.data]\nsteps = 20\n")
+    return "own.toml"
 
 
 @pytest.fixture

@@ -39,6 +39,12 @@ def test_cuda_without_a_gpu_is_one_clear_error(machine):
         get_backend("cuda")
 
 
+def test_whether_it_would_be_a_gpu(machine):
+    for found, there in ((NONE, False), (SIMULATED, False), (NONE._replace(reason=""), True)):
+        machine(found)
+        assert [backends.on_gpu(name) for name in backends.NAMES] == [there, False, True]
+
+
 def test_unknown_names(machine):
     with pytest.raises(InputError, match="expected one of auto, cpu, cuda, found 'gpu'"):
         get_backend("gpu")

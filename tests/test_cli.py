@@ -9,10 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 
 from hrmas_sparse import checks, cli, memory, rundir, training
 from hrmas_sparse.locks import locked
+from hrmas_sparse.spikes import open_cache
 
 SMALL = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
          "training.search_epochs=2 training.retrain_epochs=1")
@@ -101,6 +103,18 @@ def test_data(house, hrmas):
     assert status == 0 and Path(path).is_file()
     assert hrmas("data", "verify", path)[:2] == (0, f"{path}: sound\n")
     assert "22 train, 11 test samples (real)" in hrmas("data", "info", path)[1]
+
+
+def test_a_profile_may_change_what_goes_into_the_cache(own_settings, hrmas):
+    """That of the stand-in, which is chosen once the recordings are known to be none, too."""
+    short = SMALL.replace("data.steps=30 ", "")
+    status, out, _ = hrmas("data", "build", own_settings, "--raw", "words.hdf5", "--profile", "demo")
+    assert status == 0 and open_cache(out.splitlines()[-1]).meta.steps == 20
+    with h5py.File("words.hdf5", "r+") as file:
+        file.attrs["provenance"] = "synthetic stand-in"
+    assert hrmas("search", own_settings, "--raw", "words.hdf5", "--set", short)[0] == 0
+    run = rundir.RunDir("runs/out/ntidigits-s0")
+    assert run.config().data.steps == open_cache(run.manifest()["data"]["cache"]).meta.steps == 20
 
 
 def test_no_runs_yet(house, hrmas):

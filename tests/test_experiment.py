@@ -10,12 +10,16 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import pytest
 
 from hrmas_sparse import cli, rundir
+from hrmas_sparse.backends import cuda
+from hrmas_sparse.backends.cuda import Probe
 from hrmas_sparse.compare import exact_differences
 from hrmas_sparse.errors import InputError
 from hrmas_sparse.locks import held, locked
+from hrmas_sparse.spikes import open_cache
 from runs import experiment, plan, pool
 
 SMALL = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
@@ -231,6 +235,27 @@ def test_an_experiment_runs_and_then_is_done(house, run):
     shutil.copy("two.toml", "three.toml")
     status, _, err = run("three.toml", *words_of("--name", "two-ntidigits")[1:])
     assert status == 2 and "holds the experiment two; give another --name" in err
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_the_caches_are_those_that_the_runs_use(house, own_settings, run, real):
+    """With a profile that changes the data; that of the stand-in is chosen once the recordings are seen to be none."""
+    if not real:
+        with h5py.File("words.hdf5", "r+") as file:
+            file.attrs["provenance"] = "synthetic stand-in"
+    words = words_of("--data", own_settings, "--rows", "hrmas", settings=SMALL.replace("data.steps=30 ", ""))
+    status, out, err = run(*words, *(["--profile", "demo"] if real else []))
+    assert status == 0 and "1 of 1: two-own/hrmas-s0" in out, out + err
+    caches = [open_cache(path) for path in Path("data/cache").glob("ntidigits-*.h5")]
+    assert sorted(cache.meta.steps for cache in caches) == ([20] if real else [20, 30])
+
+
+@pytest.mark.parametrize("words, gpu, jobs", [((), False, 8), (("--backend", "cpu"), True, 8), ((), True, 1),
+                                              (("--backend", "cuda"), True, 1), (("--jobs", "3"), True, 3)], ids=str)
+def test_runs_do_not_share_a_gpu_unless_asked_to(monkeypatch, words, gpu, jobs):
+    monkeypatch.setattr(pool, "cores", lambda: 8)
+    monkeypatch.setattr(cuda, "probe", lambda: Probe(*[None] * 6, "" if gpu else "no NVIDIA driver"))
+    assert experiment.jobs_for(experiment.arguments(["table3", *words])) == jobs
 
 
 def test_a_failing_run_is_named_and_the_others_finish(house, run):

@@ -38,6 +38,15 @@ def get_backend(name="auto", threads=None):
     return CudaBackend()
 
 
+def on_gpu(name):
+    """Whether :func:`get_backend` would simulate on a GPU; asked without starting anything there."""
+    if name != "auto":
+        return name == "cuda"
+    from hrmas_sparse.backends.cuda import probe
+    found = probe()
+    return not (found.reason or found.simulated)
+
+
 def _cpu(threads):
     from hrmas_sparse.backends.cpu import CpuBackend
     return CpuBackend(threads)
