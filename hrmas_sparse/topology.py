@@ -198,7 +198,7 @@ class Supernet(_Recurrence):
         union = np.unique(np.concatenate(keys))
         super().__init__(neurons, union // neurons, union % neurons)
         self._rows = [c.row for c in each]
-        self._places = [np.searchsorted(union, key) for key in keys]
+        self._places = self._on_host = [np.searchsorted(union, key) for key in keys]
         self._sums = [partial(np.bincount, c.row, minlength=table_rows(neurons, v, inter, tied))
                       for c, v in zip(each, self.sizes)]
 
@@ -261,9 +261,9 @@ class Supernet(_Recurrence):
         return Supernet(self.neurons, (size,), self.inter, self.tied, self.w_start, self.w_inh, self.alpha_scale)
 
     def narrow(self, values, size):
-        """Parameters, or any of their moments, carried over to ``narrowed(size)``."""
+        """Parameters on the host, or any of their moments, carried over to ``narrowed(size)``."""
         s = self.sizes.index(size)
-        kept = {"w_exc": self._places[s], "alpha_size": slice(s, s + 1), f"alpha_{size}": slice(None)}
+        kept = {"w_exc": self._on_host[s], "alpha_size": slice(s, s + 1), f"alpha_{size}": slice(None)}
         return {name: values[name][chosen].copy() for name, chosen in kept.items() if name in values}
 
     def discretize(self, parameters):

@@ -238,6 +238,21 @@ def test_narrow_copies_and_takes_parts():
     assert set(whole.narrow({"w_exc": values["w_exc"]}, 3)) == {"w_exc"}
 
 
+def test_narrowing_on_the_host_meets_nothing_of_a_device():
+    """CuPy's arrays are no index of NumPy's; a search narrows between its phases, when all it learnt is on the host."""
+    class Device:
+        def to_device(self, array):
+            return "there"
+
+        def row_sums(self, rows, count):
+            return "there"
+
+    whole = Supernet(12, (2, 3))
+    values = whole.initial(np.float64, np.random.default_rng(0))
+    values["w_exc"] = np.arange(values["w_exc"].size, dtype=float)
+    assert_same_bits(whole.on(Device()).narrow(values, 3), whole.narrow(values, 3))
+
+
 def test_narrowing_keeps_other_start_values():
     start = Supernet(12, (2, 3), w_exc=0.7, w_inh=-1.5, alpha_scale=0.0).narrowed(3)
     parameters = start.initial("float64", np.random.default_rng(0))
