@@ -24,8 +24,8 @@ from pathlib import Path
 
 from data_prep import dvsgesture, fsdd, nmnist, ntidigits, partition, synthetic, ti46
 from data_prep.source import Source, fingerprint, progress
-from hrmas_sparse.atomic import remove_stale
 from hrmas_sparse.errors import InputError
+from hrmas_sparse.files import remove_stale
 from hrmas_sparse.spikes import SCHEMA, SPLITS, CacheWriter, Meta, SpikeCache, open_cache
 
 READERS = {"dvsgesture": dvsgesture, "fsdd": fsdd, "nmnist": nmnist, "ntidigits": ntidigits, "ti46": ti46}

@@ -22,9 +22,8 @@ import time
 from pathlib import Path
 
 from hrmas_sparse import __version__, config
-from hrmas_sparse.atomic import remove_stale
 from hrmas_sparse.errors import InputError
-from hrmas_sparse.files import fits, read_json, write_json
+from hrmas_sparse.files import fits, read_json, remove_stale, write_json
 from hrmas_sparse.locks import held, locked, owner
 
 OUT = Path("runs/out")

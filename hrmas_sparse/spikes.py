@@ -29,8 +29,8 @@ import h5py
 import numpy as np
 
 from hrmas_sparse import __version__
-from hrmas_sparse.atomic import atomic_write
 from hrmas_sparse.errors import InputError
+from hrmas_sparse.files import atomic_write
 from hrmas_sparse.hdf5 import attributes, write_attributes
 
 SCHEMA = 1

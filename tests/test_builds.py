@@ -13,7 +13,7 @@ from event_files import settings, write_nmnist
 
 from data_prep import prepare
 from data_prep.source import in_order
-from hrmas_sparse.atomic import atomic_write, remove_stale
+from hrmas_sparse.files import atomic_write, remove_stale
 from hrmas_sparse.spikes import open_cache, verify_cache
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
-    {"hrmas_sparse", "errors", "checks", "schema", "atomic", "files", "hdf5", "health", "locks", "memory",
+    {"hrmas_sparse", "errors", "checks", "schema", "files", "hdf5", "health", "locks", "memory",
      "parent"},                                                 # the ground
     {"neuron", "config", "architecture"},                       # F0
     {"topology", "spikes", "augmentation"},                     # F1
