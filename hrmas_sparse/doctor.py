@@ -3,9 +3,7 @@
 import os
 import platform
 import re
-import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +11,11 @@ import numpy as np
 from hrmas_sparse import memory
 from hrmas_sparse.backends.cuda.probe import probe
 from hrmas_sparse.errors import InputError
+from hrmas_sparse.packages import install, version
 
 PACKAGES = ("numpy", "numba", "scipy", "h5py", "tqdm")
 WIDEST = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX"), ("sse4.2", "SSE4.2"), ("sve", "SVE"),
           ("neon", "NEON"))
-
-
-def version(name):
-    """Version of an installed package, or None."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def install(extra=""):
-    """The command that installs us, or one of our extras, into the Python that runs."""
-    pip = Path(sys.executable).with_name("pip")
-    home = Path.cwd()
-    pip = pip.relative_to(home) if pip.is_relative_to(home) else pip
-    return f'{pip} install -e ".{f"[{extra}]" if extra else ""}"'
 
 
 def report():
@@ -62,8 +45,8 @@ def require_gpu():
     found = probe()
     if found.simulated:
         raise InputError("GPU: NUMBA_ENABLE_CUDASIM is set, so kernels are simulated; unset it")
-    if found.reason or _missing(found):
-        raise InputError(f"GPU: {_why(found)}")
+    if found.reason:
+        raise InputError(f"GPU: {found.reason}")
 
 
 def kernels_work():
@@ -128,11 +111,6 @@ def _plots():
     return [f"plots   matplotlib {found}" if found else f"plots   matplotlib is missing: {install('plots')}"]
 
 
-def _missing(found):
-    """What the GPU that is there needs and is not installed."""
-    return [name for name, have in (("numba-cuda", found.numba_cuda), ("CuPy", found.cupy)) if have is None]
-
-
 def _gpu(found):
     """Lines about the GPU."""
     if found.simulated:
@@ -143,14 +121,6 @@ def _gpu(found):
     lines = [f"GPU     {found.device}, {memory.text(found.memory)}, compute capability {capability}; driver "
              f"{driver()}for CUDA up to {cuda}; numba-cuda {found.numba_cuda or 'is missing'}, "
              f"CuPy {found.cupy or 'is missing'}"]
-    if found.reason or _missing(found):
-        lines.append(f"        not used: {_why(found)}")
+    if found.reason:
+        lines.append(f"        not used: {found.reason}")
     return lines
-
-
-def _why(found):
-    """Why the GPU is not used, and what to do."""
-    missing = _missing(found)
-    if found.device is not None and found.driver >= (12, 0) and missing:
-        return f"{' and '.join(missing)} missing: {install(found.extra)}"
-    return found.reason

@@ -3,8 +3,11 @@
 import subprocess
 import sys
 from importlib import import_module, metadata
+from pathlib import Path
 
 import pytest
+
+from hrmas_sparse import packages
 
 module = import_module("hrmas_sparse.backends.cuda.probe")
 
@@ -46,11 +49,11 @@ class FakeDriver:
 @pytest.fixture
 def ask(monkeypatch):
     """Probe a machine with a given driver (None: none) and given packages."""
-    def ask(driver, **packages):
+    def ask(driver, **installed):
         def version(name):
-            if name.replace("-", "_") not in packages:
+            if name.replace("-", "_") not in installed:
                 raise metadata.PackageNotFoundError(name)
-            return packages[name.replace("-", "_")]
+            return installed[name.replace("-", "_")]
 
         def load(name):
             if driver is None:
@@ -58,7 +61,7 @@ def ask(monkeypatch):
             return driver
 
         monkeypatch.delenv("NUMBA_ENABLE_CUDASIM", raising=False)
-        monkeypatch.setattr(module.metadata, "version", version)
+        monkeypatch.setattr(packages.metadata, "version", version)
         monkeypatch.setattr(module.ctypes, "CDLL", load)
         return module.probe()
     return ask
@@ -69,17 +72,25 @@ def test_all_is_well(ask):
     assert found == module.Probe((12, 4), "NVIDIA H100", 80 << 30, (9, 0), "0.30.4", "14.2.0", "")
 
 
-@pytest.mark.parametrize("driver, packages, said", [
+@pytest.mark.parametrize("driver, installed, said", [
     (None, {}, "no NVIDIA driver"),
     (FakeDriver(init=100), {}, "cuInit gives error 100"),
     (FakeDriver(devices=0), {}, "finds no GPU"),
     (FakeDriver(version=11080), {"numba_cuda": "1", "cupy": "1"}, "CUDA 11.8 at most"),
-    (FakeDriver(), {}, "numba-cuda is missing: pip install 'hrmas_sparse[cuda12]'"),
-    (FakeDriver(version=13000), {"numba_cuda": "1"}, "CuPy is missing: pip install 'hrmas_sparse[cuda13]'"),
-    (FakeDriver(), {"numba_cuda": "1", "cupy_cuda13x": "1"}, "CuPy is installed for CUDA 13"),
+    (FakeDriver(), {}, "numba-cuda and CuPy missing: {cuda12}"),
+    (FakeDriver(version=13000), {"numba_cuda": "1"}, "CuPy missing: {cuda13}"),
+    (FakeDriver(), {"numba_cuda": "1", "cupy_cuda13x": "1"}, "at most: uninstall cupy-cuda13x, then {cuda12}"),
 ])
-def test_what_is_missing_is_said(ask, driver, packages, said):
-    assert said in ask(driver, **packages).reason
+def test_what_is_missing_is_said(ask, driver, installed, said):
+    said = said.format(cuda12=packages.install("cuda12"), cuda13=packages.install("cuda13"))
+    assert said in ask(driver, **installed).reason
+
+
+def test_the_install_line_is_that_of_a_checkout(monkeypatch):
+    """There is no hrmas_sparse at any registry."""
+    monkeypatch.setattr(packages.sys, "executable", str(Path.cwd() / ".venv" / "bin" / "python"))
+    assert packages.install("cuda12") == '.venv/bin/pip install -e ".[cuda12]"'
+    assert packages.install() == '.venv/bin/pip install -e "."'
 
 
 def test_the_simulator_is_said_to_be_one(monkeypatch):

@@ -2,16 +2,17 @@
 
 import configparser
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from hrmas_sparse import cli, doctor
+from hrmas_sparse import cli, doctor, packages
 from hrmas_sparse.backends.cuda.probe import Probe
 
 NONE = Probe(None, None, None, None, None, None, "no NVIDIA driver: libcuda.so.1 was not found")
 GOOD = Probe((13, 0), "NVIDIA H200", 140 << 30, (9, 0), "0.30.4", "14.2.0", "")
-BARE = GOOD._replace(numba_cuda=None, cupy=None, reason="numba-cuda is missing")
+BARE = GOOD._replace(numba_cuda=None, cupy=None)
 OLD = GOOD._replace(driver=(11, 8), numba_cuda=None, reason="the NVIDIA driver runs CUDA 11.8 at most")
 SIMULATED = Probe(None, "the CUDA simulator", None, None, "0.30.4", None, "", True)
 
@@ -20,16 +21,16 @@ SIMULATED = Probe(None, "the CUDA simulator", None, None, "0.30.4", None, "", Tr
 def hrmas(monkeypatch, capsys):
     """Run the program on a machine with a given GPU and packages missing."""
     def run(*arguments, gpu=NONE, missing=()):
-        real = doctor.metadata.version
+        real = packages.metadata.version
 
         def version(name):
             if name in missing:
-                raise doctor.metadata.PackageNotFoundError(name)
+                raise packages.metadata.PackageNotFoundError(name)
             return "3.10" if name == "matplotlib" else real(name)
 
         with monkeypatch.context() as patch:
             patch.setattr(doctor, "probe", lambda: gpu)
-            patch.setattr(doctor.metadata, "version", version)
+            patch.setattr(packages.metadata, "version", version)
             status = cli.main(["doctor", *arguments])
         return status, *capsys.readouterr()
     return run
@@ -54,10 +55,12 @@ def test_a_gpu_that_can_be_used(hrmas):
 
 @pytest.mark.parametrize("driver, extra", [((12, 4), "cuda12"), ((13, 0), "cuda13"), ((13, 3), "cuda13")])
 def test_the_install_line_fits_the_driver(hrmas, driver, extra):
-    status, out, _ = hrmas(gpu=BARE._replace(driver=driver))
+    bare = BARE._replace(driver=driver)
+    bare = bare._replace(reason=import_module("hrmas_sparse.backends.cuda.probe")._missing(bare, None))
+    status, out, _ = hrmas(gpu=bare)
     assert status == 0
     assert re.search(rf'not used: numba-cuda and CuPy missing: \S*pip install -e "\.\[{extra}\]"\n$', out)
-    status, out, err = hrmas("--gpu", gpu=BARE._replace(driver=driver))
+    status, out, err = hrmas("--gpu", gpu=bare)
     assert (status, out) == (2, "") and err.count("\n") == 1 and f'pip install -e ".[{extra}]"' in err
 
 

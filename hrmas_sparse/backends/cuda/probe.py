@@ -2,8 +2,9 @@
 
 import ctypes
 import os
-from importlib import metadata
 from typing import NamedTuple
+
+from hrmas_sparse.packages import install, version
 
 DRIVER = "libcuda.so.1"
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CUdevice_attribute, CUDA driver API
@@ -33,7 +34,7 @@ class _DriverError(Exception):
 
 def probe():
     """Return a :class:`Probe` of this machine."""
-    numba_cuda, (cupy, wheel) = _version("numba-cuda"), _cupy()
+    numba_cuda, (cupy, wheel) = version("numba-cuda"), _cupy()
     simulated = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("", "0")
     if simulated:
         return Probe(None, "the CUDA simulator", None, None, numba_cuda, cupy, "", True)
@@ -46,31 +47,22 @@ def probe():
 
 def _missing(found, wheel):
     """What the packages lack for the GPU that is there."""
-    install = f"pip install 'hrmas_sparse[{found.extra}]' installs it"
+    runs = f"{found.driver[0]}.{found.driver[1]}"
     if found.driver[0] < 12:
-        return f"the NVIDIA driver runs CUDA {found.driver[0]}.{found.driver[1]} at most, 12.0 is needed: update it"
-    if found.numba_cuda is None:
-        return f"there is a GPU ({found.device}), but the package numba-cuda is missing: {install}"
-    if found.cupy is None:
-        return f"there is a GPU ({found.device}), but the package CuPy is missing: {install}"
+        return f"the NVIDIA driver runs CUDA {runs} at most, 12.0 is needed: update it"
+    lacking = [name for name, have in (("numba-cuda", found.numba_cuda), ("CuPy", found.cupy)) if have is None]
+    if lacking:
+        return f"{' and '.join(lacking)} missing: {install(found.extra)}"
     if wheel and wheel > found.driver[0]:
-        return (f"CuPy is installed for CUDA {wheel}, but the NVIDIA driver runs CUDA {found.driver[0]}."
-                f"{found.driver[1]} at most: {install.replace('it', 'the other')}")
+        return (f"CuPy is installed for CUDA {wheel}, but the NVIDIA driver runs CUDA {runs} at most: uninstall "
+                f"cupy-cuda{wheel}x, then {install(found.extra)}")
     return ""
-
-
-def _version(name):
-    """Version of an installed package, or None."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _cupy():
     """CuPy's version and the CUDA major its wheel is made for (None: built here)."""
     for name, wheel in (("cupy-cuda13x", 13), ("cupy-cuda12x", 12), ("cupy", None)):
-        if found := _version(name):
+        if found := version(name):
             return found, wheel
     return None, None
 
