@@ -124,60 +124,13 @@ def _check_names(args, default):
     return names
 
 
-@contextlib.contextmanager
-def _run_folder(path, fresh):
-    """The folder of a run, ours alone while the block runs; an old one set aside if wanted."""
-    run = rundir.RunDir(path)
-    if fresh and run.manifest_path.exists():
-        with run.working():
-            print(f"{run.path}: set aside as {run.set_aside()}")
-    with run.working():
-        yield run
-
-
-def _execute(run, settings, seed, cache, backend, raw, given=None, origin=None):
-    """Start or resume one run; returns the exit status."""
+def _every_seed(args, names, settings, cache, backend, raw, given=None, origin=None):
+    """One run a seed; returns the worst exit status."""
     from data_prep.separability import count_baseline
-    from hrmas_sparse.job import Job
-    from hrmas_sparse.summary import summary
-    from hrmas_sparse.training import Stopped, stop_requests
-
-    there = rundir.start(run, settings, seed, cache, {"raw": str(raw) if raw else None, **(origin or {})})
-    if run.finished:
-        print(f"{run.path}: finished before; --fresh (FRESH=1) starts over")
-    else:
-        print(f"{run.path}: {'resuming' if there else 'starting'}, seed {seed}, profile {settings.profile}, "
-              f"preset {settings.preset}", flush=True)
-        if backend.notice:
-            print(backend.notice, flush=True)
-        try:
-            with stop_requests() as asked:
-                Job(run, settings, seed, cache, backend, given, lambda: count_baseline(cache)).execute(asked)
-        except Stopped as stop:
-            print(f"{run.path}: stopped and checkpointed; the same command goes on from here", file=sys.stderr)
-            return 128 + stop.signum
-        except Diverged as error:
-            print(f"hrmas: {run.path}: training diverged: {error}; {run.checkpoint_path.name} holds the state before. "
-                  "Try, under another --name, a smaller training.lr or network.slope_cap, or a larger network.v_th",
-                  file=sys.stderr)
-            return 1
-    print("\n".join(summary(run, run.result())))
-    return 0
-
-
-def _every_seed(args, names, settings, cache, backend, raw, **more):
-    """One run a seed; a diverged one does not keep the others from running. Returns the worst exit status."""
-    from hrmas_sparse import memory
-    worst = 0
-    for seed, name in zip(args.seeds, names):
-        if not rundir.RunDir(args.out / name).finished:
-            memory.require(memory.estimate(settings, cache, getattr(backend, "threads", 1)))
-        with _run_folder(args.out / name, args.fresh) as run:
-            status = _execute(run, settings, seed, cache, backend, raw, **more)
-        if status >= 128:
-            return status
-        worst = max(worst, status)
-    return worst
+    from hrmas_sparse import seeds
+    facts = {"raw": str(raw) if raw else None, **(origin or {})}
+    return seeds.execute(args.seeds, [args.out / name for name in names], settings, cache, backend, facts,
+                         lambda: count_baseline(cache), given, args.fresh)
 
 
 def search(args):

@@ -29,12 +29,11 @@ from hrmas_sparse.files import write_json, write_text
 from hrmas_sparse.network import Layer, Network, Neurons, Plasticity, cross_entropy_loss, psc_loss
 from hrmas_sparse.optim import Adam, scheduled
 from hrmas_sparse.search import (
-    Learner, discretize, dropout_scales, entropy, keep_best_sizes, layer_norms, search_step,
-    weight_step)
+    Learner, discretize, dropout_scales, entropy, keep_best_sizes, search_step, weight_step)
 from hrmas_sparse.spikes import epoch_order, halve
 from hrmas_sparse.summary import connections, summary
 from hrmas_sparse.topology import Motif, Supernet, softmax
-from hrmas_sparse.training import Metrics, Phase, Position, evaluate, load_state, run_phase, save_state
+from hrmas_sparse.training import ALONE, Metrics, Phase, Position, evaluate, load_state, run_phase, save_state
 
 # Streams of random numbers, one per purpose, so that none depends on how much another drew.
 SEARCH_START, RETRAIN_START, RANDOM_ARCHITECTURE, SEARCH_ORDER, VALID_ORDER, RETRAIN_ORDER, \
@@ -78,11 +77,12 @@ class Job:
     backend : see :mod:`hrmas_sparse.backends`
     given : list of architectures to retrain instead of searching, or None
     count_baseline : function () -> accuracy of logistic regression on spike counts, for the summary
+    place : :class:`hrmas_sparse.training.Place`
     """
 
-    def __init__(self, run, settings, seed, cache, backend, given=None, count_baseline=None):
+    def __init__(self, run, settings, seed, cache, backend, given=None, count_baseline=None, place=ALONE):
         self.run, self.settings, self.seed, self.cache = run, settings, seed, cache
-        self.backend, self.given, self.count_baseline = backend, given, count_baseline
+        self.backend, self.given, self.count_baseline, self.place = backend, given, count_baseline, place
         # Settings as they were written when the run began: a version that knew fewer left checkpoints with fewer.
         begun_with, data = run.manifest()["config"], {"fingerprint": cache.meta.fingerprint}
         self.identity = {"config": begun_with, "data": data, "seed": seed}
@@ -228,7 +228,7 @@ class Job:
                 self.plasticity, self.settings.plasticity.mode, training.weight_decay, self._dropout(network, stage))
             samples = len(learns)
             valid_correct = float((judged.predicted == judges.label).mean())
-            return self._sums(network, outcome, learns, norm) | {
+            return self._sums(outcome, learns, norm) | {
                 "valid_loss": judged.loss * samples, "valid_correct": valid_correct * samples}
 
         def describe():
@@ -237,7 +237,11 @@ class Job:
                        for key in network.alpha_names() if key.endswith("alpha_size")]
             return {"type_entropy": types, "size_entropy": sizes, "motif_sizes": chances, **self._intrinsic_spread()}
 
-        return Phase(name, epochs, batches, step, describe)
+        def ahead(pair):
+            for index in pair:
+                self.backend.ahead(events, index)
+
+        return Phase(name, epochs, batches, step, describe, ahead, place=self.place)
 
     def _retrain_phase(self, network):
         events, training = self._training_events(), self.settings.training
@@ -249,15 +253,16 @@ class Job:
             batch = self._augmented(events.take(index), 0)
             outcome, norm = weight_step(network, self.learner, batch, self._rate(progress), training.clip,
                                         self.plasticity, mode, training.weight_decay, self._dropout(network, 0))
-            return self._sums(network, outcome, batch, norm)
+            return self._sums(outcome, batch, norm)
 
         def batches(epoch):
             return epoch_order(len(events), training.batch, [self.seed, RETRAIN_ORDER, epoch])
 
-        return Phase("retrain", training.retrain_epochs, batches, step, self._intrinsic_spread)
+        return Phase("retrain", training.retrain_epochs, batches, step, self._intrinsic_spread,
+                     functools.partial(self.backend.ahead, events), place=self.place)
 
     def _training_events(self):
-        """The training set where the backend computes; here if every batch is changed first."""
+        """The training set as near as it fits where the backend computes; here if every batch is changed first."""
         changed = self.settings.augmentation != type(self.settings.augmentation)()
         return self.cache.train if changed else self.backend.resident(self.cache.train)
 
@@ -271,18 +276,18 @@ class Job:
         scales = dropout_scales(network, self.settings.training.dropout, rng)
         return {name: self.backend.to_device(scale) for name, scale in scales.items()}
 
-    def _sums(self, network, outcome, batch, norm):
+    def _sums(self, outcome, batch, norm):
         """A batch's contribution to the epoch's metrics; says what to blame if it is not finite."""
         if not np.isfinite(norm):
-            return {"loss": np.nan, "blame": self._blame(network, outcome)}
+            return {"loss": np.nan, "blame": self._blame(outcome)}
         samples = len(batch)
         sums = {"samples": samples, "loss": outcome.loss * samples,
                 "correct": int((outcome.predicted == batch.label).sum()), "gradient_norm": norm * samples}
-        for n, (rate, norm) in enumerate(zip(outcome.rates, layer_norms(network, outcome.gradients)), start=1):
+        for n, (rate, norm) in enumerate(zip(outcome.rates, outcome.norms), start=1):
             sums |= {f"rate{n}": rate * samples, f"gradient_norm{n}": norm * samples, f"gradient_norm{n}_max": norm}
         return sums
 
-    def _blame(self, network, outcome):
+    def _blame(self, outcome):
         if not np.isfinite(outcome.loss) and outcome.gradients is None:
             return "the loss"
         bad = [name for name, gradient in (outcome.gradients or {}).items() if not np.isfinite(gradient).all()]

@@ -11,14 +11,15 @@ They may be NumPy's or lie where the backend computes; gradients and R, tau afte
 A batch is cut into chunks by the backend, each goes through all layers by itself: see passes.py.
 """
 
+import weakref
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from hrmas_sparse import neuron
+from hrmas_sparse import neuron, together
 from hrmas_sparse.backends.base import Synapses
-from hrmas_sparse.passes import Pass, joined
+from hrmas_sparse.passes import Asked, run
 from hrmas_sparse.topology import Links
 
 
@@ -51,21 +52,41 @@ class Plasticity:
     mu: float
 
 
-class Outcome(NamedTuple):
+class Outcome:
     """What one pass over a batch gives.
 
-    loss : float, mean over the batch; predicted : (B,) int64;
+    loss : float, mean over the batch; predicted : (B,) int64; rates : mean spikes per neuron and step of each layer;
     gradients : dict like the parameters, or None; intrinsic : dict R1, tau1, ... after SpiKL-IP, or None;
-    records : one dict of arrays per layer (output last), or None;
-    rates : mean spikes per neuron and step of each layer.
+    records : one dict of arrays per layer (output last), or None.
+
+    norms : of the gradients of each layer's weights, once a step of w has taken them.
+
+    The first look at loss, predicted or rates makes the host wait for them, see :meth:`Network.fetch`.
     """
 
-    loss: float
-    predicted: np.ndarray
-    gradients: dict | None
-    intrinsic: dict | None
-    records: list | None
-    rates: list
+    def __init__(self, network, found, samples, steps):
+        self.gradients, self.intrinsic, self.records = found.gradients, found.intrinsic, found.records
+        self.numbers, self.norms = found.numbers, None
+        self._network, self._samples, self._steps = network, samples, steps
+        network.unseen.add(self)
+
+    def _part(self, which):
+        if self in self._network.unseen:
+            self._network.fetch()
+        return np.split(self.numbers, [self._samples, 2 * self._samples])[which]
+
+    @property
+    def loss(self):
+        return float(self._part(0).sum()) / self._samples
+
+    @property
+    def predicted(self):
+        return self._part(1).astype(np.int64)
+
+    @property
+    def rates(self):
+        return [count / (self._samples * self._steps * layer.size)
+                for count, layer in zip(self._part(2).tolist(), self._network.layers)]
 
 
 def psc_loss(psc, labels, tau_s, period=1):
@@ -127,6 +148,7 @@ class Network:
                        for layer in hidden]
         self.neurons, self.loss, self.backend, self.dtype = neurons, loss, backend, np.dtype(dtype)
         self.layers = [*self.hidden, output]
+        self.unseen = weakref.WeakSet()  # outcomes whose numbers nobody has looked at
         self.names = [f"w{n}" for n in range(1, len(self.layers))] + ["w_out"]
         self.constants = [neuron.constants(self.dtype, neurons.tau_s, layer.v_th, neurons.slope_cap,
                                            neurons.surrogate_width) for layer in self.layers]
@@ -199,49 +221,45 @@ class Network:
 
         The CPU has more chunks at hand; a GPU runs the samples of all sets in the same launches.
         """
+        found = self._passes(points, intrinsic, events, True, plasticity, False, feedforward)
+        return [own.gradients for own in found]
+
+    def fetch(self, *arrays):
+        """Arrays of float64 from where the backend computes as NumPy's.
+
+        In one copy, and with the numbers of all outcomes that nobody has looked at yet.
+        """
+        outcomes = list(self.unseen)
+        self.unseen.clear()
+        found = together.ask(self.backend.fetch, [*arrays, *(own.numbers for own in outcomes)], "fetch")
+        for outcome, numbers in zip(outcomes, found[len(arrays):]):
+            outcome.numbers = numbers
+        return found[:len(arrays)]
+
+    def _run(self, parameters, intrinsic, events, *options):
+        found, = self._passes([parameters], intrinsic, events, *options)
+        return Outcome(self, found, len(events), events.steps)
+
+    def _passes(self, points, intrinsic, events, *options):
+        """What passes over one batch find, one for each set of parameters; options as in :class:`passes.Asked`."""
         for parameters in points:
             self._check(parameters, intrinsic, events)
         given, (*points, intrinsic) = self._moved(*points, intrinsic)
-        count, samples, options = len(points), len(events), (True, plasticity, False, feedforward)
-        if count * samples <= self.backend.together:
-            intrinsic = {name: np.concatenate([x] * count) if x.ndim == 3 else x for name, x in intrinsic.items()}
-            events = events.take(np.tile(np.arange(samples), count))
-            runs, networks = [Pass(self, points, intrinsic, events, *options)], count
-        else:
-            runs, networks = [Pass(self, [parameters], intrinsic, events, *options) for parameters in points], 1
-        chunks = list(enumerate(self.backend.pack(events, self.dtype, networks)))
-        self.backend.map(lambda one: one[0].chunk(one[1]), [(run, chunk) for run in runs for chunk in chunks])
-        return [{name: given(array) for name, array in found.items()} for run in runs for found in run.reduced()]
+        asked = [Asked(self, parameters, intrinsic, events, *options) for parameters in points]
+        return [found._replace(gradients=given(found.gradients), intrinsic=given(found.intrinsic))
+                for found in together.ask(run, asked, asked[0].kind)]
 
     def _moved(self, *groups):
-        """Dicts of arrays where the backend computes, and the function that takes arrays back where the first lay."""
+        """Dicts of arrays where the backend computes, and what takes such a dict, or None, back where the first lay."""
         there = type(groups[0]["w_out"]) is not np.ndarray
-        moved = [{name: self.backend.to_device(array) for name, array in arrays.items()} for arrays in groups]
-        return (lambda array: array) if there else self.backend.to_host, moved
 
-    def _run(self, parameters, intrinsic, events, backward, plasticity, record, feedforward=True):
-        self._check(parameters, intrinsic, events)
-        given, (parameters, intrinsic) = self._moved(parameters, intrinsic)
-        run = Pass(self, [parameters], intrinsic, events, backward, plasticity, record, feedforward)
-        chunks = self.backend.pack(events, self.dtype)
-        parts = self.backend.map(run.chunk, list(enumerate(chunks)))
-        gradients = {name: given(array) for name, array in run.reduced()[0].items()} if backward else None
-        losses, predicted, spikes = self._fetched(parts, len(events))
-        records = None
-        if record:
-            records = [joined([part.records[l] for part in parts]) for l in range(len(self.layers))]
-        after = self._mean_intrinsic(intrinsic, parts, len(events)) if plasticity else None
-        after = {name: given(array) for name, array in after.items()} if after else None
-        rates = [count / (len(events) * events.steps * layer.size) for count, layer in zip(spikes, self.layers)]
-        return Outcome(float(losses.sum()) / len(events), predicted, gradients, after, records, rates)
+        def all_of(move, arrays):
+            return {name: move(array) for name, array in arrays.items()}
 
-    def _fetched(self, parts, samples):
-        """Loss and decision of every sample, spikes of every layer: all a pass makes the host wait for, in one copy."""
-        numbers = self.backend.to_host(np.concatenate([
-            *(part.loss for part in parts), *(part.predicted for part in parts),
-            np.stack([count for part in parts for count in part.spikes])]))
-        losses, predicted, spikes = np.split(numbers, [samples, 2 * samples])
-        return losses, predicted.astype(np.int64), spikes.reshape(len(parts), -1).sum(axis=0).tolist()
+        def given(arrays):
+            return arrays if there or arrays is None else all_of(self.backend.to_host, arrays)
+
+        return given, [all_of(self.backend.to_device, arrays) for arrays in groups]
 
     def shapes(self):
         """Shape of every parameter."""
@@ -272,13 +290,3 @@ class Network:
                 if intrinsic[name].shape not in allowed or intrinsic[name].dtype != self.dtype:
                     raise ValueError(f"{name}: expected {self.dtype} and one of {allowed}, "
                                      f"found {intrinsic[name].dtype} {intrinsic[name].shape}")
-
-    def _mean_intrinsic(self, intrinsic, parts, samples):
-        """The window's result: each neuron's mean over the samples' copies, summed chunk by chunk."""
-        after = dict(intrinsic)
-        for n in range(1, len(self.hidden) + 1):
-            own = [part.plastic[n - 1] for part in parts]
-            if own[0] is not None:
-                after[f"R{n}"] = (sum(p.R_sum for p in own) / samples).astype(self.dtype)
-                after[f"tau{n}"] = (sum(p.tau_sum for p in own) / samples).astype(self.dtype)
-        return after

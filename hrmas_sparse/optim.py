@@ -6,18 +6,19 @@ import numpy as np
 
 
 def global_norm(gradients):
-    """Euclidean norm over all arrays together, in float64 and in the order of the dict."""
+    """Euclidean norm over all arrays together, in float64 and in the order of the dict; it lies where they do."""
     # Not a BLAS norm: its bits depend on the number of BLAS threads.
-    return math.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in gradients.values()))
+    return np.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in gradients.values()))
 
 
 def clipped(gradients, limit):
     """Gradients scaled down to a global norm of ``limit`` where they exceed it, and their norm before."""
     norm = global_norm(gradients)
-    if limit is None or not norm > limit:
+    if limit is None:
         return gradients, norm
-    scale = limit / norm
-    return {name: g * g.dtype.type(scale) for name, g in gradients.items()}, norm
+    # No question to the device, whose answer the host would wait for; a norm of 0 or NaN scales nothing.
+    scale = np.where(norm > limit, limit / np.maximum(norm, limit), 1.0)
+    return {name: g * scale.astype(g.dtype) for name, g in gradients.items()}, norm
 
 
 def scheduled(rate, schedule, progress):

@@ -1,22 +1,90 @@
-"""A pass over a batch: its chunks forward through all layers, and back.
+"""Passes over batches: their chunks forward through all layers, and back.
 
 A batch is cut into chunks by the backend; a chunk goes forward and back through all layers before the
 next one starts, so its tapes stay in cache and the memory needed does not grow with the batch.
+
+A pass may be that of several networks, each with parameters and a batch of its own, where a backend simulates
+them in one chunk: seeds that are trained together, or one network at w+ and at w-.
 """
 
 import math
 import threading
 from contextlib import contextmanager
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hrmas_sparse import neuron
 from hrmas_sparse.backends.base import Above, Gradients, Synapses
+from hrmas_sparse.spikes import EVENT_ARRAYS
+
+
+class Asked(NamedTuple):
+    """A pass somebody wants: of a network, over a batch. Its arrays lie where the backend computes."""
+
+    network: Any               # hrmas_sparse.network.Network
+    parameters: dict
+    intrinsic: dict
+    events: Any
+    backward: bool
+    plasticity: Any = None     # SpiKL-IP runs during the pass
+    record: bool = False
+    feedforward: bool = True   # gradients of feedforward weights too
+
+    @property
+    def kind(self):
+        """Passes run together where this is the same, if their networks differ in links and parameters at most."""
+        shapes = tuple(values.shape for values in self.intrinsic.values())
+        return (*self[4:], shapes, len(self.events), self.network.backend.form(self.events))
+
+
+class Found(NamedTuple):
+    """What a pass finds out about one network, arrays where the backend computes."""
+
+    numbers: Any               # (2 B + layers,) float64: loss of each sample, its decided class; spikes of each layer
+    gradients: dict | None     # of the batch mean
+    intrinsic: dict | None     # R and tau after SpiKL-IP
+    records: list | None       # a dict of arrays per layer
+
+
+def run(asked):
+    """What each of the passes asked for finds, in order: all of one kind, as many in one as the backend takes."""
+    first = asked[0]
+    backend = first.network.backend
+    most = 1 if first.record else backend.together(len(first.events))
+    passes = [Pass(asked[n:n + most]) for n in range(0, len(asked), most)]
+    backend.map(lambda one: one[0].chunk(*one[1:]), [(own, n, chunk) for own in passes
+                                                     for n, chunk in enumerate(own.chunks)])
+    return [found for own in passes for found in own.found()]
+
+
+def _end_to_end(batches):
+    """Batches as one, the samples of each after those of the one before."""
+    if len(batches) == 1:
+        return batches[0]
+    ends = np.cumsum([batch.indptr[-1] for batch in batches])
+    indptr = np.concatenate([[0], *(batch.indptr[1:] + end - batch.indptr[-1] for batch, end in zip(batches, ends))])
+    arrays = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in ("label", *EVENT_ARRAYS)}
+    return replace(batches[0], indptr=indptr, **arrays)
+
+
+def _side_by_side(layers):
+    """The synapses of one layer of several networks as the backend wants them."""
+    if len(layers) == 1:
+        return layers[0]
+    return Synapses(np.stack([own.w for own in layers]), [own.links for own in layers])
+
+
+def _each(values):
+    """R or tau of several networks, one's or each sample's, as the backend wants them."""
+    if len(values) == 1:
+        return values[0]
+    return np.concatenate([own if own.ndim == 3 else own.reshape(1, -1, own.shape[-1]) for own in values])
 
 
 class _Part(NamedTuple):
-    """A chunk's contribution to an outcome; sums, not means."""
+    """A chunk's contribution; sums, not means."""
 
     loss: np.ndarray
     predicted: np.ndarray
@@ -63,29 +131,30 @@ class _Turns:
 
 
 class Pass:
-    """One pass over one batch; :meth:`chunk` may run on several threads at once.
+    """One pass over one batch of each of the networks that :class:`Asked` name, all of one kind.
 
-    With several sets of parameters, ``points``, the events are those of each, one set's after the other's.
+    :meth:`chunk` may run on several threads at once.
     """
 
-    def __init__(self, network, points, intrinsic, events, backward, plasticity=None, record=False, feedforward=True):
-        self.network, self.points, self.intrinsic, self.feedforward = network, points, intrinsic, feedforward
-        self.backward, self.plasticity, self.record = backward, plasticity, record
-        self.samples = len(events) // len(points)
-        self.synapses, *others = [network.synapses(parameters) for parameters in points]
-        if others:
-            self.synapses = [Synapses(np.stack([s.w for s in layer]), [s.links for s in layer])
-                             for layer in zip(self.synapses, *others)]
-        self.fixed = network.backend.to_device(
-            np.full(network.output.size, network.neurons.tau_m, network.dtype))
-        self.total, self.turns = None, _Turns()
+    def __init__(self, asked):
+        first = asked[0]
+        self.asked, self.network, self.intrinsic = asked, first.network, {
+            name: _each([own.intrinsic[name] for own in asked]) for name in first.intrinsic}
+        self.backward, self.plasticity, self.record, self.feedforward = first[4:]
+        self.synapses = [_side_by_side(layers) for layers in zip(
+            *(own.network.synapses(own.parameters) for own in asked))]
+        self.fixed = self.network.backend.to_device(
+            np.full(self.network.output.size, self.network.neurons.tau_m, self.network.dtype))
+        events = _end_to_end([own.events for own in asked])
+        self.chunks = self.network.backend.pack(events, self.network.dtype, len(asked))
+        self.parts, self.total, self.turns = [None] * len(self.chunks), None, _Turns()
 
-    def chunk(self, numbered):
-        """Simulate one chunk; returns a :class:`_Part`, adds its gradients to ``self.total``."""
+    def chunk(self, index, chunk):
+        """Simulate one chunk; keeps its :class:`_Part`, adds its gradients to ``self.total``."""
         try:
-            return self._chunk(*numbered)
+            self.parts[index] = self._chunk(index, chunk)
         except BaseException:
-            self.turns.fail(numbered[0])
+            self.turns.fail(index)
             raise
 
     def _chunk(self, index, chunk):
@@ -96,7 +165,7 @@ class Pass:
         records = [self._record(tape, plastic, size) for tape, plastic in zip(tapes, plastics)] if self.record else None
         if self.backward:
             self._backward(index, tapes, intrinsics, psc_gradient, records, size)
-        spikes = [self.network.backend.count(tape.spikes, size) for tape in tapes]
+        spikes = [self.network.backend.count(tape.spikes, size, len(self.asked)) for tape in tapes]
         return _Part(loss, decide(psc), plastics, records, spikes)
 
     def _forward(self, chunk):
@@ -153,20 +222,47 @@ class Pass:
             found["trajectory"] = backend.unpack(plastic.trajectory, size)
         return found
 
-    def reduced(self):
-        """Gradients of the batch mean, pulled back to each set of parameters: a list of dicts."""
-        net, points = self.network, len(self.points)
-        scale = net.dtype.type(1 / self.samples)
-        found = [{} for _ in self.points]
+    def found(self):
+        """What the pass found, once all chunks have run: a list of :class:`Found`."""
+        networks, parts = len(self.asked), self.parts
+        losses, predicted = (np.concatenate([getattr(part, name) for part in parts]).reshape(networks, -1)
+                             for name in ("loss", "predicted"))
+        spikes = np.stack([np.stack(part.spikes) for part in parts]).astype(np.float64).sum(axis=0)
+        numbers = np.concatenate([losses, predicted, spikes.T], axis=1)
+        gradients = self._gradients() if self.backward else [None] * networks
+        after = self._intrinsic_after() if self.plasticity else [None] * networks
+        records = None
+        if self.record:
+            records = [joined([part.records[l] for part in parts]) for l in range(len(self.network.layers))]
+        return [Found(*own, records) for own in zip(numbers, gradients, after)]
+
+    def _gradients(self):
+        """Gradients of the batch mean, pulled back to the parameters of each network: a list of dicts."""
+        net, found = self.network, [{} for _ in self.asked]
+        scale = net.dtype.type(1 / len(self.asked[0].events))
         for n, (name, layer, total) in enumerate(zip(net.names, net.layers, self.total), start=1):
             for array in total:
                 array *= scale
-            dw = total.dw.reshape(points, -1, layer.size)
-            dlinks = total.dlinks.reshape(points, -1) if layer.recurrence is not None else None
-            for point, (parameters, own) in enumerate(zip(self.points, found)):
+            dw, start = total.dw.reshape(len(found), -1, layer.size), 0
+            for m, (asked, own) in enumerate(zip(self.asked, found)):
                 if self.feedforward:
-                    own[name] = dw[point]
-                if layer.recurrence is not None:
-                    pulled = layer.recurrence.pullback(net.own(parameters, n), dlinks[point])
+                    own[name] = dw[m]
+                recurrence = asked.network.layers[n - 1].recurrence
+                if recurrence is not None:
+                    end = start + recurrence.indices.size
+                    pulled = recurrence.pullback(net.own(asked.parameters, n), total.dlinks[start:end])
                     own.update({f"rec{n}.{key}": value for key, value in pulled.items()})
+                    start = end
+        return found
+
+    def _intrinsic_after(self):
+        """The window's result: each neuron's mean over the samples' copies, summed chunk by chunk; a list of dicts."""
+        net, found = self.network, [dict(own.intrinsic) for own in self.asked]
+        for n, layer in enumerate(net.hidden, start=1):
+            if layer.recurrence is not None:
+                for name in ("R", "tau"):
+                    total = sum(getattr(part.plastic[n - 1], f"{name}_sum") for part in self.parts)
+                    means = (total / len(self.asked[0].events)).astype(net.dtype).reshape(-1, layer.size)
+                    for own, mean in zip(found, means):
+                        own[f"{name}{n}"] = mean
         return found

@@ -22,8 +22,8 @@ def _part(values, names):
 
 
 def _moved(parameters, step, direction):
-    """A copy of the parameters, moved by step * direction where direction has an entry."""
-    return parameters | {name: parameters[name] + d.dtype.type(step) * d for name, d in direction.items()}
+    """A copy of the parameters, moved by step (float64) * direction where direction has an entry."""
+    return parameters | {name: parameters[name] + step.astype(d.dtype) * d for name, d in direction.items()}
 
 
 def alpha_gradient(network, parameters, intrinsic, train, valid, eta, clip=None, order="second", plasticity=None):
@@ -48,17 +48,19 @@ def alpha_gradient(network, parameters, intrinsic, train, valid, eta, clip=None,
     inner = parameters
     if order == "second":
         step, _ = clipped(_part(network.gradients(parameters, intrinsic, train, plasticity).gradients, weights), clip)
-        inner = _moved(parameters, -eta, step)
+        inner = _moved(parameters, np.float64(-eta), step)
     outcome = network.gradients(inner, intrinsic, valid, plasticity)
     found, direction = _part(outcome.gradients, alphas), _part(outcome.gradients, weights)
-    norm = global_norm(direction)
-    if order == "first" or norm == 0 or not np.isfinite(norm):
+    if order == "first":
         return found, outcome
-    eps = 0.01 / norm
+    norm = global_norm(direction)
+    usable = (norm > 0) & np.isfinite(norm)  # else the first order must do; decided where the norm lies
+    eps = 0.01 / np.where(usable, norm, 1.0)
     ahead, behind = network.gradients_at([_moved(parameters, side * eps, direction) for side in (1, -1)], intrinsic,
                                          train, plasticity, feedforward=False)
-    bend = {name: ahead[name] - behind[name] for name in alphas}
-    return {name: g - g.dtype.type(eta / (2 * eps)) * bend[name] for name, g in found.items()}, outcome
+    factor = eta / (2 * eps)
+    return {name: np.where(usable, g - factor.astype(g.dtype) * (ahead[name] - behind[name]), g)
+            for name, g in found.items()}, outcome
 
 
 @dataclass
@@ -120,6 +122,7 @@ def weight_step(network, learner, batch, rate, clip, plasticity=None, mode="off"
     for name, scale in scales.items():
         outcome.gradients[name] *= scale
     step, norm = clipped(_part(outcome.gradients, network.weight_names()), clip)
+    norm, *outcome.norms = map(float, network.fetch(norm, *layer_norms(network, outcome.gradients)))
     if not (np.isfinite(outcome.loss) and np.isfinite(norm)):
         return outcome, norm  # the caller stops the run; nothing has changed
     learner.w_adam.update(learner.parameters, step, rate, decay)
@@ -154,8 +157,9 @@ def search_step(network, learner, train, valid, rate, settings, clip, plasticity
     alpha, valid_outcome = alpha_gradient(network, learner.parameters, learner.intrinsic, train, valid, eta, clip,
                                           settings.alpha_order if eta else "first",
                                           plasticity if mode == "online" else None)
-    if not all(np.isfinite(g).all() for g in alpha.values()):
-        return valid_outcome._replace(loss=np.nan), valid_outcome, np.nan
+    sound, = network.fetch(np.stack([np.isfinite(g).all() for g in alpha.values()]).all())
+    if not sound:
+        return valid_outcome, valid_outcome, np.nan
     alpha, _ = clipped(alpha, settings.alpha_clip or None)
     learner.alpha_adam.update(learner.parameters, alpha, settings.alpha_lr)
     outcome, norm = weight_step(network, learner, train, rate, clip, plasticity, mode, decay, scales)

@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Callable
+from typing import Callable, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -80,6 +80,15 @@ class Position:
     seconds: dict = field(default_factory=dict)
 
 
+class Place(NamedTuple):
+    """Where a run among several shows how far it is."""
+
+    line: int | None = None    # of the terminal, from the first run's
+    name: str = ""             # goes before everything that is shown
+
+
+ALONE = Place()
+
 @dataclass
 class Phase:
     """What is learnt, from what.
@@ -89,7 +98,9 @@ class Phase:
     step : function (batch, progress) -> dict of sums over samples: "samples", "loss", "correct", and
         others that are averaged over samples the same way, or end in "_max": the largest counts
     describe : function () -> dict of further numbers for the epoch's line of metrics
+    ahead : function (batch) that is told of the batch after the one ``step`` is about to take
     warned : what the user has been told already
+    place : :class:`Place`
     """
 
     name: str
@@ -97,7 +108,14 @@ class Phase:
     batches: Callable
     step: Callable
     describe: Callable = dict
+    ahead: Callable = lambda batch: None
     warned: set = field(default_factory=set)
+    place: Place = ALONE
+
+    @property
+    def title(self):
+        """What the user sees it called."""
+        return self.place.name + self.name
 
 
 class Metrics:
@@ -166,6 +184,8 @@ def run_phase(phase, position, metrics, save, asked):
 
 def _one_batch(phase, position, batches):
     progress = (position.epoch + position.batch / len(batches)) / phase.epochs
+    for batch in batches[position.batch + 1:position.batch + 2]:
+        phase.ahead(batch)
     found = phase.step(batches[position.batch], progress)
     if not math.isfinite(found["loss"]):
         raise Diverged(f"{phase.name}, epoch {position.epoch + 1}, batch {position.batch + 1}: "
@@ -188,21 +208,22 @@ def _end_epoch(phase, position, metrics, bar):
     for warning in warnings:
         if kind(warning) not in phase.warned:
             phase.warned.add(kind(warning))
-            bar.write(f"warning: {phase.name}, epoch {position.epoch + 1}: {warning}", file=sys.stderr)
+            bar.write(f"warning: {phase.title}, epoch {position.epoch + 1}: {warning}", file=sys.stderr)
     position.epoch, position.batch, position.sums = position.epoch + 1, 0, {}
     position.lines += 1
     shown = {key: f"{means[key]:.3g}" if "loss" in key else f"{100 * means[key]:.1f}%"
              for key in ("loss", "accuracy", "valid_accuracy") if key in means}
     bar.set_postfix(shown)
     if bar.disable and (position.epoch == phase.epochs or position.epoch % max(1, phase.epochs // 10) == 0):
-        print(f"{phase.name}: epoch {position.epoch}/{phase.epochs}, "
+        print(f"{phase.title}: epoch {position.epoch}/{phase.epochs}, "
               + ", ".join(f"{key} {value}" for key, value in shown.items()) + f", {seconds:.0f} s", file=sys.stderr)
 
 
 def _bar(phase, position):
     """A bar in epochs with an ETA; on a terminal only."""
     style = "{desc} {percentage:3.0f}%|{bar}| epoch {n:.1f}/{total} [{elapsed}<{remaining}{postfix}]"
-    return tqdm(total=phase.epochs, initial=position.epoch, desc=phase.name, disable=None, bar_format=style)
+    return tqdm(total=phase.epochs, initial=position.epoch, desc=phase.title, disable=None, bar_format=style,
+                position=phase.place.line)
 
 
 def evaluate(network, parameters, intrinsic, events, asked=(), samples=None):

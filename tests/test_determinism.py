@@ -161,7 +161,8 @@ def everything(backend, dtype, seed=6, B=70):
     case = random_case(seed, STACK, B=B, T=10, R="fixed", tau="fixed")
     outcomes = [case.run(backend, dtype, **options) for options in WAYS.values()]
     outcomes.append(case.run(backend, dtype, "adapt", plasticity=PLASTICITY))
-    return [outcome._asdict() for outcome in outcomes]
+    names = ("loss", "predicted", "gradients", "intrinsic", "records", "rates")
+    return [{name: getattr(outcome, name) for name in names} for outcome in outcomes]
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     {"hrmas_sparse", "errors", "checks", "schema", "files", "hdf5", "health", "locks", "memory",
-     "parent"},                                                 # the ground
+     "packages", "parent", "together"},                         # the ground
     {"neuron", "config", "architecture"},                       # F0
     {"topology", "spikes", "augmentation"},                     # F1
     {"backends"},                                               # F2
@@ -19,7 +19,7 @@ FLOORS = [
     {"checkpoint", "training"},                                 # F4
     {"search", "baselines", "diagnosis"},                                    # F5
     {"gradcheck", "rundir", "compare", "summary", "job", "determinism"},   # F6
-    {"figure", "doctor"},                                               #  F7
+    {"figure", "doctor", "seeds"},                                      #  F7
     {"cli"},                                                    # F8
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}

@@ -11,7 +11,7 @@ from test_plasticity import SETTINGS
 
 from hrmas_sparse import config, rundir, search
 from hrmas_sparse.backends import get_backend
-from hrmas_sparse.backends.cuda import arrays, chunks, geometry
+from hrmas_sparse.backends.cuda import backend as module, chunks, geometry
 from hrmas_sparse.job import Job
 from hrmas_sparse.network import Plasticity
 from hrmas_sparse.optim import Adam
@@ -104,17 +104,22 @@ def test_a_whole_job(cuda, tmp_path):
 
 
 
-@pytest.mark.parametrize("order, mode, copies", [("first", "off", 2), ("second", "window", 4)])
-def test_what_the_host_waits_for(cuda, monkeypatch, order, mode, copies):
-    """One copy for each pass whose loss somebody sees, and a few single numbers: norms, and whether all is finite."""
+@pytest.mark.parametrize("order, mode, clip", [("first", "off", 1.0), ("second", "window", 1e-9),
+                                               ("second", "online", 1e9)])
+def test_what_the_host_waits_for(cuda, monkeypatch, order, mode, clip):
+    """Two copies a batch: before alpha moves, and before w does, with all that the metrics want; no single numbers."""
     case = random_case(20, (("supernet", 6, (2, 3)),), B=2, T=5, density=0.5, R="fixed", tau="fixed")
     network = case.network(cuda)
     learner = search.Learner(case.parameters(), case.intrinsic(), Adam(), Adam()).moved(cuda.to_device)
     batch = cuda.resident(case.events())
     settings = dataclasses.replace(config.load("ntidigits").search, alpha_order=order)
-    found = []
-    monkeypatch.setattr(type(cuda), "to_host", lambda self, array: found.append(1) or arrays.to_host(array))
+    copies, real = [], module.to_host
+    monkeypatch.setattr(module, "to_host", lambda array: copies.append(1) or real(array))
     simulator.DeviceArray.waited()
-    search.search_step(network, learner, batch, batch, 1e-3, settings, 1.0, Plasticity(**SETTINGS), mode)
-    assert len(found) == copies  # second order: at w, at w', the step of w, the window; none at w+ and w-
-    assert simulator.DeviceArray.waited() <= 6 + len(network.alpha_names())
+    outcome, judged, norm = search.search_step(network, learner, batch, batch, 1e-3, settings, clip,
+                                               Plasticity(**SETTINGS), mode)
+    seen = [outcome.loss, outcome.predicted, outcome.rates, outcome.norms, judged.loss, judged.predicted, norm]
+    assert len(copies) == 2 and simulator.DeviceArray.waited() == 0
+    assert np.isfinite(seen[0]) and len(seen[3]) == len(network.layers)
+    outcome, _ = search.weight_step(network, learner, batch, 1e-3, clip, Plasticity(**SETTINGS), mode)
+    assert len(outcome.rates) == 2 and len(copies) == 3 and simulator.DeviceArray.waited() == 0

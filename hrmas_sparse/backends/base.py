@@ -8,7 +8,10 @@ The network (one floor up) strings these calls together, layer by layer. Nothing
 how a backend lays out its arrays: what :meth:`Backend.pack` gives and what the calls return is opaque
 until :meth:`Backend.unpack`.
 
-Shapes: b samples of a chunk, B of a batch, T steps, C senders, N neurons of a layer, nnz links.
+A backend may also simulate several networks of the same layers in one chunk, if :meth:`Backend.together` says so:
+their samples lie one network's after the other's, and what differs between them has a leading axis of networks.
+
+Shapes: b samples of a chunk, B of a batch, T steps, C senders, N neurons of a layer, nnz links, M networks.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -29,11 +32,7 @@ class Chunk(NamedTuple):
 
 
 class Synapses(NamedTuple):
-    """The weights of one layer.
-
-    Or of that layer of M networks whose samples run together, one network's after the other's, where a backend
-    does that: w (M, C, N), links a list; gradients are then dw (M, C, N) and dlinks one network's after the other's.
-    """
+    """The weights of one layer; of several networks w (M, C, N) and a list of links, which may be others in each."""
 
     w: np.ndarray          # (C, N) feedforward
     links: Links           # recurrent; empty for a layer without recurrence
@@ -67,17 +66,17 @@ class Above(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What a chunk's weight gradients are added to."""
+    """What a chunk's weight gradients are added to; dlinks of several networks lie one after the other."""
 
-    dw: Any                # where the backend computes: (C, N), or (0, N) where it is not wanted
+    dw: Any                # where the backend computes: as w, or (0, N) where it is not wanted
     dlinks: Any            # (nnz,)
 
 
 class Plastic(NamedTuple):
     """What intrinsic plasticity left of one layer and chunk."""
 
-    R_sum: Any             # (N,) where the backend computes: sum over the chunk's samples of R at the end
-    tau_sum: Any           # (N,)
+    R_sum: Any             # as R was, where the backend computes: sum over each network's samples of R at the end
+    tau_sum: Any           # as tau was
     trajectory: Any        # the R and tau each step used, if kept: opaque, unpack gives (2, b, T, N)
 
 
@@ -86,7 +85,6 @@ class Backend(Protocol):
 
     name: str
     notice: str    # for the user, before the first step; may be empty
-    together: int  # samples of several networks that run together at most; 0 where each network runs by itself
 
     def to_device(self, array):
         """A NumPy array where the backend computes; what is there already stays. On the CPU the array itself.
@@ -98,17 +96,32 @@ class Backend(Protocol):
     def to_host(self, array) -> np.ndarray:
         """The NumPy array of a device array; waits for the device. On the CPU the array itself."""
 
+    def fetch(self, arrays: list) -> list:
+        """Arrays from where the backend computes as NumPy's, float64; one copy for all, for which the host waits."""
+
+    def together(self, samples):
+        """Networks in one chunk at most, each with a batch of so many samples; 1 where that is not done."""
+
     def row_sums(self, rows, count):
         """A function values -> (count,) float64, the sum of the values of each row, in their order; rows (n,) ints."""
 
+    def require(self, settings, cache, networks):
+        """Refuse so many runs of a configuration at a time if they do not fit the memory: InputError, with numbers."""
+
     def resident(self, events):
-        """Events kept where the backend computes, so that batches taken of them need not be carried there."""
+        """Events kept where the backend computes, or as near as they fit; a batch taken of them lasts for one step."""
+
+    def ahead(self, events, index):
+        """Say that a batch of what :meth:`resident` gave will be taken soon, so that it may be carried meanwhile."""
 
     def map(self, function, items: list) -> list:
         """Apply a function to every item, several at once where it pays; results in order."""
 
+    def form(self, events):
+        """What must be the same of batches, beside their sizes, that several networks run in one chunk."""
+
     def pack(self, events, dtype, networks=1) -> list[Chunk]:
-        """Cut a batch of events (:class:`hrmas_sparse.spikes.Events`), of so many networks, into chunks."""
+        """Cut a batch (:class:`hrmas_sparse.spikes.Events`) into chunks; of several networks into one."""
 
     def unpack(self, array, size: int) -> np.ndarray:
         """Turn an opaque (..., T, N) array of a chunk into (..., b, T, N), as a copy."""
@@ -119,11 +132,11 @@ class Backend(Protocol):
     def unpack_spikes(self, spikes, size: int) -> np.ndarray:
         """Turn opaque spikes into a float array (b, T, N)."""
 
-    def count(self, spikes, size: int) -> float:
-        """Spikes of a chunk, all samples, steps and neurons together."""
+    def count(self, spikes, size: int, networks=1):
+        """Spikes of a chunk, all samples, steps and neurons of each network together, (networks,)."""
 
     def intrinsic(self, R, tau, chunk: Chunk) -> Intrinsic:
-        """Prepare R and tau, (N,), (T, N) or (B, T, N), for a chunk."""
+        """Prepare R and tau for a chunk: (N,), (T, N) or (B, T, N), of several networks (M, 1 or T, N) or (B, T, N)."""
 
     def forward(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, received, slot: int,
                 keep_psc=False) -> Tape:
@@ -131,7 +144,10 @@ class Backend(Protocol):
 
     def forward_plastic(self, k: Constants, p: PlasticityConstants, synapses: Synapses, R, tau, received,
                         slot: int, size: int, keep_trajectory=False) -> tuple[Tape, Plastic]:
-        """Run one layer while SpiKL-IP adapts each sample's own copy of R and tau, (N,) (SPEC 8)."""
+        """Run one layer while SpiKL-IP adapts each sample's own copy of R and tau (SPEC 8).
+
+        R, tau : (N,), of several networks (M, 1, N)
+        """
 
     def trajectory(self, plastic: Plastic) -> Intrinsic:
         """Intrinsic parameters along a kept trajectory, for backward [27, 28]."""

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import config
 
+from hrmas_sparse import memory
 from hrmas_sparse.backends.base import Above, Chunk, Gradients, Intrinsic, Plastic, Tape
 from hrmas_sparse.backends.cpu.cache import use_own_folder
 
@@ -19,7 +20,6 @@ class CpuBackend:
     """See :class:`hrmas_sparse.backends.base.Backend`."""
 
     name = "cpu"
-    together = 0
     notice = "" if COMPILED else "compiling the kernels for this machine, once: about half a minute"
 
     def __init__(self, threads=None):
@@ -33,16 +33,31 @@ class CpuBackend:
     def to_host(self, array):
         return array
 
+    def fetch(self, arrays):
+        return arrays
+
+    def together(self, samples):
+        return 1
+
     def row_sums(self, rows, count):
         return lambda values: np.bincount(rows, values, count)
 
+    def require(self, settings, cache, networks):
+        memory.require(memory.estimate(settings, cache, self.threads))
+
     def resident(self, events):
         return events
+
+    def ahead(self, events, index):
+        pass
 
     def map(self, function, items):
         if self._workers is None or len(items) < 2:
             return [function(item) for item in items]
         return list(self._workers.map(function, items))
+
+    def form(self, events):
+        return None
 
     def pack(self, events, dtype, networks=1):
         return [Chunk(chunks.pack(events, first, last, dtype), events.label[first:last], first, events.steps)
@@ -57,10 +72,10 @@ class CpuBackend:
     def unpack_spikes(self, spikes, size):
         return chunks.unpack_spikes(spikes, size)
 
-    def count(self, spikes, size):
+    def count(self, spikes, size, networks=1):
         if spikes.values.size:
-            return spikes.values[..., :size].sum()
-        return lists.bits_set(spikes.mask.reshape(-1))
+            return spikes.values[..., :size].sum().reshape(1)
+        return np.array([lists.bits_set(spikes.mask.reshape(-1))])
 
     def intrinsic(self, R, tau, chunk):
         return Intrinsic(_lanes(1 / tau, chunk), _lanes(R / tau, chunk))

@@ -13,7 +13,7 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.np.arrayobj import populate_array
 from numba.extending import intrinsic, models, register_model
 
-LANES = 16
+from hrmas_sparse.memory import LANES
 
 
 class LanesType(types.Type):

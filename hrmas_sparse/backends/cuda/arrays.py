@@ -38,3 +38,41 @@ def memory_info():
         return available(), available()
     free, total = xp.cuda.runtime.memGetInfo()
     return free + xp.get_default_memory_pool().free_bytes(), total
+
+
+class _AtOnce:
+    """The simulator's streams and events: what is asked for is done before anything else."""
+
+    def record(self):
+        return self
+
+    def wait_event(self, event):
+        pass
+
+    def synchronize(self):
+        pass
+
+
+def computing():
+    """The stream on which everything is computed."""
+    return _AtOnce() if config.ENABLE_CUDASIM else xp.cuda.get_current_stream()
+
+
+def copying():
+    """A stream that copies beside it."""
+    return _AtOnce() if config.ENABLE_CUDASIM else xp.cuda.Stream(non_blocking=True)
+
+
+def pinned(length, dtype):
+    """Memory of the host from which the device copies while the host goes on."""
+    if config.ENABLE_CUDASIM:
+        return np.empty(length, dtype)
+    return np.frombuffer(xp.cuda.alloc_pinned_memory(max(1, length) * np.dtype(dtype).itemsize), dtype, length)
+
+
+def carry(here, there, stream):
+    """Copy a pinned array to the device, on a stream."""
+    if config.ENABLE_CUDASIM:
+        there.view(np.ndarray)[:] = here
+    else:
+        there.set(here, stream=stream)

@@ -11,11 +11,12 @@ from hrmas_sparse import memory
 from hrmas_sparse.backends.base import Above, Chunk, Gradients, Intrinsic, Plastic, Synapses, Tape
 from hrmas_sparse.backends.cuda import chunks, dynamics, geometry, links, smooth, synapses as kernels
 from hrmas_sparse.backends.cuda.arrays import add, memory_info, to_device, to_host, xp
+from hrmas_sparse.backends.cuda.carried import Carried
 from hrmas_sparse.errors import InputError
 from hrmas_sparse.spikes import EVENT_ARRAYS
 
-RESIDENT = 0.25  # share of the free memory a cache may take; batches of a larger one are carried there one by one
-SAMPLES = 256    # of a chunk: as many as are evaluated together, so that a batch is one chunk
+SAMPLES = memory.EVALUATION_BATCH  # of a chunk: as many as are evaluated together, so that a batch is one chunk
+TOGETHER = 1024  # samples of several networks in one launch: five seeds at w+ and w- with batches of 100
 
 
 class Weights(NamedTuple):
@@ -33,11 +34,11 @@ class CudaBackend:
 
     name = "cuda"
     notice = ""
-    together = SAMPLES
 
     def __init__(self):
         self._patterns = links.Patterns()
         self._weights = {}
+        self._resident = None, None
         self._batch = 0, 0  # samples and steps of the last chunk
 
     def to_device(self, array):
@@ -45,6 +46,14 @@ class CudaBackend:
 
     def to_host(self, array):
         return to_host(array)
+
+    def fetch(self, arrays):
+        numbers = to_host(xp.concatenate([to_device(array).reshape(-1).astype(np.float64) for array in arrays]))
+        ends = np.cumsum([array.size for array in arrays])[:-1]
+        return [part.reshape(array.shape) for part, array in zip(np.split(numbers, ends), arrays)]
+
+    def together(self, samples):
+        return max(1, TOGETHER // samples) if samples <= SAMPLES else 1
 
     def row_sums(self, rows, count):
         order = np.argsort(rows, kind="stable")
@@ -58,9 +67,23 @@ class CudaBackend:
 
         return sums
 
+    def require(self, settings, cache, networks):
+        memory.require(memory.estimate(settings, cache, threads=1))
+        free, _ = memory_info()
+        memory.require(memory.estimate_on_device(settings, cache, networks, TOGETHER, chunks.DENSE, free), free,
+                       "the GPU's memory", "fewer seeds at once or a larger GPU")
+
     def resident(self, events):
-        size = sum(getattr(events, name).nbytes for name in EVENT_ARRAYS)
-        return chunks.Resident.of(events) if size < RESIDENT * memory_info()[0] else events
+        if events is not self._resident[0]:  # several runs learn from the same
+            size = sum(getattr(events, name).nbytes for name in EVENT_ARRAYS)
+            if size >= memory.RESIDENT * memory_info()[0]:
+                return Carried.of(events)
+            self._resident = events, chunks.Resident.of(events)
+        return self._resident[1]
+
+    def ahead(self, events, index):
+        if isinstance(events, Carried):
+            events.ahead(index)
 
     def map(self, function, items):
         try:
@@ -74,10 +97,11 @@ class CudaBackend:
 
     def _full(self):
         """What to say when the device's memory was not enough."""
-        layers = [weights.w.shape[1:] for _, weights in self._weights.values()]
-        links = sum(weights.pattern.source.size for _, weights in self._weights.values())
-        itemsize = max((weights.w.dtype.itemsize for _, weights in self._weights.values()), default=4)
-        needed = memory.simulation(*self._batch, layers, links, itemsize)
+        reached = [weights for _, weights in self._weights.values()]
+        layers = [weights.w.shape[1:] for weights in reached]
+        links = sum(weights.pattern.source.size for weights in reached)
+        itemsize, networks = max(((w.w.dtype.itemsize, len(w.w)) for w in reached), default=(4, 1))
+        needed = memory.simulation(*self._batch, layers, links, itemsize, networks)
         free, total = memory_info()
         samples, steps = self._batch
         return InputError(
@@ -86,11 +110,15 @@ class CudaBackend:
             f"{' and '.join(str(n) for _, n in layers) or 'none'} neurons. A smaller training.batch, fewer "
             "network.neurons or fewer seeds at once would do")
 
+    def form(self, events):
+        return chunks.is_dense(events)
+
     def pack(self, events, dtype, networks=1):
         found = []
         self._weights.clear()
-        for first in range(0, len(events), SAMPLES):
-            last = min(first + SAMPLES, len(events))
+        most = SAMPLES * networks
+        for first in range(0, len(events), most):
+            last = min(first + most, len(events))
             self._batch = last - first, events.steps
             spikes = chunks.pack(events, first, last, dtype, networks)
             found.append(Chunk(spikes, to_device(events.label[first:last]), first, events.steps))
@@ -105,10 +133,11 @@ class CudaBackend:
     def unpack_spikes(self, spikes, size):
         return chunks.unpack_spikes(spikes)[:size]
 
-    def count(self, spikes, size):
+    def count(self, spikes, size, networks=1):
         if isinstance(spikes, chunks.Values):
-            return spikes.values[:size].sum()
-        return xp.unpackbits(spikes.words[:size].view(np.uint8)).sum(dtype=np.int64)
+            return spikes.values[:size].reshape(networks, -1).sum(axis=1)
+        bits = xp.unpackbits(spikes.words[:size].view(np.uint8))
+        return bits.reshape(networks, -1).sum(axis=1, dtype=np.int64)
 
     def intrinsic(self, R, tau, chunk):
         R, tau = to_device(R), to_device(tau)
@@ -128,16 +157,17 @@ class CudaBackend:
     def forward_plastic(self, k, p, synapses, R, tau, received, slot, size, keep_trajectory=False):
         weights, tape, grid, block, per = self._prepare(synapses, received, slot, False)
         samples, steps, neurons = tape.v.shape
-        own = xp.empty((2, samples, neurons), tape.v.dtype)
-        own[0], own[1] = to_device(R), to_device(tau)
+        own, sums = (xp.empty((2, rows, neurons), tape.v.dtype) for rows in (samples, R.size // neurons))
+        for values, given in zip(own, (R, tau)):
+            given = to_device(given).reshape(-1, 1, neurons)  # its network's, for each sample
+            values.reshape(len(given), -1, neurons)[:] = given
         trajectory = xp.empty((2, samples, steps if keep_trajectory else 0, neurons), tape.v.dtype)
         run = dynamics.forward_plastic(per, weights.recurrent)[grid, block, 0, _bits(tape.v, weights)]
         run(k, p, own, *weights.pattern.incoming[:2], weights.incoming, tape.v, tape.spikes.words, tape.silent,
             _kept(trajectory, keep_trajectory), keep_trajectory)
-        sums = xp.empty((2, 1, neurons), tape.v.dtype)
         for values, total in zip(own, sums):
-            kernels.sum_samples[geometry.over(1, neurons)](values, total)
-        return tape, Plastic(sums[0, 0], sums[1, 0], trajectory)
+            kernels.sum_samples[geometry.over(len(total), neurons)](values, total)
+        return tape, Plastic(sums[0].reshape(R.shape), sums[1].reshape(R.shape), trajectory)
 
     def effect_of_output(self, k, tape, psc_gradient, slot):
         effect = to_device(psc_gradient).astype(tape.v.dtype)

@@ -72,6 +72,11 @@ class Resident(Events):
         return replace(self, indptr=indptr, label=self.label[index], **events)
 
 
+def is_dense(events):
+    """Whether so much of a batch's input is not zero that everything is multiplied."""
+    return int(events.indptr[-1]) > DENSE * len(events) * events.steps * events.channels
+
+
 def pack(events, first, last, dtype, networks=1):
     """What samples first to last of a batch send into the first layer: :class:`Values` or :class:`EventRows`."""
     samples, steps, channels = last - first, events.steps, events.channels
