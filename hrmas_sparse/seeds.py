@@ -17,7 +17,7 @@ def execute(seeds, paths, settings, cache, backend, facts, baseline, given=None,
     Parameters
     ----------
     seeds, paths : the runs
-    settings : :class:`hrmas_sparse.config.Config`
+    settings : :class:`hrmas_sparse.schema.Config`
     cache : :class:`hrmas_sparse.spikes.SpikeCache`
     backend : see :mod:`hrmas_sparse.backends`
     facts : dict, for the manifests
