@@ -131,10 +131,11 @@ def _made_discrete(study):
         return []
     windows = max(one["windows"] for one in tables.made_discrete(study))
     text = ("Accuracy, %, before retraining, with the weights of the search: of the relaxed network, and of the "
-            "discrete one made of it, on the half of the training part that judged alpha; means over n runs. Reset: R "
-            "and tau as the search began; otherwise those of the search. IP: intrinsic plasticity has run over the "
-            f"other half, in {windows} windows, and weights stay. Differences are paired by run, in percentage points; "
-            "intervals as above. A discrete link weighs w_exc or w_inh where the relaxed one weighed a part of each.")
+            "discrete one made of it, on the half of the training part that judged alpha; means over n runs. Reset: "
+            "discrete, R and tau as the search began; otherwise those of the search. With IP: discrete, and intrinsic "
+            f"plasticity has run over the other half, in {windows} windows; weights stay. Differences are paired by "
+            "run, in percentage points, with 95 % intervals as above. A discrete link weighs w_exc or w_inh where the "
+            "relaxed one weighed a part of each.")
     return [page.section("Made discrete", page.table(header, rows), page.paragraph(text, "small"))]
 
 
@@ -162,9 +163,9 @@ def main(argv=None):
     except InputError as error:
         print(f"report: {error}", file=sys.stderr)
         return 2
-    print(tables.markdown(*tables.score_rows(study)), end="\n\n")
-    if tables.difference_rows(study)[1]:
-        print(tables.markdown(*tables.difference_rows(study)), end="\n\n")
+    for header, rows in (tables.score_rows(study), tables.difference_rows(study), tables.discrete_rows(study)):
+        if rows:
+            print(tables.markdown(header, rows), end="\n\n")
     for text in left_out:
         print(f"left out: {text}", file=sys.stderr)
     print(f"{path} and {path.parent / 'figures'}/*.png, *.svg")

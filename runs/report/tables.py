@@ -145,13 +145,15 @@ def difference_rows(study):
 def discrete_rows(study):
     """Header and rows of the table about the step to the discrete architecture."""
     def change(one):
-        return ["\N{EN DASH}"] * 2 if one is None else [points(one["mean"]),
-                                                        interval(one["corrected"] or one["interval"])]
+        if one is None:
+            return "\N{EN DASH}"
+        around = one["corrected"] or one["interval"]
+        return points(one["mean"]) + (f" ({interval(around)})" if around else "")
     rows = [[one["title"], size(one["neurons"]), str(one["n"]),
              *(per_cent(one[name]) for name in ("relaxed", "reset", "discrete", "adapted")),
-             *change(one["cost"]), *change(one["repair"])] for one in made_discrete(study)]
-    return ["", "neurons", "n", "relaxed", "discrete, R and tau reset", "discrete", "discrete + IP",
-            "discrete \N{MINUS SIGN} relaxed", "95 % interval", "IP gives", "95 % interval"], rows
+             change(one["cost"]), change(one["repair"])] for one in made_discrete(study)]
+    return ["", "neurons", "n", "relaxed", "reset", "discrete", "with IP", "discrete \N{MINUS SIGN} relaxed",
+            "with IP \N{MINUS SIGN} discrete"], rows
 
 
 def time_rows(study):
