@@ -152,7 +152,7 @@ def loss_and_accuracy(study):
     curves(right, groups, lambda line: line["valid_accuracy"], 100)
     left.set(title="loss on the validation half", ylabel="loss")
     right.set(title="accuracy on the validation half", ylabel="%")
-    left.legend(loc="lower left")
+    left.legend(loc="upper right")
     which = "with and without intrinsic plasticity (IP; plasticity.mode=off)"
     text = (f"Loss and accuracy on the validation half of the training part during the search"
             f"{f', {which}' if len(groups) > 1 else ''}. At the right end the architecture is made discrete. {BAND} "
