@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from dense import assert_same_bits
 
 from hrmas_sparse.backends.cuda import arrays
 from runs.bench import ours, roofline
@@ -55,6 +56,23 @@ def test_flops_of_the_products_are_those_of_the_formula(launches, monkeypatch, i
     monkeypatch.setattr(arrays.xp, "matmul", matmul)
     _, work = launches("motif", inputs, density)
     assert sum(flops) == work["GEMM"][1]
+
+
+def test_five_seeds_need_the_launches_of_one(monkeypatch):
+    """And the first of them finds what it finds alone."""
+    monkeypatch.setattr(w, "MOTIF", 5)
+    problem = w.problem(w.Workload("tiny", 60, 0.02, 10, 2, 6, (2, 5), {"motif": 11}), "motif", samples=2)
+    one, five = ours.make(problem, 1, device="cuda"), ours.make_seeds(problem, 1, device="cuda")
+    with recorded() as alone:
+        expected = one.step()
+    with recorded() as together:
+        found = five.step()
+    assert [launch.name for launch in together] == [launch.name for launch in alone]
+    assert_same_bits(found, expected)
+    assert five.rates == one.rates
+    weights = [parameters["w1"].tobytes() for _, parameters, *_ in five.given]
+    links = [net.layers[0].recurrence.excitatory.tobytes() for net, *_ in five.given]
+    assert len(set(weights)) == len(set(links)) == 5
 
 
 def test_afterwards_nothing_is_recorded(launches):

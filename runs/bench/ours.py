@@ -8,7 +8,7 @@ import numpy as np
 from runs.bench import workloads as w
 
 
-def network(problem, threads, dtype="float32", device="cpu"):
+def network(problem, threads, dtype="float32", device="cpu", backend=None):
     """Network, parameters, intrinsic parameters and events of a problem."""
     from hrmas_sparse.architecture import Architecture
     from hrmas_sparse.backends import get_backend
@@ -23,7 +23,7 @@ def network(problem, threads, dtype="float32", device="cpu"):
         layer = Motif(Architecture(meta["hidden"], meta["motif"], meta["kind"] == "motif", problem["types"]))
     net = Network(meta["inputs"], [Layer(meta["hidden"], w.V_TH, layer)], Layer(meta["outputs"], w.V_TH_OUT),
                   Neurons(w.TAU_M, w.TAU_S, w.CAP, w.WIDTH), functools.partial(psc_loss, tau_s=w.TAU_S),
-                  get_backend(device, threads), dtype)
+                  backend or get_backend(device, threads), dtype)
     parameters = {key[2:]: value.astype(dtype) for key, value in problem.items() if key.startswith("p.")}
     events = Events(problem["indptr"], problem["step"], problem["channel"], np.ones(len(problem["step"]), np.uint8),
                     problem["label"], meta["steps"], meta["inputs"])
@@ -43,6 +43,47 @@ class Step:
         return outcome.gradients
 
     gradients = step
+
+
+class Seeds:
+    """As :class:`Step`, one step of each of several networks together, as ``--seeds`` trains them.
+
+    The first is the problem's; the others have the same weights, types of links inside motifs and samples, shuffled.
+    What is left out is the change from one seed's thread to the next's, a few for each step.
+    """
+
+    def __init__(self, problem, threads, dtype, device, count):
+        self.given = [network(problem, threads, dtype, device)]
+        for seed in range(1, count):
+            net, parameters, intrinsic, events = network(_shuffled(problem, seed), threads, dtype,
+                                                         backend=self.given[0][0].backend)
+            order = np.random.default_rng(seed).permutation(len(events))
+            self.given.append((net, parameters, intrinsic, events.take(order)))
+        self.rates = None
+
+    def step(self):
+        from hrmas_sparse.passes import Asked, run
+
+        backend = self.given[0][0].backend
+        asked = [Asked(net, *({name: backend.to_device(x) for name, x in own.items()} for own in arrays), events, True)
+                 for net, *arrays, events in self.given]
+        found = run(asked)
+        numbers = backend.fetch([own.numbers for own in found])
+        gradients = [{name: backend.to_host(x) for name, x in own.gradients.items()} for own in found]
+        net, *_, events = self.given[0]
+        self.rates = [round(count / (len(events) * events.steps * layer.size), 5)
+                      for count, layer in zip(numbers[0][2 * len(events):].tolist(), net.layers)]
+        return gradients[0]
+
+    gradients = step
+
+
+def _shuffled(problem, seed):
+    """The problem with its types and weights in another order; as many excitatory links as before."""
+    rng, types, inside = np.random.default_rng(seed), problem["types"].copy(), problem["meta"]["motif"] ** 2
+    types[:inside] = rng.permutation(types[:inside])
+    weights = {name: rng.permutation(problem[name], axis=1) for name in ("p.w1", "p.w_out")}
+    return problem | {"types": types} | weights
 
 
 class Learning(Step):
@@ -80,6 +121,11 @@ class Learning(Step):
 def make(problem, threads, dtype="float32", compiled=False, device="cpu"):
     """See :mod:`runs.bench.peers`."""
     return Step(problem, threads, dtype, device)
+
+
+def make_seeds(problem, threads, dtype="float32", compiled=False, device="cpu", count=5):
+    """Five seeds together."""
+    return Seeds(problem, threads, dtype, device, count)
 
 
 def make_w_step(problem, threads, dtype="float32", compiled=False):
