@@ -111,11 +111,8 @@ def test_without_a_gpu_copies_are_there_at_once():
     assert (np.array(there, subok=False) == 5).all()
 
 
-@pytest.mark.parametrize("stands_in", [True, False], ids=["late", "at once"])
-def test_a_run_whose_spikes_do_not_fit(tmp_path, monkeypatch, request, stands_in):
+def test_a_run_whose_spikes_do_not_fit(tmp_path, monkeypatch, late):
     """The same bits as with all of them on the device."""
-    if stands_in:
-        request.getfixturevalue("late")
     monkeypatch.setattr(geometry, "THREADS", 1)
     monkeypatch.setattr(geometry, "TILE", 1)
     monkeypatch.setattr(toys, "STEPS", 5)

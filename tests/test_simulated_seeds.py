@@ -5,19 +5,21 @@ Device arrays are simulator.DeviceArray, kernels run as Python; test_simulator.p
 
 import functools
 import os
+import re
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import toys
 from dense import assert_same_bits, random_case
+from test_cli import SEARCH
 from test_plasticity import SETTINGS
 
-from hrmas_sparse import passes, rundir, seeds, together, training
+from hrmas_sparse import cli, passes, rundir, seeds, together, training
 from hrmas_sparse.backends import get_backend
-from hrmas_sparse.backends.cuda import chunks, geometry
+from hrmas_sparse.backends.cuda import backend as module, chunks, geometry
 from hrmas_sparse.compare import exact_differences
-from hrmas_sparse.errors import InputError
 from hrmas_sparse.job import Job
 from hrmas_sparse.network import Plasticity
 
@@ -197,7 +199,7 @@ def test_one_whose_disk_fails_leaves_the_others_alone(tmp_path, cuda, events, al
     real = training.Metrics.add
 
     def add(self, line):
-        if self.path.parent.name == "s0" and line["phase"] == "retrain":
+        if self.path.parent.name == "s0" and line["phase"] == "search-2":
             raise OSError(28, "No space left on device", str(self.path))
         real(self, line)
 
@@ -251,10 +253,10 @@ def test_plasticity_on_the_way_and_two_layers(tmp_path, cuda, events):
     assert_as_alone(runs, [run_alone(tmp_path, cuda, events, seed, *own) for seed in SEEDS])
 
 
-def test_too_little_memory_for_all_of_them(tmp_path, cuda, events, monkeypatch):
-    from hrmas_sparse.backends.cuda import backend as module
+def test_too_little_memory_for_all_of_them(house, monkeypatch, capsys):
+    """Said before anything is written; exit status 2."""
     monkeypatch.setattr(module, "memory_info", lambda: (1 << 16, 1 << 20))
-    with pytest.raises(InputError, match=r"this run needs about .* MiB of the GPU's memory and 0.1 MiB are free: .*"
-                                         "simulation, .* fewer seeds at once or a larger GPU would do"):
-        run_together(tmp_path, cuda, events)
-    assert not (tmp_path / "s0").exists()
+    assert cli.main([*SEARCH, "--seeds", "0-2", "--backend", "cuda"]) == 2
+    assert re.search(r"^hrmas: this run needs about [\d.]+ MiB of the GPU's memory and 0\.1 MiB are free: simulation, "
+                     r"768 samples .* fewer seeds at once or a larger GPU would do\n$", capsys.readouterr().err)
+    assert not Path("runs/out").exists()
