@@ -37,9 +37,10 @@ class _Job(threading.Thread):
         self.request = request
         self._our_turn.release()
         self._its_turn.acquire()
-        if isinstance(self.answer, Exception):
-            raise self.answer
-        return self.answer
+        answer, self.answer = self.answer, None  # a pass's gradients are large: nobody keeps them but who asked
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 def ask(function, items, kind):
