@@ -29,7 +29,7 @@ def _parser():
     def job_options(sub):
         sub.add_argument("--raw", type=Path, help="the raw recordings: a folder, or the file of N-TIDIGITS")
         sub.add_argument("--seeds", type=checks.argument(checks.seeds), default=[0],
-                         help="0, 0-4 or 0,2,5; one run each (default 0)")
+                         help="0, 0-4 or 0,2,5; one run each, on a GPU together (default 0)")
         sub.add_argument("--name", help="name of the run; several seeds add -s<seed>")
         sub.add_argument("--out", type=Path, default=rundir.OUT, metavar="DIR", help="where runs go (runs/out)")
         sub.add_argument("--backend", default="auto", help="auto, cpu or cuda")

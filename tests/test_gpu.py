@@ -3,12 +3,14 @@
 ``make test-gpu`` runs these and every other test that takes a backend, and fails where there is no GPU.
 """
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dense import assert_close, assert_same_bits, random_case
 
+from hrmas_sparse import together
 from hrmas_sparse.architecture import Architecture, table_rows
 from hrmas_sparse.backends import get_backend
 from hrmas_sparse.backends.cuda import probe
@@ -33,9 +35,9 @@ def gpu():
     return get_backend("cuda")
 
 
-def motif_network(backend, neurons, steps=100, inputs=78, samples=50, size=16, density=0.1, dtype="float32"):
+def motif_network(backend, neurons, steps=100, inputs=78, samples=50, size=16, density=0.1, dtype="float32", seed=0):
     """A layer of motifs of random types, its parameters and a random batch: the bench's workloads."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     types = rng.choice(3, table_rows(neurons, size, True, True), p=(0.3, 0.3, 0.4)).astype(np.int8)
     layer = Layer(neurons, 80.0, Motif(Architecture(neurons, size, True, types, True)))
     network = Network(inputs, [layer], Layer(26, 8.0), Neurons(16.0, 8.0, 1.0, 0.2),
@@ -77,6 +79,31 @@ def test_twenty_runs_give_the_same_bits(gpu):
         again = network.gradients(*given)
         assert_same_bits([again.loss, again.gradients, again.rates], [first.loss, first.gradients, first.rates])
         assert_same_bits(network.adapt(*given, Plasticity(16.0, 0.02, 0.1)).intrinsic, plastic)
+
+
+@pytest.mark.parametrize("density", [0.02, 0.3], ids=["events", "dense"])
+def test_seeds_together_are_what_they_are_alone(gpu, density):
+    """Close, not the same bits: cuBLAS may take another way through five products than through one."""
+    given = [motif_network(gpu, 400, density=density, seed=seed) for seed in range(5)]
+    alone = [network.gradients(*rest) for network, *rest in given]
+    for _ in range(2):
+        found = together.run([functools.partial(network.gradients, *rest) for network, *rest in given])
+        for one, other in zip(found, alone):
+            assert abs(one.loss - other.loss) <= CLOSE["float32"] * other.loss
+            assert_close(one.gradients, other.gradients, CLOSE["float32"])
+
+
+def test_batches_carried_ahead(gpu):
+    """Many, and each used while the next is on its way."""
+    from hrmas_sparse.backends.cuda.carried import Carried
+    *_, events = motif_network(gpu, 400, samples=300)
+    there, rng = Carried.of(events), np.random.default_rng(0)
+    batches = [rng.integers(0, 300, rng.integers(1, 200)) for _ in range(50)]
+    for index, following in zip(batches, [*batches[1:], batches[0]]):
+        there.ahead(following)
+        batch, expected = there.take(index), events.take(index)
+        for name in ("step", "channel", "value", "label", "indptr"):
+            assert_same_bits(gpu.to_host(getattr(batch, name)), getattr(expected, name))
 
 
 @pytest.mark.parametrize("neurons", [6400, 12800])

@@ -87,10 +87,11 @@ def _pattern(distinct, networks):
 
 def weights(columns, links):
     """The links' weights in the order of ``columns``: (M, K, N)."""
-    if not any(own.data.size for own in links):
-        return xp.zeros((1, *columns.others.shape[1:]), links[0].data.dtype)
-    found = xp.empty((len(links), *columns.others.shape[1:]), links[0].data.dtype)
-    for network, own in enumerate(links):
-        place = columns.place[network if len(columns.place) > 1 else 0]
-        found[network] = to_device(own.data)[place] if own.data.size else 0
-    return found
+    data = [to_device(own.data) for own in links]
+    if not any(own.size for own in data):
+        return xp.zeros((1, *columns.others.shape[1:]), data[0].dtype)
+    if len(data) == 1:
+        return data[0][columns.place]
+    values = xp.concatenate([*data, xp.zeros(1, data[0].dtype)])  # what a last network without links points at
+    start = np.cumsum([0, *(own.size for own in data[:-1])])
+    return values[columns.place + to_device(start)[:, None, None]]
