@@ -57,8 +57,7 @@ class Outcome:
 
     loss : float, mean over the batch; predicted : (B,) int64; rates : mean spikes per neuron and step of each layer;
     gradients : dict like the parameters, or None; intrinsic : dict R1, tau1, ... after SpiKL-IP, or None;
-    records : one dict of arrays per layer (output last), or None.
-
+    records : one dict of arrays per layer (output last), or None;
     norms : of the gradients of each layer's weights, once a step of w has taken them.
 
     The first look at loss, predicted or rates makes the host wait for them, see :meth:`Network.fetch`.

@@ -69,11 +69,11 @@ def _end_to_end(batches):
     return replace(batches[0], indptr=indptr, **arrays)
 
 
-def _side_by_side(layers):
+def _side_by_side(layer):
     """The synapses of one layer of several networks as the backend wants them."""
-    if len(layers) == 1:
-        return layers[0]
-    return Synapses(np.stack([own.w for own in layers]), [own.links for own in layers])
+    if len(layer) == 1:
+        return layer[0]
+    return Synapses(np.stack([own.w for own in layer]), [own.links for own in layer])
 
 
 def _each(values):
@@ -138,11 +138,11 @@ class Pass:
 
     def __init__(self, asked):
         first = asked[0]
-        self.asked, self.network, self.intrinsic = asked, first.network, {
-            name: _each([own.intrinsic[name] for own in asked]) for name in first.intrinsic}
+        self.asked, self.network = asked, first.network  # what the networks have in common is the first's
         self.backward, self.plasticity, self.record, self.feedforward = first[4:]
-        self.synapses = [_side_by_side(layers) for layers in zip(
-            *(own.network.synapses(own.parameters) for own in asked))]
+        self.intrinsic = {name: _each([own.intrinsic[name] for own in asked]) for name in first.intrinsic}
+        layers = zip(*(own.network.synapses(own.parameters) for own in asked))
+        self.synapses = [_side_by_side(layer) for layer in layers]
         self.fixed = self.network.backend.to_device(
             np.full(self.network.output.size, self.network.neurons.tau_m, self.network.dtype))
         events = _end_to_end([own.events for own in asked])
