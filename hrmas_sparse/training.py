@@ -98,7 +98,7 @@ class Phase:
     step : function (batch, progress) -> dict of sums over samples: "samples", "loss", "correct", and
         others that are averaged over samples the same way, or end in "_max": the largest counts
     describe : function () -> dict of further numbers for the epoch's line of metrics
-    ahead : function (batch) that is told of the batch after the one ``step`` is about to take
+    ahead : function (batch) that is told of the batch ``step`` is about to take, then of the one after it
     warned : what the user has been told already
     place : :class:`Place`
     """
@@ -184,7 +184,7 @@ def run_phase(phase, position, metrics, save, asked):
 
 def _one_batch(phase, position, batches):
     progress = (position.epoch + position.batch / len(batches)) / phase.epochs
-    for batch in batches[position.batch + 1:position.batch + 2]:
+    for batch in batches[position.batch:position.batch + 2]:
         phase.ahead(batch)
     found = phase.step(batches[position.batch], progress)
     if not math.isfinite(found["loss"]):

@@ -9,7 +9,7 @@ import simulator
 import toys
 from dense import assert_same_bits, random_case
 
-from hrmas_sparse import rundir
+from hrmas_sparse import rundir, training
 from hrmas_sparse.backends import get_backend
 from hrmas_sparse.backends.cuda import arrays, backend as module, carried, geometry
 from hrmas_sparse.compare import exact_differences
@@ -83,6 +83,35 @@ def test_batches_as_a_search_takes_them(late):
         taken = [there.take(index) for index in pair]
         for batch, index in zip(taken, pair):
             same(batch, events.take(index))
+
+
+@pytest.mark.parametrize("own, others, carries", [(6, 6, 36), (5, 4, 30), (4, 1, 15), (1, 1, 6)])
+def test_training_has_each_batch_carried_once_and_ahead(tmp_path, late, monkeypatch, own, others, carries):
+    """By the loop that trains, over epochs: the one after next must not take the place of the next."""
+    events = random_case(43, B=12, T=7, density=0.3).events()
+    there, filled, steps = carried.Carried.of(events), [], []
+    real = carried._Slot.fill
+    monkeypatch.setattr(carried._Slot, "fill", lambda self, all_of, index, stream: filled.append(
+        len(steps)) or real(self, all_of, index, stream))
+
+    def batches(epoch):
+        return [(np.array([n, epoch]), np.array([11 - n % others, epoch + 3])) for n in range(own)]
+
+    def step(pair, progress):
+        before = len(filled)
+        for batch, index in zip([there.take(index) for index in pair], pair):
+            same(batch, events.take(index))
+        assert len(filled) == before, "a batch was not there when it was wanted"
+        steps.append(pair)
+        return {"samples": 2, "loss": 1.0, "correct": 1}
+
+    def ahead(pair):
+        for index in pair:
+            there.ahead(index)
+
+    training.run_phase(training.Phase("search-1", 3, batches, step, ahead=ahead), training.Position("search-1"),
+                       training.Metrics(tmp_path / "metrics.jsonl"), lambda: None, [])
+    assert len(filled) == carries
 
 
 def test_batches_nobody_announced(late):

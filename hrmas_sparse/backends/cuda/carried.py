@@ -1,7 +1,8 @@
 """Events too many to lie on the device: batches are carried there, the next one while this one is computed with.
 
 A batch is gathered in pinned memory, which the device copies from by itself, on a stream of its own. Each batch has a
-slot, memory here and there. Slots are used in turn: two for the batches of a step of the search, two for the next's.
+slot, memory here and there. The slot that was asked for longest ago is used anew: two are for the batches of a step
+of the search, two for the next's.
 """
 
 import numpy as np
@@ -42,7 +43,7 @@ class _Slot:
 
 
 class Carried(Events):
-    """Events on the host whose batches come to the device; a batch is good until the fourth after it is taken."""
+    """Events on the host whose batches come to the device; a batch is good until four others have been asked for."""
 
     @classmethod
     def of(cls, events):
@@ -52,18 +53,21 @@ class Carried(Events):
         return own
 
     def ahead(self, index):
-        """Start to carry a batch that will be taken soon."""
-        self._slots.append(self._slots.pop(0))
-        self._slots[-1].fill(self, index, self._stream)
+        """Start to carry a batch that will be taken soon, unless it is on its way."""
+        self._slot_of(index)
 
     def take(self, index):
         slot = self._slot_of(index)
-        if slot is None:
-            self.ahead(index)
-            slot = self._slots[-1]
         computing().wait_event(slot.arrived)
         return slot.batch
 
     def _slot_of(self, index):
-        held = (slot for slot in self._slots if slot.index is not None and np.array_equal(slot.index, index))
-        return next(held, None)
+        """The slot of a batch, from now on the last to be used anew."""
+        same = (slot for slot in self._slots if slot.index is not None and np.array_equal(slot.index, index))
+        held = next(same, None)
+        slot = held or self._slots[0]
+        self._slots.remove(slot)
+        self._slots.append(slot)
+        if held is None:
+            slot.fill(self, index, self._stream)
+        return slot
