@@ -41,10 +41,12 @@ def execute(seeds, paths, settings, cache, backend, facts, baseline, given=None,
                 if _start(run, settings, seed, cache, facts):
                     place = Place(len(jobs), f"s{seed} ") if len(group) > 1 else ALONE
                     jobs.append(Job(run, settings, seed, cache, backend, given, baseline, place))
-            status = _run(jobs, backend.notice) if jobs else 0
-            for run in runs:
-                if run.finished:
-                    print("\n".join(summary(run, run.result())))
+            try:
+                status = _run(jobs, backend.notice) if jobs else 0
+            finally:  # those that ended have something to say, whatever became of the others
+                for run in runs:
+                    if run.finished:
+                        print("\n".join(summary(run, run.result())))
         worst = max(worst, status)
         if status >= 128:
             break

@@ -206,7 +206,8 @@ def test_one_whose_disk_fails_leaves_the_others_alone(tmp_path, cuda, events, al
     monkeypatch.setattr(training.Metrics, "add", add)
     with pytest.raises(OSError, match="No space"):
         run_together(tmp_path, cuda, events)
-    assert "s0: failed: [Errno 28] No space left on device" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "s0: failed: [Errno 28] No space left on device" in err and out.count("test accuracy") == 2
     assert_as_alone([rundir.RunDir(tmp_path / f"s{seed}") for seed in SEEDS[1:]], alone[1:])
 
 
