@@ -89,7 +89,8 @@ def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: 
         real = default / ntidigits.FILE_NAME
         if strict:
             raise InputError(
-                f"{real}: no such file; put N-TIDIGITS18 there, or allow the stand-in (no STRICT, --strict)"
+                f"{real}: no such file; put N-TIDIGITS18 there (make download DATA=ntidigits), "
+                "or leave out STRICT=1 (--strict), which forbids the synthetic stand-in"
             )
         say(
             f"*** NO N-TIDIGITS RECORDINGS: USING A SYNTHETIC STAND-IN; its results are not N-TIDIGITS results. Put "

@@ -105,5 +105,5 @@ def _one_of_several(job, asked):
     try:
         return _one(job, asked)
     except Exception as error:
-        print(f"{job.run.path}: failed: {error}; the others go on", file=sys.stderr)
+        print(f"{job.run.path}: failed: {error or type(error).__name__}; the others go on", file=sys.stderr)
         raise

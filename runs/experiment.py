@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 
 from hrmas_sparse import checks, memory
-from hrmas_sparse.backends import on_gpu
+from hrmas_sparse.backends import check_usable, on_gpu
 from hrmas_sparse.errors import InputError
 from hrmas_sparse.locks import held, locked
 from hrmas_sparse.spikes import open_cache
@@ -125,6 +125,7 @@ def jobs_for(options):
 def run(experiment, options):
     """Run an experiment; returns the exit status."""
     check_options(experiment, options)
+    check_usable(options.backend)
     with contextlib.ExitStack() as stack:
         left = {}
         for dataset in options.data or experiment.data:

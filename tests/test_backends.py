@@ -39,6 +39,15 @@ def test_cuda_without_a_gpu_is_one_clear_error(machine):
         get_backend("cuda")
 
 
+def test_an_experiment_for_a_missing_gpu_starts_nothing(machine, capsys, tmp_path, monkeypatch):
+    from runs.experiment import main
+    monkeypatch.chdir(tmp_path)
+    machine(NONE)
+    assert main(["table2", "--data", "ntidigits", "--backend", "cuda"]) == 2
+    said = capsys.readouterr().err
+    assert "backend cuda: no NVIDIA driver" in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
 def test_whether_it_would_be_a_gpu(machine):
     for found, there in ((NONE, False), (SIMULATED, False), (NONE._replace(reason=""), True)):
         machine(found)

@@ -21,14 +21,11 @@ def get_backend(name="auto", threads=None):
     InputError
         The name is unknown, or no GPU can be used for "cuda"; the reason is given.
     """
-    if name not in NAMES:
-        raise InputError(f"backend: expected one of {', '.join(NAMES)}, found {name!r}")
+    check_usable(name)
     if name == "cpu":
         return _cpu(threads)
     from hrmas_sparse.backends.cuda import probe
     found = probe()
-    if name == "cuda" and found.reason:
-        raise InputError(f"backend cuda: {found.reason}. --backend cpu (BACKEND=cpu) needs no GPU")
     if found.reason or (name == "auto" and found.simulated):
         backend = _cpu(threads)
         why = found.reason or "the CUDA simulator is for tests"
@@ -36,6 +33,17 @@ def get_backend(name="auto", threads=None):
         return backend
     from hrmas_sparse.backends.cuda.backend import CudaBackend
     return CudaBackend()
+
+
+def check_usable(name):
+    """Refuse, as :func:`get_backend` does, a backend that is unknown or cannot be used; nothing is started."""
+    if name not in NAMES:
+        raise InputError(f"backend: expected one of {', '.join(NAMES)}, found {name!r}")
+    if name == "cuda":
+        from hrmas_sparse.backends.cuda import probe
+        reason = probe().reason
+        if reason:
+            raise InputError(f"backend cuda: {reason}. --backend cpu (BACKEND=cpu) needs no GPU")
 
 
 def on_gpu(name):

@@ -185,7 +185,7 @@ def rates_and_intrinsic(study):
     for axis, key in zip(found[1:], ("R", "tau")):
         curves(axis, groups, lambda line: line[f"{key}1"][1])                                         # noqa: B023
         axis.set(title=f"{_symbol(key)}, mean over neurons", ylabel=UNITS[key])
-    found[0].legend(loc="best")
+    found[1].legend(loc="center right")
     text = ("Firing rate, R and \N{GREEK SMALL LETTER TAU} of the hidden layer during the search, mean over neurons in "
             f"each epoch; without IP R and \N{GREEK SMALL LETTER TAU} do not move. {BAND}")
     return figure, text, runs_of(groups)
