@@ -89,6 +89,7 @@ class Place(NamedTuple):
 
 ALONE = Place()
 
+
 @dataclass
 class Phase:
     """What is learnt, from what.

@@ -27,6 +27,12 @@ def backend(request):
     return get_backend(request.config.getoption("--backend"))
 
 
+@pytest.fixture(scope="module")
+def cuda():
+    """The backend of a GPU, real or simulated; one for each file of tests."""
+    return get_backend("cuda")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def signals_are_heard():
     """A shell or nohup that starts the tests in the background has signals ignored, for us and for what we start."""

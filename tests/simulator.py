@@ -10,7 +10,15 @@ import threading
 import numpy as np
 from numba.cuda.simulator import kernel
 
+from hrmas_sparse.backends.cuda import geometry
+
 PATIENCE = 600  # seconds a thread waits for the rest of its block
+
+
+def one_thread_a_block(patch):
+    """Launch blocks of one thread while a pytest.MonkeyPatch lasts: more are slow here, and tested elsewhere."""
+    patch.setattr(geometry, "THREADS", 1)
+    patch.setattr(geometry, "TILE", 1)
 
 
 def run(manager, grid_point, *arguments):

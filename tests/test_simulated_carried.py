@@ -11,7 +11,7 @@ from dense import assert_same_bits, random_case
 
 from hrmas_sparse import rundir, training
 from hrmas_sparse.backends import get_backend
-from hrmas_sparse.backends.cuda import arrays, backend as module, carried, geometry
+from hrmas_sparse.backends.cuda import arrays, backend as module, carried
 from hrmas_sparse.compare import exact_differences
 from hrmas_sparse.job import Job
 from hrmas_sparse.spikes import EVENT_ARRAYS
@@ -142,8 +142,7 @@ def test_without_a_gpu_copies_are_there_at_once():
 
 def test_a_run_whose_spikes_do_not_fit(tmp_path, monkeypatch, late):
     """The same bits as with all of them on the device."""
-    monkeypatch.setattr(geometry, "THREADS", 1)
-    monkeypatch.setattr(geometry, "TILE", 1)
+    simulator.one_thread_a_block(monkeypatch)
     monkeypatch.setattr(toys, "STEPS", 5)
     own = toys.settings("training.search_epochs=2", "training.retrain_epochs=1", "network.neurons=[6]", "data.steps=5",
                         "training.batch=2")

@@ -24,11 +24,6 @@ STACKS = {
 }
 
 
-@pytest.fixture(scope="module")
-def cuda():
-    return get_backend("cuda")
-
-
 @pytest.mark.parametrize("stack", STACKS)
 def test_stacks(cuda, stack):
     random_case(1, STACKS[stack], **TINY).check(cuda, busy=False)

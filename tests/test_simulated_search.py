@@ -11,22 +11,16 @@ from test_plasticity import SETTINGS
 
 from hrmas_sparse import config, rundir, search
 from hrmas_sparse.backends import get_backend
-from hrmas_sparse.backends.cuda import backend as module, chunks, geometry
+from hrmas_sparse.backends.cuda import backend as module, chunks
 from hrmas_sparse.job import Job
 from hrmas_sparse.network import Plasticity
 from hrmas_sparse.optim import Adam
 
 
-@pytest.fixture(scope="module")
-def cuda():
-    return get_backend("cuda")
-
-
 @pytest.fixture(autouse=True)
-def one_thread_a_block(monkeypatch):
+def quick(monkeypatch):
     """What a launch does is tested elsewhere."""
-    monkeypatch.setattr(geometry, "THREADS", 1)
-    monkeypatch.setattr(geometry, "TILE", 1)
+    simulator.one_thread_a_block(monkeypatch)
 
 
 def learnt(backend, order, mode):

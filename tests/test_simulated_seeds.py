@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simulator
 import toys
 from dense import assert_same_bits, random_case
 from test_cli import SEARCH
 from test_plasticity import SETTINGS
 
 from hrmas_sparse import cli, passes, rundir, seeds, together, training
-from hrmas_sparse.backends import get_backend
-from hrmas_sparse.backends.cuda import backend as module, chunks, geometry
+from hrmas_sparse.backends.cuda import backend as module, chunks
 from hrmas_sparse.compare import exact_differences
 from hrmas_sparse.job import Job
 from hrmas_sparse.network import Plasticity
@@ -26,16 +26,10 @@ from hrmas_sparse.network import Plasticity
 SEEDS = (0, 1, 2)
 
 
-@pytest.fixture(scope="module")
-def cuda():
-    return get_backend("cuda")
-
-
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Launches are tested elsewhere; nor do we wait for the disk."""
-    monkeypatch.setattr(geometry, "THREADS", 1)
-    monkeypatch.setattr(geometry, "TILE", 1)
+    simulator.one_thread_a_block(monkeypatch)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
@@ -145,8 +139,7 @@ def run_alone(folder, cuda, events, seed, *overrides, asked=()):
 def alone(tmp_path_factory, cuda, events):
     """Every seed by itself."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(geometry, "THREADS", 1)
-        patch.setattr(geometry, "TILE", 1)
+        simulator.one_thread_a_block(patch)
         folder = tmp_path_factory.mktemp("alone")
         return [run_alone(folder, cuda, events, seed) for seed in SEEDS]
 
