@@ -127,7 +127,7 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #: PYTHON=python3.12 picks the Python that .venv is made with.
 
 # Tests that run on whatever backend they are given.
-TESTS_OF_BACKENDS := $(addprefix tests/test_,dynamics.py network.py plasticity.py search.py)
+TESTS_OF_BACKENDS := $(addprefix tests/,$(addprefix engine/test_,dynamics.py network.py plasticity.py) search/test_hrmas.py)
 
 # --- the pieces ----------------------------------------------------------------------------------
 

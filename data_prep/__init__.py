@@ -24,9 +24,9 @@ from pathlib import Path
 
 from data_prep import dvsgesture, fsdd, nmnist, ntidigits, partition, synthetic, ti46
 from data_prep.source import Source, fingerprint, progress
-from hrmas_sparse.errors import InputError
-from hrmas_sparse.files import remove_stale
-from hrmas_sparse.spikes import SCHEMA, SPLITS, CacheWriter, Meta, SpikeCache, open_cache
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.atomic import remove_stale
+from hrmas_sparse.data.cache import SCHEMA, SPLITS, CacheWriter, Meta, SpikeCache, open_cache
 
 READERS = {"dvsgesture": dvsgesture, "fsdd": fsdd, "nmnist": nmnist, "ntidigits": ntidigits, "ti46": ti46}
 
@@ -46,7 +46,7 @@ def prepare(
 
     Parameters
     ----------
-    data : hrmas_sparse.schema.DataConfig
+    data : hrmas_sparse.settings.schema.DataConfig
     raw : file or folder of the recordings; by default ``data/raw/<dataset>`` under the current directory
     cache_root : folder of the caches, made if missing
     strict : refuse the synthetic stand-in for N-TIDIGITS

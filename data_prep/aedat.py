@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 
 _PACKET = struct.Struct("<HHIIIIII")  # eventType, source, eventSize, tsOffset, tsOverflow, capacity, number, valid
 _POLARITY, _SIZE, _TS_OFFSET = 1, 8, 4

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import lyon
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 
 BOUND = 1e-9  # of the largest value
 

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from data_prep.unpack import unpack
 from hrmas_sparse import __version__
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import numpy as np
 from data_prep.aedat import read_aedat
 from data_prep.encode import bin_spikes
 from data_prep.source import Source, in_order
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 
 PIXELS, POOL = 128, 4
 SIDE = PIXELS // POOL

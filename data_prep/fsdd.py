@@ -12,7 +12,7 @@ from pathlib import Path
 
 from data_prep import speech
 from data_prep.source import Source
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 
 CHANNELS = speech.CHANNELS
 CLASS_NAMES = tuple("0123456789")

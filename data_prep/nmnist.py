@@ -14,7 +14,7 @@ import numpy as np
 
 from data_prep.encode import bin_spikes
 from data_prep.source import Source
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 
 SIDE = 34
 CHANNELS = 2 * SIDE * SIDE  # (polarity, y, x)

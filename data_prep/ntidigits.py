@@ -17,8 +17,8 @@ import numpy as np
 
 from data_prep.encode import bin_spikes
 from data_prep.source import Source
-from hrmas_sparse.errors import InputError
-from hrmas_sparse.spikes import PROVENANCES
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.data.cache import PROVENANCES
 
 FILE_NAME = "n-tidigits.hdf5"
 CHANNELS = 64

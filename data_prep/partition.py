@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hrmas_sparse.spikes import SPLITS, SpikeCache
+from hrmas_sparse.data.cache import SPLITS, SpikeCache
 
 DRAWN = ("resample", "valid")
 _VALID_SHARE = 4  # one sample in four

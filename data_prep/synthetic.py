@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from data_prep.ntidigits import CHANNELS, CLASS_NAMES
-from hrmas_sparse.files import atomic_write
+from hrmas_sparse.storage.atomic import atomic_write
 
 VERSION = 1
 SPEAKERS = {"train": 20, "test": 10}  # each says every word twice, productions a and b

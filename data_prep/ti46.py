@@ -17,7 +17,7 @@ import numpy as np
 
 from data_prep import speech
 from data_prep.source import Source
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 
 CHANNELS = speech.CHANNELS
 CLASS_NAMES = tuple(string.ascii_lowercase)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from data_prep.source import progress
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 
 Member = tuple[str, IO[bytes] | None]  # name; content, None for a folder
 

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 
 RATES = (8000, 48000)  # samples a second, lowest and highest
 MAX_BYTES = 8 << 20  # over a minute at the highest rate; a spoken word takes a second

@@ -8,10 +8,13 @@ import sys
 import threading
 from pathlib import Path
 
-from hrmas_sparse import __version__, checks, config, rundir
-from hrmas_sparse.errors import Diverged, InputError
-from hrmas_sparse.locks import locked
-from hrmas_sparse.parent import end_with_stdin
+from hrmas_sparse import __version__
+from hrmas_sparse.settings import validators as checks
+from hrmas_sparse.settings import load as config
+from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.storage.errors import Diverged, InputError
+from hrmas_sparse.storage.locks import locked
+from hrmas_sparse.run.parent import end_with_stdin
 
 CACHE = Path("data/cache")
 
@@ -95,7 +98,7 @@ def _parser():
 def _prepare(settings, raw, strict, say=print, needed=("train", "test")):
     """The up to date cache of a configuration's data; one process at a time builds."""
     from data_prep import prepare
-    from hrmas_sparse.spikes import open_cache, verify_cache
+    from hrmas_sparse.data.cache import open_cache, verify_cache
     with locked(CACHE / "lock", str(CACHE), wait=True) if _writable(CACHE) else contextlib.nullcontext():
         path = prepare(settings.data, raw, CACHE, strict=strict, say=say, needed=needed)
     verify_cache(path)
@@ -127,14 +130,14 @@ def _check_names(args, default):
 def _every_seed(args, names, settings, cache, backend, raw, given=None, origin=None):
     """One run a seed; returns the worst exit status."""
     from data_prep.separability import count_baseline
-    from hrmas_sparse import seeds
+    from hrmas_sparse.run import seeds
     facts = {"raw": str(raw) if raw else None, **(origin or {})}
     return seeds.execute(args.seeds, [args.out / name for name in names], settings, cache, backend, facts,
                          lambda: count_baseline(cache), given, args.fresh)
 
 
 def search(args):
-    from hrmas_sparse.backends import get_backend
+    from hrmas_sparse.engine.backends import get_backend
     if args.end_with_stdin:
         end_with_stdin()
     settings = config.load(args.dataset, args.preset, args.profile, args.set)
@@ -145,14 +148,14 @@ def search(args):
         cache = cache if demo.data == settings.data else _prepare(demo, args.raw, args.strict)
         settings = demo
     if args.check_determinism:
-        from hrmas_sparse.determinism import check
+        from hrmas_sparse.run.determinism import check
         return check(settings, args.seeds[0], cache, args.backend)
     return _every_seed(args, names, settings, cache, backend, args.raw)
 
 
 def retrain(args):
-    from hrmas_sparse import architecture
-    from hrmas_sparse.backends import get_backend
+    from hrmas_sparse.engine import architecture
+    from hrmas_sparse.engine.backends import get_backend
     source = rundir.open_run(args.run)
     settings = config.with_overrides(source.config(), args.set)
     if settings.plasticity.carry_intrinsic:
@@ -169,8 +172,8 @@ def retrain(args):
 
 
 def evaluate(args):
-    from hrmas_sparse.job import load_trained
-    from hrmas_sparse.training import evaluate as score
+    from hrmas_sparse.run.job import load_trained
+    from hrmas_sparse.run.loop import evaluate as score
     run = rundir.open_run(args.run)
     settings = run.config()
     raw = args.raw or run.manifest()["raw"]
@@ -186,7 +189,7 @@ def evaluate(args):
 def data(args):
     from data_prep import summary
     from data_prep.check import main as check
-    from hrmas_sparse.spikes import open_cache, verify_cache
+    from hrmas_sparse.data.cache import open_cache, verify_cache
     if args.action == "check":
         if args.golden is None or args.target is not None:
             raise InputError("data check: takes --golden DIR, the folder of golden .npz files, and nothing else")
@@ -243,10 +246,10 @@ def runs(args):
 
 
 def show(args):
-    from hrmas_sparse.summary import summary
+    from hrmas_sparse.run.summary import summary
     run = rundir.open_run(args.run)
     if args.figure:
-        from hrmas_sparse.figure import draw
+        from hrmas_sparse.run.figure import draw
         draw(run, args.figure)
         print(f"{args.figure}: how it learnt, its motif, its weights\n")
     if run.finished:
@@ -254,14 +257,14 @@ def show(args):
         return 0
     print(rundir.status_line(run))
     if run.architecture_path.exists():
-        from hrmas_sparse import architecture
+        from hrmas_sparse.engine import architecture
         for found in architecture.load(run.architecture_path):
             print("\n".join(found.describe()))
     return 0
 
 
 def diff(args):
-    from hrmas_sparse import compare
+    from hrmas_sparse.run import diff as compare
     a, b = rundir.open_run(args.a), rundir.open_run(args.b)
     found = compare.exact_differences(a, b) if args.exact else compare.differences(a, b)
     if not found:

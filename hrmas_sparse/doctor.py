@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hrmas_sparse import memory
-from hrmas_sparse.backends.cuda.probe import probe
-from hrmas_sparse.errors import InputError
-from hrmas_sparse.packages import install, version
+from hrmas_sparse.storage import memory
+from hrmas_sparse.engine.backends.cuda.probe import probe
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.environment import install, version
 
 PACKAGES = ("numpy", "numba", "scipy", "h5py", "tqdm")
 WIDEST = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX"), ("sse4.2", "SSE4.2"), ("sve", "SVE"),
@@ -54,8 +54,8 @@ def kernels_work():
     """Whether Numba compiles one of our formulas as the CPU backend does, and what it computes is right."""
     from numba import njit
 
-    from hrmas_sparse import neuron
-    from hrmas_sparse.backends.cpu.compile import OPTIONS
+    from hrmas_sparse.engine import neuron
+    from hrmas_sparse.engine.backends.cpu.compile import OPTIONS
     k = neuron.constants(np.dtype(np.float32), 2.0, 1.0, 1.0, 1.0)
     return njit(**OPTIONS | {"cache": False})(neuron.filtered)(k, k.one, k.one) == 1.5
 
@@ -64,7 +64,7 @@ def _cpu():
     """Lines about cores, instructions, memory and the folder of compiled kernels; and whether a kernel runs."""
     from numba import config
 
-    from hrmas_sparse.backends.cpu.cache import compiled
+    from hrmas_sparse.engine.backends.cpu.cache import compiled
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name, instructions = instruction_set()
     works = kernels_work()

@@ -14,11 +14,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hrmas_sparse import checks, memory
-from hrmas_sparse.backends import check_usable, on_gpu
-from hrmas_sparse.errors import InputError
-from hrmas_sparse.locks import held, locked
-from hrmas_sparse.spikes import open_cache
+from hrmas_sparse.settings import validators as checks
+from hrmas_sparse.storage import memory
+from hrmas_sparse.engine.backends import check_usable, on_gpu
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.locks import held, locked
+from hrmas_sparse.data.cache import open_cache
 from runs import pool
 from runs.plan import folder_name, known, plan, read, record, refuse_other_settings, work, work_done
 

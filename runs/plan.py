@@ -19,9 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hrmas_sparse import checks, config, files, rundir
-from hrmas_sparse.errors import InputError
-from hrmas_sparse.schema import Config
+from hrmas_sparse.settings import validators as checks
+from hrmas_sparse.settings import load as config
+from hrmas_sparse.storage import atomic as files
+from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.settings.schema import Config
 
 FOLDER = Path(__file__).parent / "experiments"
 RECORD = "experiment.json"
@@ -126,7 +129,7 @@ class Planned:
 
     @property
     def run(self):
-        """Its :class:`hrmas_sparse.rundir.RunDir`."""
+        """Its :class:`hrmas_sparse.run.folder.RunDir`."""
         return rundir.RunDir(self.folder)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from hrmas_sparse import memory
-from hrmas_sparse.training import stop_requests
+from hrmas_sparse.storage import memory
+from hrmas_sparse.run.loop import stop_requests
 
 POLL_SECONDS, PROGRESS_SECONDS = 0.2, 2.0
 # Every library that may bring a pool of threads to linear algebra; NUMBA_NUM_THREADS is set apart.

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from hrmas_sparse.doctor import require_gpu
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 
 TOOLS = ("memcheck", "racecheck")
 FOUND = 86   # what compute-sanitizer exits with when it found something; pytest has no such status

@@ -7,11 +7,12 @@ import signal
 import pytest
 from event_files import write_words
 
-from hrmas_sparse import config
-from hrmas_sparse.backends import get_backend
+from hrmas_sparse.settings import load as config
+from hrmas_sparse.engine.backends import get_backend
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
-collect_ignore_glob = [] if SIMULATED else ["test_simulated_*.py"]  # test_simulator.py starts them, a process apart
+# test_simulator.py starts these, a process apart.
+collect_ignore_glob = [] if SIMULATED else ["engine/test_simulated_*.py"]
 if SIMULATED:
     import simulator
     simulator.install()

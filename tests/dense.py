@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import naive
 import numpy as np
 
-from hrmas_sparse.architecture import Architecture
-from hrmas_sparse.network import Layer, Network, Neurons, cross_entropy_loss, psc_loss
-from hrmas_sparse.spikes import Events
-from hrmas_sparse.topology import Free, Motif, Supernet
+from hrmas_sparse.engine.architecture import Architecture
+from hrmas_sparse.engine.network import Layer, Network, Neurons, cross_entropy_loss, psc_loss
+from hrmas_sparse.data.cache import Events
+from hrmas_sparse.engine.recurrence import Free, Motif, Supernet
 
 TAU_M, TAU_S = 16.0, 8.0
 TOLERANCE = {"float64": 1e-9, "float32": 2e-5}

@@ -10,7 +10,7 @@ import threading
 import numpy as np
 from numba.cuda.simulator import kernel
 
-from hrmas_sparse.backends.cuda import geometry
+from hrmas_sparse.engine.backends.cuda import geometry
 
 PATIENCE = 600  # seconds a thread waits for the rest of its block
 
@@ -146,5 +146,5 @@ def install():
     """Use all of it; before the backend is loaded."""
     kernel.BlockManager.run = run
     kernel.FakeCUDAKernel.__call__ = launch(kernel.FakeCUDAKernel.__call__)
-    from hrmas_sparse.backends.cuda import arrays
+    from hrmas_sparse.engine.backends.cuda import arrays
     arrays.xp = DeviceModule()

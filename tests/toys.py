@@ -2,14 +2,22 @@
 
 import numpy as np
 
-from hrmas_sparse import checkpoint, config, rundir, training
-from hrmas_sparse.backends import get_backend
-from hrmas_sparse.job import Job
-from hrmas_sparse.spikes import CacheWriter, Meta, open_cache
+from hrmas_sparse.storage import arrayfile as checkpoint
+from hrmas_sparse.settings import load as config
+from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.run import loop as training
+from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.run.job import Job
+from hrmas_sparse.data.cache import CacheWriter, Meta, open_cache
 
 STEPS, CHANNELS, CLASSES = 12, 10, 3
 SMALL = ("data.steps=12", "network.neurons=[12]", "network.motif_sizes=[2,3]", "network.v_th=1", "training.batch=4",
          "training.search_epochs=4", "training.retrain_epochs=2", "search.alpha_lr=0.2", "plasticity.gamma=0.5")
+
+# What the program is asked for: a search of a second on the fixture `words`.
+OVERRIDES = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
+         "training.search_epochs=2 training.retrain_epochs=1")
+SEARCH = ("search", "ntidigits", "--raw", "words.hdf5", "--set", OVERRIDES)
 
 
 def settings(*overrides):

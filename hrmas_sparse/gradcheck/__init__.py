@@ -12,7 +12,7 @@ TSSL-BP is a rule, not a derivative. Each thing is therefore checked against wha
 All problems are small and seeded; the same checks run on every machine and backend.
 """
 
-from hrmas_sparse.backends import get_backend
+from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.gradcheck import adjoint, differences, rules, spiking
 from hrmas_sparse.gradcheck.golden import BOUNDS, run_golden
 from hrmas_sparse.gradcheck.lines import Line, table
@@ -27,7 +27,7 @@ def run(backend="auto"):
 
     Parameters
     ----------
-    backend : name, see :func:`hrmas_sparse.backends.get_backend`
+    backend : name, see :func:`hrmas_sparse.engine.backends.get_backend`
 
     Returns
     -------

@@ -9,12 +9,12 @@ Shapes: b samples, T steps, C senders, N neurons.
 
 import numpy as np
 
-from hrmas_sparse import neuron
-from hrmas_sparse.architecture import Architecture
-from hrmas_sparse.backends.base import Above, Gradients, Synapses
+from hrmas_sparse.engine import neuron
+from hrmas_sparse.engine.architecture import Architecture
+from hrmas_sparse.engine.backends.base import Above, Gradients, Synapses
 from hrmas_sparse.gradcheck.lines import Line
 from hrmas_sparse.gradcheck.problems import FEW, MANY, TAU_S, random_events
-from hrmas_sparse.topology import Links, Motif, Supernet, motif_connections
+from hrmas_sparse.engine.recurrence import Links, Motif, Supernet, motif_connections
 
 BOUND = 1e-12
 BATCH, STEPS, INPUTS, NEURONS = 19, 12, 7, 12

@@ -5,7 +5,7 @@ import zlib
 
 import numpy as np
 
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 
 
 class Arrays:

@@ -6,12 +6,12 @@ the spike is a logistic function of the membrane potential, so that the loss has
 
 import numpy as np
 
-from hrmas_sparse.architecture import Architecture
+from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
     CLASSES, FEW, MANY, TAU_M, TAU_S, V_TH, Problem, central_differences, loss_named, random_events, random_intrinsic)
-from hrmas_sparse.network import Layer, Network, Neurons
-from hrmas_sparse.topology import Motif, Supernet
+from hrmas_sparse.engine.network import Layer, Network, Neurons
+from hrmas_sparse.engine.recurrence import Motif, Supernet
 
 BOUND = 1e-6
 STEP = 1e-3

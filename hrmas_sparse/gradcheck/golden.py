@@ -10,15 +10,16 @@ from pathlib import Path
 
 import numpy as np
 
-from hrmas_sparse import network, search
-from hrmas_sparse.backends import get_backend
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.engine import network
+from hrmas_sparse.search import hrmas as search
+from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.gradcheck.arrays import Arrays
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import Problem, events_of
-from hrmas_sparse.network import Layer, Network, Neurons, Plasticity
-from hrmas_sparse.optim import global_norm
-from hrmas_sparse.topology import Free, Supernet
+from hrmas_sparse.engine.network import Layer, Network, Neurons, Plasticity
+from hrmas_sparse.search.optim import global_norm
+from hrmas_sparse.engine.recurrence import Free, Supernet
 
 BOUNDS = {"float64": 1e-9, "float32": 1e-5}
 SLOPE_CAP, WIDTH, PERIOD, W_INH = 8.0, 0.2, 1, -2.0  # where a file does not hold its own
@@ -210,7 +211,7 @@ def run_golden(directory, dtype="float64", backend="auto"):
     ----------
     directory : the folder
     dtype : "float64" or "float32"
-    backend : name, see :func:`hrmas_sparse.backends.get_backend`
+    backend : name, see :func:`hrmas_sparse.engine.backends.get_backend`
 
     Returns
     -------

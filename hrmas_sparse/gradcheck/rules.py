@@ -6,11 +6,12 @@ against L_valid(w - eta grad L_train(w, alpha), alpha), of the smooth network.
 
 import numpy as np
 
-from hrmas_sparse import network, search
+from hrmas_sparse.engine import network
+from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
     CLASSES, TAU_M, TAU_S, V_TH, central_differences, events_of, loss_named, random_events, random_intrinsic)
-from hrmas_sparse.topology import Free, Supernet, motif_connections
+from hrmas_sparse.engine.recurrence import Free, Supernet, motif_connections
 
 KL_BOUND = 1e-8
 EXACT_BOUND = 1e-12

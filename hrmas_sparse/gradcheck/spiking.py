@@ -10,8 +10,8 @@ import numpy as np
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
     CLASSES, FEW, MANY, TAU_M, TAU_S, V_TH, Problem, loss_named, random_events, random_intrinsic)
-from hrmas_sparse.network import Layer, Network, Neurons
-from hrmas_sparse.topology import Free, motif_connections
+from hrmas_sparse.engine.network import Layer, Network, Neurons
+from hrmas_sparse.engine.recurrence import Free, motif_connections
 
 BOUND = 1e-9
 BATCH, STEPS, INPUTS = 18, 14, 8

@@ -17,9 +17,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hrmas_sparse.backends.cuda.probe import probe
+from hrmas_sparse.engine.backends.cuda.probe import probe
 from hrmas_sparse.doctor import require_gpu
-from hrmas_sparse.errors import InputError
+from hrmas_sparse.storage.errors import InputError
 from runs.bench import ours, report, roofline
 from runs.bench import workloads as w
 from runs.bench.entrants import BENCHES

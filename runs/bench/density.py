@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 
-from hrmas_sparse.backends.cpu import chunks, layer, lists
-from hrmas_sparse.backends.cpu import synapses as kernels
-from hrmas_sparse.backends.cpu.lanes import LANES
+from hrmas_sparse.engine.backends.cpu import chunks, layer, lists
+from hrmas_sparse.engine.backends.cpu import synapses as kernels
+from hrmas_sparse.engine.backends.cpu.lanes import LANES
 from runs.bench import report
 
 STEPS, SENDERS, RECEIVERS = 100, 78, 800

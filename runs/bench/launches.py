@@ -22,7 +22,7 @@ def recorded(mark=lambda: None):
 
     A kernel is launched as ``kernel[grid, block](...)``, on a GPU as in the simulator, and that is where it is seen.
     """
-    from hrmas_sparse.backends.cuda import arrays, synapses
+    from hrmas_sparse.engine.backends.cuda import arrays, synapses
 
     found, kernels, xp = [], type(synapses.spread), arrays.xp
     configured = kernels.__getitem__

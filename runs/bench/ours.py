@@ -10,11 +10,11 @@ from runs.bench import workloads as w
 
 def network(problem, threads, dtype="float32", device="cpu", backend=None):
     """Network, parameters, intrinsic parameters and events of a problem."""
-    from hrmas_sparse.architecture import Architecture
-    from hrmas_sparse.backends import get_backend
-    from hrmas_sparse.network import Layer, Network, Neurons, psc_loss
-    from hrmas_sparse.spikes import Events
-    from hrmas_sparse.topology import Motif, Supernet
+    from hrmas_sparse.engine.architecture import Architecture
+    from hrmas_sparse.engine.backends import get_backend
+    from hrmas_sparse.engine.network import Layer, Network, Neurons, psc_loss
+    from hrmas_sparse.data.cache import Events
+    from hrmas_sparse.engine.recurrence import Motif, Supernet
 
     meta, layer = problem["meta"], None
     if meta["kind"] == "supernet":
@@ -62,7 +62,7 @@ class Seeds:
         self.rates = None
 
     def step(self):
-        from hrmas_sparse.passes import Asked, run
+        from hrmas_sparse.engine.passes import Asked, run
 
         backend = self.given[0][0].backend
         asked = [Asked(net, *({name: backend.to_device(x) for name, x in own.items()} for own in arrays), events, True)
@@ -93,10 +93,10 @@ class Learning(Step):
     """
 
     def __init__(self, problem, threads, whole):
-        from hrmas_sparse import config
-        from hrmas_sparse.network import Plasticity
-        from hrmas_sparse.optim import Adam
-        from hrmas_sparse.search import Learner
+        from hrmas_sparse.settings import load as config
+        from hrmas_sparse.engine.network import Plasticity
+        from hrmas_sparse.search.optim import Adam
+        from hrmas_sparse.search.hrmas import Learner
 
         super().__init__(problem, threads)
         parameters, intrinsic, self.events = self.state
@@ -107,7 +107,7 @@ class Learning(Step):
         self.settings = SimpleNamespace(**vars(config.load("ti46").search) | {"eta": 2e-3, "alpha_lr": 0.0})
 
     def step(self):
-        from hrmas_sparse.search import search_step, weight_step
+        from hrmas_sparse.search.hrmas import search_step, weight_step
 
         self.learner.intrinsic = self.start
         if not self.whole:

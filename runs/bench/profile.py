@@ -18,10 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hrmas_sparse.backends.base import Above, Gradients, Synapses
-from hrmas_sparse.backends.cpu.chunks import Spikes
-from hrmas_sparse.network import psc_loss
-from hrmas_sparse.topology import Links
+from hrmas_sparse.engine.backends.base import Above, Gradients, Synapses
+from hrmas_sparse.engine.backends.cpu.chunks import Spikes
+from hrmas_sparse.engine.network import psc_loss
+from hrmas_sparse.engine.recurrence import Links
 from runs.bench import ours, report
 from runs.bench import workloads as w
 from runs.bench.ceilings import ceilings

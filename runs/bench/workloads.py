@@ -1,7 +1,7 @@
 """The workloads: sizes, input, weights. One problem is one .npz that every side reads.
 
-A problem is a dict of arrays: events as in hrmas_sparse.spikes (``indptr``, ``step``, ``channel``, ``label``),
-parameters under ``p.<name>`` as hrmas_sparse.network names them, the links of the recurrence (``source``,
+A problem is a dict of arrays: events as in hrmas_sparse.data.cache (``indptr``, ``step``, ``channel``, ``label``),
+parameters under ``p.<name>`` as hrmas_sparse.engine.network names them, the links of the recurrence (``source``,
 ``target``), what their weights are made of, and ``meta``, a dict of sizes and constants.
 
 Kinds: ``motif`` an SC-ML layer of one motif size with random types, intra and inter; ``blocks`` the same without
@@ -76,8 +76,8 @@ def problem(workload, kind, samples=SAMPLES, seed=0, scale=None):
 
 
 def _recurrence(workload, kind, rng):
-    from hrmas_sparse.baselines import random_architecture
-    from hrmas_sparse.topology import Motif, Supernet, motif_connections
+    from hrmas_sparse.search.baselines import random_architecture
+    from hrmas_sparse.engine.recurrence import Motif, Supernet, motif_connections
 
     if kind == "supernet":
         layer = Supernet(workload.hidden, workload.sizes)

@@ -16,9 +16,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hrmas_sparse import checks, config, rundir
-from hrmas_sparse.errors import InputError
-from hrmas_sparse.locks import locked
+from hrmas_sparse.settings import validators as checks
+from hrmas_sparse.settings import load as config
+from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.locks import locked
 from runs.comparison import jobs, tables, worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +48,7 @@ def _arguments(argv):
 def _caches(args, partitions):
     """{partition: its up to date spike cache}, and the settings of the data."""
     from data_prep import prepare
-    from hrmas_sparse.spikes import open_cache
+    from hrmas_sparse.data.cache import open_cache
     each = {p: config.load(args.dataset, overrides=[*args.set, f"data.partition={p}"]).data for p in partitions}
     found = {}
     with locked(CACHE / "lock", str(CACHE), wait=True):

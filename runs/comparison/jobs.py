@@ -6,10 +6,10 @@ import json
 import tomllib
 from pathlib import Path
 
-from hrmas_sparse import checks
-from hrmas_sparse.errors import InputError
-from hrmas_sparse.files import read_json
-from hrmas_sparse.rundir import OUT
+from hrmas_sparse.settings import validators as checks
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.atomic import read_json
+from hrmas_sparse.run.folder import OUT
 from runs.comparison.worker import METHODS
 
 HERE = Path(__file__).parent
@@ -78,7 +78,7 @@ def planned(names, caches, seeds, data, folder, git, tried=False):
     Parameters
     ----------
     names : methods; caches : {partition: SpikeCache}; seeds : list of int
-    data : :class:`hrmas_sparse.schema.DataConfig` of any of the partitions
+    data : :class:`hrmas_sparse.settings.schema.DataConfig` of any of the partitions
     folder : Path, results go to folders in it
     git : what `rundir.git_state` says
     tried : the settings of trials.toml instead of the chosen ones

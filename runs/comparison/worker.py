@@ -18,10 +18,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hrmas_sparse import __version__
-from hrmas_sparse.errors import InputError
-from hrmas_sparse.files import write_json
-from hrmas_sparse.parent import end_with_stdin
-from hrmas_sparse.spikes import open_cache
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.atomic import write_json
+from hrmas_sparse.run.parent import end_with_stdin
+from hrmas_sparse.data.cache import open_cache
 
 METHODS = {"gru": "networks.gru", "snntorch": "networks.snntorch", "logistic": "logistic.logistic"}
 WITH_TORCH = ("gru", "snntorch")

@@ -7,9 +7,9 @@ import argparse
 import io
 import sys
 
-from hrmas_sparse import files
-from hrmas_sparse.errors import InputError
-from hrmas_sparse.figure import plots, save
+from hrmas_sparse.storage import atomic as files
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.run.figure import plots, save
 from runs.report import collect, figures, networks, page, tables
 
 WIDEST = 8.8  # inches; a figure that wide takes the whole width of the page

@@ -5,9 +5,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from hrmas_sparse import architecture, checkpoint, config, files, rundir
-from hrmas_sparse.errors import Damaged, InputError
-from hrmas_sparse.schema import Config
+from hrmas_sparse.engine import architecture
+from hrmas_sparse.storage import arrayfile as checkpoint
+from hrmas_sparse.settings import load as config
+from hrmas_sparse.storage import atomic as files
+from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.storage.errors import Damaged, InputError
+from hrmas_sparse.settings.schema import Config
 from runs.plan import FORM, RECORD, searches
 
 # Samples of the whole data sets, to train and to test on; the sources count slightly differently.

@@ -5,8 +5,8 @@ Each function takes a :class:`collect.Study` and returns a figure, the words und
 
 import numpy as np
 
-from hrmas_sparse.errors import InputError
-from hrmas_sparse.figure import COLOURS, plots
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.run.figure import COLOURS, plots
 from runs.plan import searches
 from runs.report import collect, stats, tables
 

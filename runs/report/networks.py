@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from hrmas_sparse import figure as drawing
-from hrmas_sparse.architecture import EXCITATORY, INHIBITORY, TYPE_NAMES
-from hrmas_sparse.errors import InputError
-from hrmas_sparse.job import load_trained
-from hrmas_sparse.spikes import open_cache
+from hrmas_sparse.run import figure as drawing
+from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, TYPE_NAMES
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.run.job import load_trained
+from hrmas_sparse.data.cache import open_cache
 from runs.report.figures import GREY, INK, axes
 
 CROWDED = 10  # neurons; larger motifs are drawn as two graphs, one for each type

@@ -49,7 +49,7 @@ def made_discrete(study):
     """One dict for each row that was searched: mean accuracies around the step to the discrete architecture.
 
     "cost" and "repair" are paired differences of accuracies, discrete - relaxed and adapted - discrete; what a search
-    without plasticity has not is None. See :mod:`hrmas_sparse.diagnosis`.
+    without plasticity has not is None. See :mod:`hrmas_sparse.run.diagnosis`.
     """
     found = []
     for (row, neurons), runs in study.groups.items():

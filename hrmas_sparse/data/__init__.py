@@ -1,0 +1,1 @@
+"""Spikes: events, the spike cache, augmentation."""

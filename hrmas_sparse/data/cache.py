@@ -1,0 +1,399 @@
+"""The spike cache: one HDF5 file of events per data set and encoding.
+
+    /                  attributes: schema, program, meta_sha256 and the fields of `Meta`
+    /{train,test}/     indptr  int64   (S + 1,)  samples S as in CSR: sample s owns events indptr[s]:indptr[s + 1]
+                       step    uint16  (E,)      time step of an event, rising inside a sample
+                       channel uint16  (E,)      input channel, rising inside a step
+                       value   uint8   (E,)      1 or a spike count; float32 for real intensities
+                       label   int64   (S,)      class, 0 .. classes - 1
+                       ids     bytes   (S,)      the sample's name in the raw data, UTF-8
+
+Every array carries the SHA-256 of its bytes in the attribute `sha256`.  Arrays are contiguous and uncompressed, so
+that a process maps them read-only and keeps in memory only what it touches.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from hrmas_sparse import __version__
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.atomic import atomic_write
+from hrmas_sparse.storage.hdf5 import attributes, write_attributes
+
+SCHEMA = 1
+SPLITS = ("train", "test")
+PROVENANCES = ("real", "synthetic stand-in")
+EVENT_ARRAYS = ("step", "channel", "value")
+_DTYPES = {"indptr": "int64", "step": "uint16", "channel": "uint16", "value": "uint8 or float32", "label": "int64"}
+_BLOCK = 1 << 20  # events copied or checked at a time
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a cache says about itself.
+
+    `encoding` holds every setting the events depend on, `fingerprint` identifies the raw data (names, sizes,
+    contents), `provenance` is "real" or "synthetic stand-in".  `notes` counts what was dropped, saturated or
+    repaired, for the user to see; it is written when the writer closes, so a reader counts in it as it goes.
+    """
+
+    dataset: str
+    fingerprint: str
+    encoding: dict
+    steps: int
+    channels: int
+    classes: int
+    class_names: tuple[str, ...]
+    provenance: str = "real"
+    notes: dict = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self):
+        for name in ("steps", "channels"):
+            if not 1 <= getattr(self, name) <= 65536:
+                raise ValueError(f"{name} = {getattr(self, name)}: 1..65536 fit the cache")
+        if self.classes < 1 or len(self.class_names) != self.classes:
+            raise ValueError(f"{self.classes} classes, but {len(self.class_names)} class names")
+        if self.provenance not in PROVENANCES:
+            raise ValueError(f"provenance {self.provenance!r} is not one of {PROVENANCES}")
+
+
+@dataclass(frozen=True, eq=False)
+class Events:
+    """Samples as lists of events, CSR over samples: one split, or one batch of it.
+
+    Attributes
+    ----------
+    indptr : (S + 1,) int64
+        Sample s owns events ``indptr[s]:indptr[s + 1]``.
+    step, channel : (E,) uint16
+        Time step and input channel; sorted by step, ties by channel, each pair once in a sample.
+    value : (E,) uint8 or float32
+        Spike count (1 if binary), or an intensity.
+    label : (S,) int64
+    steps, channels : int
+        Extent of a sample: a dense batch would be (S, steps, channels).
+    """
+
+    indptr: np.ndarray
+    step: np.ndarray
+    channel: np.ndarray
+    value: np.ndarray
+    label: np.ndarray
+    steps: int
+    channels: int
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def take(self, index: np.ndarray) -> Events:
+        """The samples `index` ((B,) integers, in that order), copied into a batch of their own."""
+        index = np.asarray(index, dtype=np.int64)
+        start = self.indptr[index]
+        length = self.indptr[index + 1] - start
+        indptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+        # Event k of the batch lies at k plus a shift that is constant over a sample.
+        where = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], length)
+        events = {name: getattr(self, name)[where] for name in EVENT_ARRAYS}
+        return dataclasses.replace(self, indptr=indptr, label=self.label[index], **events)
+
+
+@dataclass(frozen=True)
+class SpikeCache:
+    """An opened cache.  `train` and `test` are mapped on first use; nothing stays open in between."""
+
+    path: Path
+    meta: Meta
+
+    @cached_property
+    def train(self) -> Events:
+        return self._split("train")
+
+    @cached_property
+    def test(self) -> Events:
+        return self._split("test")
+
+    def ids(self, split: str) -> list[str]:
+        """Names of the samples of `split` ("train" or "test") in the raw data, in the order of `Events`."""
+        with _opened(self.path) as file:
+            return [name.decode() for name in file[split]["ids"][:]]
+
+    def _split(self, split: str) -> Events:
+        with _opened(self.path) as file:
+            group = file[split]
+            small = {name: group[name][:] for name in ("indptr", "label")}
+            large = {name: _mapped(self.path, group[name]) for name in EVENT_ARRAYS}
+        return Events(**small, **large, steps=self.meta.steps, channels=self.meta.channels)
+
+
+def _mapped(path: Path, dataset: h5py.Dataset) -> np.ndarray:
+    offset = dataset.id.get_offset()
+    if offset is None or dataset.size == 0:  # nothing on disk to map
+        return dataset[:]
+    return np.asarray(np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape))
+
+
+def open_cache(path: str | Path) -> SpikeCache:
+    """Open a cache after checking, cheaply, its schema, shapes, dtypes and labels.
+
+    Raises
+    ------
+    InputError
+        Naming the file and what is wrong: not there, not HDF5, cut short, another schema, a missing or misshapen
+        array.  Event arrays are not read: `verify_cache` does that.
+    """
+    with _opened(path := Path(path)) as file:
+        meta = _read_meta(path, file)
+        for split in SPLITS:
+            _check_split(path, file, split, meta)
+    return SpikeCache(path, meta)
+
+
+def verify_cache(path: str | Path) -> None:
+    """Check everything in a cache: what `open_cache` does, then checksums, ranges and order of every array.
+
+    Raises
+    ------
+    InputError
+        Naming the file, the array and the first bad entry.
+    """
+    cache = open_cache(path)
+    with _opened(cache.path) as file:
+        if attributes(file).get("meta_sha256") != _meta_sha256(cache.meta):
+            _damaged(cache.path, "its attributes do not match their checksum")
+        for split in SPLITS:
+            for name in ("indptr", "label", "ids", *EVENT_ARRAYS):
+                dataset = file[split][name]
+                if attributes(dataset).get("sha256") != _sha256_of(dataset):
+                    _damaged(cache.path, f"/{split}/{name} does not match its checksum")
+            _check_events(cache, split)
+            if len(set(cache.ids(split))) != len(getattr(cache, split)):
+                _damaged(cache.path, f"/{split}/ids holds a name twice")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such cache; build one with `hrmas data build`")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py has all of them for a broken file
+        _damaged(path, f"expected an HDF5 spike cache, could not read it ({error})")
+
+
+def _damaged(path: Path, what: str):
+    raise InputError(f"{path}: {what}; delete the file and build the cache again") from None
+
+
+def _read_meta(path: Path, file: h5py.File) -> Meta:
+    about = attributes(file)
+    if about.get("schema") != SCHEMA:
+        _damaged(path, f"expected a spike cache of schema {SCHEMA}, found {about.get('schema', 'none')}")
+    try:
+        return Meta(
+            **{name: str(about[name]) for name in ("dataset", "fingerprint", "provenance")},
+            **{name: int(about[name]) for name in ("steps", "channels", "classes")},
+            **{name: json.loads(about[name]) for name in ("encoding", "notes")},
+            class_names=tuple(json.loads(about["class_names"])),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        _damaged(path, f"bad or missing attribute ({error})")
+
+
+def _check_split(path: Path, file: h5py.File, split: str, meta: Meta) -> None:
+    def expect(ok: bool, what: str) -> None:
+        if not ok:
+            _damaged(path, f"/{split}/{what}")
+
+    for name in (*_DTYPES, "ids"):
+        dataset = file.get(f"{split}/{name}")
+        expect(isinstance(dataset, h5py.Dataset), f"{name} is missing")
+        expect(dataset.ndim == 1 and dataset.chunks is None, f"{name} is not one contiguous vector")
+        dtype, wanted = dataset.dtype, _DTYPES.get(name)
+        ok = dtype.kind == "S" if name == "ids" else dtype.name in wanted.split(" or ") and dtype.isnative
+        expect(ok, f"{name} has dtype {dtype}, expected {wanted or 'byte strings'}")
+    group = file[split]
+    samples, events = group["label"].size, group["step"].size
+    for name, size in {"indptr": samples + 1, "ids": samples, "channel": events, "value": events}.items():
+        expect(group[name].size == size, f"{name} has {group[name].size} entries, expected {size}")
+    indptr, label = group["indptr"][:], group["label"][:]
+    rising = indptr[0] == 0 and indptr[-1] == events and (np.diff(indptr) >= 0).all()
+    expect(rising, f"indptr does not rise from 0 to the number of events, {events}")
+    expect(((label >= 0) & (label < meta.classes)).all(), f"label leaves 0..{meta.classes - 1}")
+
+
+def _check_events(cache: SpikeCache, split: str) -> None:
+    events = getattr(cache, split)
+    starts = np.zeros(len(events.step) + 1, dtype=bool)
+    starts[events.indptr] = True
+    for begin in range(0, len(events.step), _BLOCK):
+        part = slice(begin, begin + _BLOCK)
+        step, channel, value = (getattr(events, name)[part] for name in EVENT_ARRAYS)
+        bad = (step >= events.steps) | (channel >= events.channels) | ~np.isfinite(value) | (value <= 0)
+        key = step.astype(np.int64) * 65536 + channel
+        before = int(events.step[begin - 1]) * 65536 + int(events.channel[begin - 1]) if begin else -1
+        bad |= (np.diff(key, prepend=before) <= 0) & ~starts[begin : begin + len(key)]
+        if bad.any():
+            where = int(np.argmax(bad))
+            found = f"step {step[where]}, channel {channel[where]}, value {value[where]}"
+            _damaged(cache.path, f"/{split} event {begin + where} is out of range or out of order: {found}")
+
+
+def _sha256_of(dataset: h5py.Dataset) -> str:
+    digest = hashlib.sha256()
+    for begin in range(0, dataset.size, _BLOCK):
+        digest.update(dataset[begin : begin + _BLOCK].tobytes())
+    return digest.hexdigest()
+
+
+def _meta_sha256(meta: Meta) -> str:
+    return hashlib.sha256(json.dumps(vars(meta), sort_keys=True).encode()).hexdigest()
+
+
+class CacheWriter:
+    """Write a cache sample by sample: ``with CacheWriter(path, meta) as cache: cache.add(...)``.
+
+    Events go to unnamed files on the same disk until the end, so memory holds one sample, and the cache appears
+    complete or not at all.  `meta.notes` is read on leaving the block.
+    """
+
+    def __init__(self, path: str | Path, meta: Meta):
+        self.path, self.meta = Path(path), meta
+        self._dtype = None  # of values: that of the first sample
+        self._samples = {split: {} for split in SPLITS}  # id: (label, number of events)
+        self._spool = {}
+
+    def __enter__(self) -> CacheWriter:
+        self._stack = contextlib.ExitStack()
+        for key in itertools.product(SPLITS, EVENT_ARRAYS):
+            self._spool[key] = self._stack.enter_context(tempfile.TemporaryFile(dir=self.path.parent))
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        with self._stack:
+            if kind is None:
+                with atomic_write(self.path) as beside:
+                    self._write(beside)
+
+    def add(self, split: str, id: str, label: int, step: np.ndarray, channel: np.ndarray, value: np.ndarray) -> None:
+        """Append one sample; its events may come in any order.
+
+        Parameters
+        ----------
+        split : "train" or "test"
+        id : unique in its split
+        label : 0 .. classes - 1
+        step, channel : (E,) integers, each pair once
+        value : (E,) uint8 or float32, positive, the same dtype for all samples
+
+        Raises
+        ------
+        ValueError
+            When a reader hands over anything else: its mistake, not the user's.
+        """
+        step, channel, value = np.asarray(step), np.asarray(channel), np.asarray(value)
+        self._check(split, id, label, step, channel, value)
+        key = step.astype(np.int64) * 65536 + channel
+        if (key[1:] <= key[:-1]).any():
+            order = np.argsort(key)
+            key, step, channel, value = key[order], step[order], channel[order], value[order]
+            if (key[1:] == key[:-1]).any():
+                raise ValueError(f"sample {id}: two events at one step and channel")
+        for name, array in zip(EVENT_ARRAYS, (step.astype(np.uint16), channel.astype(np.uint16), value), strict=True):
+            self._spool[split, name].write(array.tobytes())
+        self._dtype = value.dtype
+        self._samples[split][id] = label, len(step)
+
+    def _check(self, split, id, label, step, channel, value) -> None:
+        def expect(ok: bool, what: str) -> None:
+            if not ok:
+                raise ValueError(f"{split} sample {id}: {what}")
+
+        expect(split in SPLITS and id not in self._samples[split], "no such split, or the id is there already")
+        expect(0 <= label < self.meta.classes, f"label {label} leaves 0..{self.meta.classes - 1}")
+        expect(step.ndim == 1 and step.shape == channel.shape == value.shape, "step, channel, value differ in shape")
+        expect(value.dtype in (np.uint8, np.float32), f"value has dtype {value.dtype}")
+        expect(self._dtype in (None, value.dtype), f"value changed from {self._dtype} to {value.dtype}")
+        if step.size:
+            expect(step.dtype.kind in "iu" and channel.dtype.kind in "iu", "step and channel must be integers")
+            expect(0 <= step.min() and step.max() < self.meta.steps, f"step leaves 0..{self.meta.steps - 1}")
+            expect(0 <= channel.min() and channel.max() < self.meta.channels, "channel out of range")
+            expect(bool(np.isfinite(value).all() and (value > 0).all()), "value must be finite and positive")
+
+    def _write(self, path: Path) -> None:
+        # Aligned arrays, because a mapped array that straddles its element size is slow everywhere and refused by some.
+        with h5py.File(path, "w", alignment_threshold=1, alignment_interval=64, libver="latest") as file:
+            fields = {k: x if isinstance(x, (str, int)) else json.dumps(x) for k, x in vars(self.meta).items()}
+            write_attributes(file, schema=SCHEMA, program=__version__, meta_sha256=_meta_sha256(self.meta), **fields)
+            for split in SPLITS:
+                group = file.create_group(split)
+                names = [name.encode() for name in self._samples[split]]
+                label, length = np.array(list(self._samples[split].values()), dtype=np.int64).reshape(-1, 2).T
+                small = {
+                    "indptr": np.concatenate([[0], np.cumsum(length)]),
+                    "label": np.ascontiguousarray(label),
+                    "ids": np.array(names, dtype=np.bytes_ if names else "S1"),
+                }
+                for name, array in small.items():
+                    write_attributes(group.create_dataset(name, data=array), sha256=hashlib.sha256(array).hexdigest())
+                dtypes = {"step": np.uint16, "channel": np.uint16, "value": self._dtype or np.uint8}
+                for name, dtype in dtypes.items():
+                    _pour(self._spool[split, name], group.create_dataset(name, (length.sum(),), dtype))
+
+
+def _pour(spool, dataset: h5py.Dataset) -> None:
+    """Copy a spooled array into its data set, block by block, and note its checksum."""
+    digest = hashlib.sha256()
+    spool.seek(0)
+    for begin in range(0, dataset.size, _BLOCK):
+        block = spool.read(_BLOCK * dataset.dtype.itemsize)
+        digest.update(block)
+        dataset[begin : begin + _BLOCK] = np.frombuffer(block, dtype=dataset.dtype)
+    write_attributes(dataset, sha256=digest.hexdigest())
+
+
+def halve(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide samples equally in two, class by class; the halves differ by at most one sample, in all and per class.
+
+    Parameters
+    ----------
+    labels : (S,) integers
+
+    Returns
+    -------
+    train, valid : int64, sorted, disjoint; together 0 .. S - 1
+
+    Raises
+    ------
+    InputError
+        With fewer than two samples.
+    """
+    labels = np.asarray(labels)
+    if len(labels) < 2:
+        raise InputError(f"a training set of {len(labels)} cannot be halved: at least 2 samples are needed")
+    rng = np.random.default_rng(seed)
+    # Dealing out the shuffled classes one after the other, like cards, balances each class and the whole at once.
+    dealt = np.concatenate([rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)])
+    return np.sort(dealt[0::2]), np.sort(dealt[1::2])
+
+
+def epoch_order(n: int, batch: int, seed: Sequence[int]) -> list[np.ndarray]:
+    """Batches of one shuffled epoch over `n` samples: int64 index arrays of `batch`, the last one may be smaller.
+
+    `seed` (numbers, such as run, epoch and purpose) says everything: no state is carried between epochs.
+    """
+    order = np.random.default_rng(seed).permutation(n)
+    return [order[begin : begin + batch] for begin in range(0, n, batch)]

@@ -1,0 +1,1 @@
+"""The network: neurons, recurrence, passes forward and backward, and the backends that simulate them."""

@@ -1,0 +1,60 @@
+"""Where a network is simulated. ``get_backend`` is the one way in."""
+
+from hrmas_sparse.storage.errors import InputError
+
+NAMES = ("auto", "cpu", "cuda")
+
+
+def get_backend(name="auto", threads=None):
+    """Return a backend by name.
+
+    Parameters
+    ----------
+    name : "auto", "cpu" or "cuda"; "auto" takes a GPU if there is one that can be used, else the CPU, and says so
+        in the backend's ``notice``
+    threads : int, optional
+        Worker threads of the CPU backend; default ``NUMBA_NUM_THREADS``, else all cores. Results do not
+        depend on it.
+
+    Raises
+    ------
+    InputError
+        The name is unknown, or no GPU can be used for "cuda"; the reason is given.
+    """
+    check_usable(name)
+    if name == "cpu":
+        return _cpu(threads)
+    from hrmas_sparse.engine.backends.cuda import probe
+    found = probe()
+    if found.reason or (name == "auto" and found.simulated):
+        backend = _cpu(threads)
+        why = found.reason or "the CUDA simulator is for tests"
+        backend.notice = "; ".join(filter(None, [f"using the CPU ({why})", backend.notice]))
+        return backend
+    from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
+    return CudaBackend()
+
+
+def check_usable(name):
+    """Refuse, as :func:`get_backend` does, a backend that is unknown or cannot be used; nothing is started."""
+    if name not in NAMES:
+        raise InputError(f"backend: expected one of {', '.join(NAMES)}, found {name!r}")
+    if name == "cuda":
+        from hrmas_sparse.engine.backends.cuda import probe
+        reason = probe().reason
+        if reason:
+            raise InputError(f"backend cuda: {reason}. --backend cpu (BACKEND=cpu) needs no GPU")
+
+
+def on_gpu(name):
+    """Whether :func:`get_backend` would simulate on a GPU; asked without starting anything there."""
+    if name != "auto":
+        return name == "cuda"
+    from hrmas_sparse.engine.backends.cuda import probe
+    found = probe()
+    return not (found.reason or found.simulated)
+
+
+def _cpu(threads):
+    from hrmas_sparse.engine.backends.cpu.backend import CpuBackend
+    return CpuBackend(threads)

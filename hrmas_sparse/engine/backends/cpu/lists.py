@@ -1,0 +1,299 @@
+"""Spikes as lists, and sums of the rows of a matrix that a list names.
+
+Both the current that spikes make and the weight gradients are such sums: a sample's current at a step is
+the sum of the rows of w of the channels that spiked; a sender's gradient is the sum of the errors at the
+steps and samples at which it spiked. A sum stays in registers until its list ends, so a spike costs one
+load and one multiply-add for ``LANES`` columns.
+
+Shapes: T steps, C senders, L = LANES.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import int64, uint64
+
+from hrmas_sparse.engine.backends.cpu.compile import jit
+from hrmas_sparse.engine.backends.cpu.lanes import (
+    LANES, add, add_scaled, bits_to_lanes, load, load_at, load_first, lowest_bit, number, popcount, splat, store,
+    store_at, store_first, transpose)
+
+COLUMNS = 8 * LANES      # columns summed together
+_ONE, _FOUR, _FIFTEEN = (np.uint64(n) for n in (1, 4, 15))
+_0, _1, _2, _3, _4, _5, _6, _7 = (np.uint64(n * LANES) for n in range(8))
+
+
+class Lists(NamedTuple):
+    """Entries start[i] to start[i + 1] make up list i: rows of a matrix and their weights, rising.
+
+    start : (lists + 1,) uint32 or longer; member : uint32, weight : as long as there are spikes, or longer.
+    """
+
+    start: np.ndarray
+    member: np.ndarray
+    weight: np.ndarray
+
+
+class Work(NamedTuple):
+    """Scratch of the kernels that use lists: sums of a span's rows (T L, COLUMNS), and a square (L, L)."""
+
+    rows: np.ndarray
+    square: np.ndarray
+
+
+class Tiles(NamedTuple):
+    """Pieces of ``LANES`` columns of a matrix of links, those that have a link: by column, then by row.
+
+    start : (columns / LANES + 1,) uint32; sender : (tiles,) uint32; place : scratch like start.
+    """
+
+    start: np.ndarray
+    sender: np.ndarray
+    place: np.ndarray
+
+
+@jit
+def bits_set(masks):
+    """Number of spikes in a row of masks."""
+    whole, total = masks.size - masks.size % 4, 0
+    for word in masks[:whole].view(np.uint64):
+        total += popcount(word)
+    for i in range(whole, masks.size):
+        total += popcount(masks[i])
+    return total
+
+
+@jit
+def most_set(mask, span):
+    """The most spikes in so many steps of masks (T, C) that follow each other."""
+    most, now = 0, 0
+    for t in range(mask.shape[0]):
+        now += bits_set(mask[t])
+        if t >= span:
+            now -= bits_set(mask[t - span])
+        most = max(most, now)
+    return most
+
+
+@jit
+def _weight(values, t, r, lane, one):
+    """What the sender sends: 1, or a real value where the spikes carry values."""
+    return values[t, r, lane] if values.size else one
+
+
+@jit
+def by_sample(spikes, lists):
+    """One list for each step and sample, t L + l: the senders that spiked."""
+    steps, senders = spikes.mask.shape
+    whole, one, start = senders - senders % 4, lists.weight.dtype.type(1), lists.start
+    start[0] = done = uint64(0)
+    for t in range(steps):
+        mask, after = spikes.mask[t], uint64(t * LANES + 1)  # where a list goes on, which is in the end where it ends
+        counts = splat(lists.weight.dtype.type(0))
+        for c in range(senders):
+            counts = add(counts, bits_to_lanes(mask[c], one))
+        for lane in range(uint64(LANES)):
+            start[after + lane] = done
+            done += uint64(number(counts, lane))
+        for c in range(0, senders, 4):
+            bits = _word(mask[c], mask[c + 1], mask[c + 2], mask[c + 3]) if c < whole else _rest(mask[c:])
+            while bits:
+                place = lowest_bit(bits)
+                bits &= bits - _ONE
+                sender, lane = uint64(c) + (place >> _FOUR), place & _FIFTEEN
+                e = uint64(start[after + lane])
+                start[after + lane] = e + _ONE
+                lists.member[e] = sender
+                lists.weight[e] = _weight(spikes.values, t, sender, lane, one)
+
+
+@jit
+def by_sender(spikes, later, lists):
+    """One list for each sender: the steps and samples at which it spiked, (t + later) L + l."""
+    steps, senders = spikes.mask.shape
+    mask, one = spikes.mask, lists.weight.dtype.type(1)
+    whole, e = steps - steps % 4, uint64(0)
+    for c in range(senders):
+        lists.start[c] = e
+        for t in range(0, steps, 4):
+            bits = (_word(mask[t, c], mask[t + 1, c], mask[t + 2, c], mask[t + 3, c]) if t < whole
+                    else _rest(mask[t:, c]))
+            while bits:
+                i = uint64(t * LANES) + lowest_bit(bits)
+                bits &= bits - _ONE
+                lists.member[e] = i + uint64(later * LANES)
+                lists.weight[e] = _weight(spikes.values, i >> _FOUR, c, i & _FIFTEEN, one)
+                e += _ONE
+    lists.start[senders] = e
+
+
+@jit
+def _word(mask0, mask1, mask2, mask3):
+    """Four masks as one word, to be searched for bits in one loop: its end is what a processor cannot foresee."""
+    return (uint64(mask0) | uint64(mask1) << uint64(LANES) | uint64(mask2) << uint64(2 * LANES)
+            | uint64(mask3) << uint64(3 * LANES))
+
+
+@jit
+def _rest(masks):
+    """As :func:`_word`, of fewer masks."""
+    word = uint64(0)
+    for i in range(masks.size):
+        word |= uint64(masks[i]) << uint64(i * LANES)
+    return word
+
+
+@jit
+def add_rows(lists, count, matrix, column, out, to, width):
+    """out[i, to:to + width] += sum of weight * matrix[member, column:column + width] over list i, for all lists."""
+    if width == COLUMNS:
+        _add_whole_rows(lists, count, matrix, uint64(column), out, uint64(to))
+    else:
+        for v in range(0, width, LANES):
+            _add_parts(lists, count, matrix, uint64(column + v), out, uint64(to + v), uint64(min(LANES, width - v)))
+
+
+@jit
+def _add_whole_rows(lists, count, matrix, column, out, to):
+    """:func:`add_rows` for ``COLUMNS`` columns."""
+    start, member, weight = lists
+    for i in range(uint64(count)):
+        if start[i] == start[i + _ONE]:
+            continue
+        sum0 = load_at(out, i, to + _0)
+        sum1 = load_at(out, i, to + _1)
+        sum2 = load_at(out, i, to + _2)
+        sum3 = load_at(out, i, to + _3)
+        sum4 = load_at(out, i, to + _4)
+        sum5 = load_at(out, i, to + _5)
+        sum6 = load_at(out, i, to + _6)
+        sum7 = load_at(out, i, to + _7)
+        for e in range(uint64(start[i]), uint64(start[i + _ONE])):
+            row, scale = member[e], weight[e]
+            sum0 = add_scaled(sum0, scale, load_at(matrix, row, column + _0))
+            sum1 = add_scaled(sum1, scale, load_at(matrix, row, column + _1))
+            sum2 = add_scaled(sum2, scale, load_at(matrix, row, column + _2))
+            sum3 = add_scaled(sum3, scale, load_at(matrix, row, column + _3))
+            sum4 = add_scaled(sum4, scale, load_at(matrix, row, column + _4))
+            sum5 = add_scaled(sum5, scale, load_at(matrix, row, column + _5))
+            sum6 = add_scaled(sum6, scale, load_at(matrix, row, column + _6))
+            sum7 = add_scaled(sum7, scale, load_at(matrix, row, column + _7))
+        store_at(out, i, to + _0, sum0)
+        store_at(out, i, to + _1, sum1)
+        store_at(out, i, to + _2, sum2)
+        store_at(out, i, to + _3, sum3)
+        store_at(out, i, to + _4, sum4)
+        store_at(out, i, to + _5, sum5)
+        store_at(out, i, to + _6, sum6)
+        store_at(out, i, to + _7, sum7)
+
+
+@jit
+def _add_parts(lists, count, matrix, column, out, to, width):
+    """:func:`add_rows` for up to ``LANES`` columns."""
+    start, member, weight = lists
+    for i in range(uint64(count)):
+        if start[i] == start[i + _ONE]:
+            continue
+        total = load_first(out, i, to, width)
+        for e in range(uint64(start[i]), uint64(start[i + _ONE])):
+            total = add_scaled(total, weight[e], load_first(matrix, member[e], column, width))
+        store_first(out, i, to, width, total)
+
+
+@jit
+def copy(source, first, result, place, count):
+    """Copy rows of lanes. (Assigning one array to another would take a buffer, should they overlap.)"""
+    for n in range(uint64(count)):
+        store(result, uint64(place) + n, load(source, uint64(first) + n))
+
+
+@jit
+def turn_to_lanes(work, first, width, current):
+    """current[t, first + n, l] = rows[t L + l, n] for n up to width."""
+    for t in range(current.shape[0]):
+        for n in range(0, width, LANES):
+            if width - n >= LANES:
+                transpose(work.rows, t * LANES, n, current[t], first + n, 0)
+            else:
+                transpose(work.rows, t * LANES, n, work.square, 0, 0)
+                copy(work.square, 0, current[t], first + n, width - n)
+
+
+@jit
+def turn_to_rows(errors, first, width, work):
+    """rows[t L + l, n] = errors[t, first + n, l] for n up to width; zeros up to the next multiple of L."""
+    for t in range(errors.shape[0]):
+        for n in range(0, width, LANES):
+            if width - n >= LANES:
+                transpose(errors[t], first + n, 0, work.rows, t * LANES, n)
+            else:
+                work.square[:, :] = 0
+                copy(errors[t], first + n, work.square, 0, width - n)
+                transpose(work.square, 0, 0, work.rows, t * LANES, n)
+
+
+def tiles_of(links):
+    """The :class:`Tiles` of a pattern of links."""
+    start = np.zeros(-(-(len(links.indptr) - 1) // LANES) + 1, np.uint32)
+    _count_tiles(links, start)
+    np.cumsum(start, out=start)
+    tiles = Tiles(start, np.empty(start[-1], np.uint32), start.copy())
+    _fill_tiles(links, tiles)
+    return tiles
+
+
+@jit
+def _count_tiles(links, start):
+    for r in range(links.indptr.size - 1):
+        last = -1
+        for k in range(links.indptr[r], links.indptr[r + 1]):
+            column = int64(links.indices[k] // LANES)
+            if column != last:
+                start[column + 1] += 1
+            last = column
+
+
+@jit
+def _fill_tiles(links, tiles):
+    for r in range(links.indptr.size - 1):
+        last = -1
+        for k in range(links.indptr[r], links.indptr[r + 1]):
+            column = int64(links.indices[k] // LANES)
+            if column != last:
+                tiles.sender[tiles.place[column]] = r
+                tiles.place[column] += 1
+            last = column
+
+
+@jit
+def add_tiles(lists, tiles, rows, first, width, sums):
+    """sums[i] += the rows of the list of tile i's sender, in the tile's columns; columns first to first + width."""
+    start, member, weight = lists
+    for column in range(first // LANES, (first + width + LANES - 1) // LANES):
+        there = uint64(column * LANES - first)
+        for i in range(uint64(tiles.start[column]), uint64(tiles.start[column + 1])):
+            r = uint64(tiles.sender[i])
+            if start[r] == start[r + _ONE]:
+                continue
+            total = load(sums, i)
+            for e in range(uint64(start[r]), uint64(start[r + _ONE])):
+                total = add_scaled(total, weight[e], load_at(rows, member[e], there))
+            store(sums, i, total)
+
+
+@jit
+def pick_links(links, tiles, sums, dlinks):
+    """dlinks[k] += the number of link k in the sums of its tile."""
+    place = tiles.place
+    for column in range(place.size):
+        place[column] = tiles.start[column]
+    for r in range(links.indptr.size - 1):
+        last, i = -1, uint64(0)
+        for k in range(links.indptr[r], links.indptr[r + 1]):
+            column = int64(links.indices[k] // LANES)
+            if column != last:
+                i = uint64(place[column])
+                place[column] += 1
+            last = column
+            dlinks[k] += sums[i, links.indices[k] % LANES]

@@ -1,0 +1,123 @@
+"""Chunks of samples on the GPU: events to spikes of three forms, and back.
+
+Shapes: S samples, T steps, C channels, E events, M networks (S/M samples each).
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from hrmas_sparse.engine.backends.cuda import synapses
+from hrmas_sparse.engine.backends.cuda.arrays import to_device, to_host, xp
+from hrmas_sparse.engine.backends.cuda.geometry import over
+from hrmas_sparse.data.cache import EVENT_ARRAYS, Events
+
+# Share of non-zero input above which multiplying everything is taken to be faster than visiting events. Reckoned
+# from arithmetic and bandwidth of an H100, not measured. It depends on the data alone, never on timing.
+DENSE = 0.05
+
+
+class Bits(NamedTuple):
+    """What neurons send: one bit a step."""
+
+    words: object   # (S, ceil(T/32), N) uint32: bit t % 32 of word t // 32
+    steps: int
+
+    @property
+    def shape(self):
+        """(S, T, N)"""
+        return self.words.shape[0], self.steps, self.words.shape[2]
+
+
+class Values(NamedTuple):
+    """Input with few zeros, and what the smooth variant sends: every number."""
+
+    values: object  # (S, T, C)
+
+    @property
+    def shape(self):
+        """(S, T, C)"""
+        return self.values.shape
+
+
+class EventRows(NamedTuple):
+    """Sparse input, in two orders. A row is a sample's step, b T + t; a column a network's channel, m C + c."""
+
+    row_start: object     # (S T + 1,) int64, events of each row, channels rising
+    channel: object       # (E,) int32
+    value: object         # (E,) real
+    column_start: object  # (M C + 1,) int64, events of each column, rows rising
+    row: object           # (E,) int32
+    sent: object          # (E,) real, their values
+    shape: tuple          # (S, T, C)
+
+
+class Resident(Events):
+    """Events whose arrays of events lie on the device; indptr and label stay with NumPy."""
+
+    @classmethod
+    def of(cls, events):
+        """Events, carried to the device."""
+        return cls(**vars(events) | {name: to_device(getattr(events, name)) for name in EVENT_ARRAYS})
+
+    def take(self, index):
+        start = self.indptr[index]
+        length = self.indptr[np.asarray(index) + 1] - start
+        indptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+        # As of Events; only the samples' starts travel.
+        at = xp.arange(int(indptr[-1]))
+        where = at + to_device(start - indptr[:-1])[xp.searchsorted(to_device(indptr), at, side="right") - 1]
+        events = {name: getattr(self, name)[where] for name in EVENT_ARRAYS}
+        return replace(self, indptr=indptr, label=self.label[index], **events)
+
+
+def is_dense(events):
+    """Whether so much of a batch's input is not zero that everything is multiplied."""
+    return int(events.indptr[-1]) > DENSE * len(events) * events.steps * events.channels
+
+
+def pack(events, first, last, dtype, networks=1):
+    """What samples first to last of a batch send into the first layer: :class:`Values` or :class:`EventRows`."""
+    samples, steps, channels = last - first, events.steps, events.channels
+    begin, end = int(events.indptr[first]), int(events.indptr[last])
+    start = to_device(events.indptr[first:last + 1] - begin)
+    step, channel, value = (to_device(x[begin:end]) for x in (events.step, events.channel, events.value))
+    value = value.astype(dtype)
+    sample = xp.searchsorted(start, xp.arange(end - begin), side="right") - 1
+    row = sample * steps + step
+    if end - begin > DENSE * samples * steps * channels:
+        values = xp.zeros((samples, steps, channels), dtype)
+        values.reshape(-1)[row * channels + channel] = value
+        return Values(values)
+    rows = samples * steps
+    key = (row // (rows // networks) * channels + channel) * rows + row
+    order = xp.argsort(key)
+    row_start = xp.searchsorted(row, xp.arange(rows + 1))
+    column_start = xp.searchsorted(key[order], xp.arange(networks * channels + 1) * rows)
+    return EventRows(row_start, channel.astype(np.int32), value, column_start, row[order].astype(np.int32),
+                     value[order], (samples, steps, channels))
+
+
+def dense(spikes, dtype):
+    """Spikes of neurons, or dense input, as numbers (S, T, C) on the device."""
+    if isinstance(spikes, Values):
+        return spikes.values
+    values = xp.empty(spikes.shape, dtype)
+    grid, block = over(spikes.shape[0], spikes.shape[2])
+    synapses.spread[grid, block](spikes.words, values)
+    return values
+
+
+def unpack_spikes(spikes):
+    """Spikes as a float64 array (S, T, N) on the host."""
+    if isinstance(spikes, Values):
+        return to_host(spikes.values).astype(np.float64)
+    if isinstance(spikes, EventRows):
+        values, counts = np.zeros(spikes.shape), np.diff(to_host(spikes.row_start))
+        rows = np.repeat(np.arange(counts.size), counts)
+        values.reshape(counts.size, -1)[rows, to_host(spikes.channel)] = to_host(spikes.value)
+        return values
+    steps = np.arange(spikes.steps)
+    words = to_host(spikes.words)[:, steps // 32]
+    return (words >> (steps % 32).astype(np.uint32)[:, None] & 1).astype(np.float64)

@@ -1,0 +1,65 @@
+"""How this backend compiles: the formulas of neuron.py and exponentials as device functions, kernels on first use.
+
+Literals in device code are float32 that float64 holds exactly, or the constants k: they promote nothing. Fused
+multiply-adds are on (CUDA's default), fastmath is off: NaN and Inf must stop a run.
+"""
+
+import math
+import os
+
+import numpy as np
+
+# CuPy and Numba share the default stream here; without this Numba would wait for the GPU at every launch.
+os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")
+os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")  # fewer samples than multiprocessors is our case
+
+from numba import config, cuda  # noqa: E402
+
+from hrmas_sparse.engine import neuron  # noqa: E402
+
+
+# A block of 1,024 threads fits a multiprocessor's 65,536 registers only if no thread takes more.
+OPTIONS = {} if config.ENABLE_CUDASIM else {"max_registers": 64}
+
+
+def jit(function):
+    """Compile a kernel, on first use."""
+    return cuda.jit(**OPTIONS)(function)
+
+
+def device(function):
+    """Compile a function that kernels call."""
+    return cuda.jit(device=True)(function)
+
+
+filtered = device(neuron.filtered)
+membrane = device(neuron.membrane)
+fires = device(neuron.fires)
+after_reset = device(neuron.after_reset)
+timing_error = device(neuron.timing_error)
+surrogate_error = device(neuron.surrogate_error)
+smooth_error = device(neuron.smooth_error)
+calcium = device(neuron.calcium)
+plastic_resistance = device(neuron.plastic_resistance)
+plastic_time_constant = device(neuron.plastic_time_constant)
+
+_EIGHT = np.float32(8)
+
+
+@device
+def logistic(k, x):
+    """The logistic function; used by the smooth variant only."""
+    return k.one / (k.one + math.exp(-x))
+
+
+@device
+def logistic_slope(k, x):
+    """Derivative of the logistic function, its argument clipped to [-8, 8] (SPEC 5)."""
+    e = k.one * math.exp(-min(abs(x), _EIGHT))
+    return e / ((k.one + e) * (k.one + e))
+
+
+@device
+def expm1_small(x):
+    """exp(x) - 1."""
+    return math.expm1(x)

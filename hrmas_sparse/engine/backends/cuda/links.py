@@ -1,0 +1,97 @@
+"""Links as columns: what a thread that owns a neuron walks down, its neighbours in the warp beside it.
+
+The links of a neuron stand below each other in an array (K, N), K the largest number of links a neuron has, so that
+neighbouring threads read neighbouring numbers. Going forward a neuron reads the links it receives by, going back
+those it sends by, so there are two such orders, made once for a pattern of links.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hrmas_sparse.engine.backends.cuda.arrays import to_device, xp
+
+KEPT = 16  # patterns remembered: layers of the networks at work
+
+
+class Columns(NamedTuple):
+    """One order of the links of M networks of the same size, or of one pattern that M networks share (row 1)."""
+
+    degree: object   # (1 or M, N) int32, links of each neuron
+    others: object   # (1 or M, K, N) int32, the neurons they come from or go to
+    place: object    # (1 or M, K, N) int64, where their weights are among those of their network
+
+
+class Pattern(NamedTuple):
+    """Who is linked with whom."""
+
+    incoming: Columns   # rising senders: currents sum in the order of the CPU
+    outgoing: Columns
+    source: object      # (nnz,) int32, of all networks one after another
+    target: object      # (nnz,) int32
+    network: object     # (nnz,) int32
+
+
+def _columns(row, other, place, neurons):
+    """The links, sorted by row, as host arrays degree (N,), others and place (K, N)."""
+    degree = np.bincount(row, minlength=neurons)
+    depth = np.arange(row.size) - (np.cumsum(degree) - degree)[row]
+    others, places = np.zeros((2, max(1, degree.max()), neurons), np.int64)
+    others[depth, row], places[depth, row] = other, place
+    return degree, others, places
+
+
+def _stacked(columns):
+    """Columns of several networks below those of the longest."""
+    longest = max(len(others) for _, others, _ in columns)
+    deep = [[np.pad(array, ((0, longest - len(array)), (0, 0))) for _, *arrays in columns for array in arrays[n:n + 1]]
+            for n in range(2)]
+    degree, others, place = np.stack([c[0] for c in columns]), np.stack(deep[0]), np.stack(deep[1])
+    return Columns(to_device(degree.astype(np.int32)), to_device(others.astype(np.int32)), to_device(place))
+
+
+class Patterns:
+    """Remembers the patterns of the links it has seen, by the identity of their arrays."""
+
+    def __init__(self):
+        self._known = {}
+
+    def of(self, links):
+        """The :class:`Pattern` of a list of links, one entry a network."""
+        shared = all(own.indices is links[0].indices for own in links)
+        distinct = links[:1] if shared else links
+        key = tuple(id(own.indices) for own in distinct), len(links)
+        if key not in self._known:
+            while len(self._known) >= KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[key] = _pattern(distinct, len(links)), [own.indices for own in distinct]  # keeps the ids alive
+        return self._known[key][0]
+
+
+def _pattern(distinct, networks):
+    incoming, outgoing, sources, targets = [], [], [], []
+    for links in distinct:
+        neurons, target = links.indptr.size - 1, links.indices.astype(np.int64)
+        source = np.repeat(np.arange(neurons), np.diff(links.indptr))
+        order = np.argsort(target, kind="stable")
+        incoming.append(_columns(target[order], source[order], order, neurons))
+        outgoing.append(_columns(source, target, np.arange(target.size), neurons))
+        sources.append(source)
+        targets.append(target)
+    copies = networks // len(distinct)
+    network = np.repeat(np.arange(networks), [own.size for own in sources] * copies)
+    source, target = (np.concatenate(arrays * copies) for arrays in (sources, targets))
+    return Pattern(_stacked(incoming), _stacked(outgoing),
+                   *(to_device(array.astype(np.int32)) for array in (source, target, network)))
+
+
+def weights(columns, links):
+    """The links' weights in the order of ``columns``: (M, K, N)."""
+    data = [to_device(own.data) for own in links]
+    if not any(own.size for own in data):
+        return xp.zeros((1, *columns.others.shape[1:]), data[0].dtype)
+    if len(data) == 1:
+        return data[0][columns.place]
+    values = xp.concatenate([*data, xp.zeros(1, data[0].dtype)])  # what a last network without links points at
+    start = np.cumsum([0, *(own.size for own in data[:-1])])
+    return values[columns.place + to_device(start)[:, None, None]]

@@ -1,0 +1,276 @@
+"""Recurrent connections of a layer: which there are, and what their weights are made of.
+
+Every kind of recurrence is a set of *links*, a sparse matrix whose rows are senders (source r), plus a
+rule that makes the weights of the links from trained parameters and, going back, the gradients of
+those parameters from those of the weights. The simulation only ever sees the links.
+
+    Supernet   weights relaxed over motif sizes and types (SPEC 3, [11, 15])
+    Motif      a found or random architecture: excitatory trained, inhibitory fixed
+    Free       any pattern, every weight trained
+
+Links are ordered by source, then target; ``data[k]`` is W_ir of link k: r -> i.
+"""
+
+import copy
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, NONE, Architecture, table_rows
+from hrmas_sparse.storage.errors import InputError
+
+
+class Links(NamedTuple):
+    """A layer's recurrent weights in CSR form, one row per sending neuron.
+
+    indptr : (N + 1,) int64; indices : (nnz,) uint32, receiving neurons, rising inside a row;
+    data : (nnz,) weights.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    data: np.ndarray
+
+
+class Connections(NamedTuple):
+    """Connections without weights, sorted by source, then target; all arrays (nnz,) int64."""
+
+    source: np.ndarray
+    target: np.ndarray
+    row: np.ndarray  # which row of the motif's table of types the connection uses
+
+
+def motif_connections(neurons, size, inter=True, tied=True):
+    """All connections an SC-ML layer of one motif size may have [16, 17].
+
+    Returns
+    -------
+    Connections
+        ``row`` counts (target position, source position) pairs, then (target position, previous or
+        next motif); untied it counts connections.
+    """
+    if size < 1 or neurons % size:
+        raise InputError(f"motif size {size} does not divide {neurons} neurons")
+    neuron, position = np.arange(neurons), np.arange(neurons) % size
+    first = neuron - position
+    target = np.repeat(neuron, size)
+    offset = np.tile(np.arange(size), neurons)
+    parts = [(np.repeat(first, size) + offset, target, position[target] * size + offset)]
+    if inter:
+        for side, step in enumerate((-size, size)):
+            inside = (neuron + step >= 0) & (neuron + step < neurons)
+            parts.append((neuron[inside] + step, neuron[inside], size * size + 2 * position[inside] + side))
+    source, target, row = (np.concatenate(column) for column in zip(*parts))
+    order = np.lexsort((target, source))
+    row = row[order] if tied else np.arange(order.size)
+    return Connections(source[order], target[order], row)
+
+
+class _Recurrence:
+    """What the kinds share: the pattern of links.
+
+    ``weight_names`` and ``alpha_names`` say which parameters are weights and which architecture.
+    """
+
+    weight_names = ()
+    alpha_names = ()
+
+    def __init__(self, neurons, source, target):
+        self.neurons = neurons
+        self.source, self.target = source, target
+        self.indptr = np.searchsorted(source, np.arange(neurons + 1)).astype(np.int64)
+        self.indices = target.astype(np.uint32)
+
+    def on(self, backend):
+        """The same recurrence with the arrays that parameters meet where a backend computes."""
+        own = copy.copy(self)
+        own._settle(backend)
+        return own
+
+    def _settle(self, backend):
+        """Move index arrays; the pattern of links itself stays with NumPy."""
+
+    def links(self, parameters):
+        """Links with the weights that the parameters make."""
+        return Links(self.indptr, self.indices, self.effective(parameters))
+
+    def dense(self, data):
+        """Weights of the links as a matrix (N, N), [target, source]; small layers only."""
+        matrix = np.zeros((self.neurons, self.neurons), dtype=data.dtype)
+        matrix[self.target, self.source] = data
+        return matrix
+
+
+class Free(_Recurrence):
+    """Any pattern; every weight is trained (parameter ``w_rec``, (nnz,))."""
+
+    weight_names = ("w_rec",)
+
+    def shapes(self):
+        """Shape of every parameter."""
+        return {"w_rec": self.source.shape}
+
+    def initial(self, dtype, rng):
+        """Parameters at the start of training: He normal, each neuron's links its fan-in."""
+        fan_in = np.bincount(self.target, minlength=self.neurons)[self.target]
+        return {"w_rec": (rng.standard_normal(fan_in.size) * np.sqrt(2 / fan_in)).astype(dtype)}
+
+    def effective(self, parameters):
+        """Weights of the links, (nnz,)."""
+        return parameters["w_rec"]
+
+    def pullback(self, parameters, gradient):
+        """Gradients of the parameters from those of the links' weights."""
+        return {"w_rec": gradient}
+
+
+class Motif(_Recurrence):
+    """A discrete architecture: ``w_exc`` (one per excitatory link) trained, inhibitory weight fixed."""
+
+    weight_names = ("w_exc",)
+
+    def __init__(self, architecture, w_exc=0.2, w_inh=-2.0):
+        self.architecture, self.w_start, self.w_inh = architecture, w_exc, w_inh
+        a = architecture
+        all_links = motif_connections(a.neurons, a.motif_size, a.inter, a.tied)
+        types = a.types[all_links.row]
+        kept = types != NONE
+        super().__init__(a.neurons, all_links.source[kept], all_links.target[kept])
+        self.excitatory = types[kept] == EXCITATORY
+        self._trained = np.flatnonzero(self.excitatory)
+        self.possible = kept.size
+
+    def shapes(self):
+        """Shape of every parameter."""
+        return {"w_exc": (int(self.excitatory.sum()),)}
+
+    def initial(self, dtype, rng=None):
+        """Parameters at the start of training."""
+        return {"w_exc": np.full(self.shapes()["w_exc"], self.w_start, dtype)}
+
+    def effective(self, parameters):
+        """Weights of the links, (nnz,)."""
+        weights = np.full_like(parameters["w_exc"], self.w_inh, shape=self.excitatory.shape)
+        weights[self._trained] = parameters["w_exc"]
+        return weights
+
+    def pullback(self, parameters, gradient):
+        """Gradients of the parameters from those of the links' weights."""
+        return {"w_exc": gradient[self._trained]}
+
+    def carried(self, searched):
+        """Parameters that keep what the supernet of this motif size alone has learnt: w_exc of the excitatory links."""
+        a = self.architecture
+        types = a.types[motif_connections(a.neurons, a.motif_size, a.inter, a.tied).row]
+        return {"w_exc": searched["w_exc"][types == EXCITATORY]}
+
+    def _settle(self, backend):
+        self._trained = backend.to_device(self._trained)
+
+
+def softmax(x):
+    """Softmax over the last axis."""
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def softmax_pullback(hat, dhat):
+    """Gradient through a softmax over the last axis."""
+    return hat * (dhat - (hat * dhat).sum(axis=-1, keepdims=True))
+
+
+class Supernet(_Recurrence):
+    """The relaxed layer: one effective matrix over all motif sizes and types (SPEC 3).
+
+    Parameters: ``w_exc`` (nnz,), shared by the motif sizes; ``alpha_size`` (sizes,);
+    ``alpha_<v>`` (rows, 3) for each motif size v, rows as in :func:`motif_connections`.
+    """
+
+    weight_names = ("w_exc",)
+
+    def __init__(self, neurons, sizes, inter=True, tied=True, w_exc=0.2, w_inh=-2.0, alpha_scale=1e-3):
+        self.sizes, self.inter, self.tied = tuple(sizes), inter, tied
+        self.w_start, self.w_inh, self.alpha_scale = w_exc, w_inh, alpha_scale
+        self.alpha_names = ("alpha_size", *(f"alpha_{v}" for v in self.sizes))
+        each = [motif_connections(neurons, v, inter, tied) for v in self.sizes]
+        keys = [c.source * neurons + c.target for c in each]
+        union = np.unique(np.concatenate(keys))
+        super().__init__(neurons, union // neurons, union % neurons)
+        self._rows = [c.row for c in each]
+        self._places = self._on_host = [np.searchsorted(union, key) for key in keys]
+        self._sums = [partial(np.bincount, c.row, minlength=table_rows(neurons, v, inter, tied))
+                      for c, v in zip(each, self.sizes)]
+
+    def shapes(self):
+        """Shape of every parameter."""
+        tables = {f"alpha_{v}": (table_rows(self.neurons, v, self.inter, self.tied), 3) for v in self.sizes}
+        return {"w_exc": self.source.shape, "alpha_size": (len(self.sizes),), **tables}
+
+    def initial(self, dtype, rng):
+        """Parameters at the start of the search: w_exc constant, alpha nearly uniform."""
+        return {name: np.full(shape, self.w_start, dtype) if name == "w_exc"
+                else (self.alpha_scale * rng.standard_normal(shape)).astype(dtype)
+                for name, shape in self.shapes().items()}
+
+    def effective(self, parameters):
+        """Weights of the links, (nnz,): the line of SPEC 3."""
+        w_exc = parameters["w_exc"]
+        weights = np.zeros_like(w_exc)
+        hat_size = softmax(parameters["alpha_size"])
+        for v, hat, rows, places in zip(self.sizes, hat_size, self._rows, self._places):
+            types = hat * softmax(parameters[f"alpha_{v}"])
+            inhibition = types[:, INHIBITORY] * w_exc.dtype.type(self.w_inh)
+            weights[places] += types[rows, EXCITATORY] * w_exc[places] + inhibition[rows]
+        return weights
+
+    def pullback(self, parameters, gradient):
+        """Gradients of w_exc and every alpha from those of the links' weights: the chain rule of SPEC 3."""
+        w_exc = parameters["w_exc"]
+        real = w_exc.dtype
+        hat_size = softmax(parameters["alpha_size"])
+        dhat_size = np.zeros_like(hat_size)
+        found = {"w_exc": np.zeros_like(w_exc)}
+        for s, (v, rows, places, sums) in enumerate(zip(self.sizes, self._rows, self._places, self._sums)):
+            hat = softmax(parameters[f"alpha_{v}"])
+            g = gradient[places]
+            excitation = sums(g * w_exc[places])
+            inhibition = self.w_inh * sums(g)
+            # not a BLAS dot product: its bits depend on the number of BLAS threads
+            dhat_size[s] = (hat[:, EXCITATORY] * excitation + hat[:, INHIBITORY] * inhibition).sum()
+            dhat = np.zeros_like(hat, dtype=np.float64)
+            dhat[:, EXCITATORY], dhat[:, INHIBITORY] = hat_size[s] * excitation, hat_size[s] * inhibition
+            found[f"alpha_{v}"] = softmax_pullback(hat, dhat).astype(real)
+            found["w_exc"][places] += g * (hat_size[s] * hat[rows, EXCITATORY])
+        found["alpha_size"] = softmax_pullback(hat_size, dhat_size)
+        return found
+
+    def _settle(self, backend):
+        self._sums = [backend.row_sums(rows, table_rows(self.neurons, v, self.inter, self.tied))
+                      for v, rows in zip(self.sizes, self._rows)]
+        self._rows = [backend.to_device(rows) for rows in self._rows]
+        self._places = [backend.to_device(places) for places in self._places]
+
+    def best_size(self, parameters):
+        """The most probable motif size; the smaller one of a tie."""
+        alpha = parameters["alpha_size"]
+        return min(v for v, a in zip(self.sizes, alpha) if a == alpha.max())
+
+    def narrowed(self, size):
+        """The supernet of one motif size alone, for stage 2."""
+        return Supernet(self.neurons, (size,), self.inter, self.tied, self.w_start, self.w_inh, self.alpha_scale)
+
+    def narrow(self, values, size):
+        """Parameters on the host, or any of their moments, carried over to ``narrowed(size)``."""
+        s = self.sizes.index(size)
+        kept = {"w_exc": self._on_host[s], "alpha_size": slice(s, s + 1), f"alpha_{size}": slice(None)}
+        return {name: values[name][chosen].copy() for name, chosen in kept.items() if name in values}
+
+    def discretize(self, parameters):
+        """The most probable motif size with the most probable type of each connection.
+
+        Ties go to the smaller size and to excitatory, inhibitory, none in that order (SPEC 14).
+        """
+        size = self.best_size(parameters)
+        types = parameters[f"alpha_{size}"].argmax(axis=-1).astype(np.int8)
+        return Architecture(self.neurons, size, self.inter, types, self.tied)

@@ -1,0 +1,55 @@
+"""Does the same search give the same bits twice? Asked of this machine, these versions and one's own data."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.run.diff import exact_differences
+from hrmas_sparse.run.job import Job
+
+BATCHES = 4  # of each half of the training set, in each of the three phases
+
+
+def check(settings, seed, cache, backend="auto"):
+    """Run a short search twice, on one thread and on two, and compare everything.
+
+    Returns
+    -------
+    int, the exit status: 0 if bit-identical, else 1
+    """
+    training = dataclasses.replace(settings.training, search_epochs=2, retrain_epochs=1)
+    short = dataclasses.replace(settings, training=training,
+                                search=dataclasses.replace(settings.search, stage1_fraction=0.5))
+    part = Part(cache, 2 * BATCHES * training.batch)
+    with tempfile.TemporaryDirectory(prefix="hrmas-determinism-") as folder:
+        runs = []
+        for threads in (1, 2):
+            run = rundir.RunDir(Path(folder) / f"threads-{threads}")
+            with run.working():
+                rundir.start(run, short, seed, part, {"raw": None})
+                Job(run, short, seed, part, get_backend(backend, threads)).execute([])
+            runs.append(run)
+        differs = exact_differences(*runs)
+    what = f"{settings.data.dataset}, seed {seed}, {len(part.train)} training samples, search and retraining"
+    if differs:
+        print(f"{what}: one thread and two differ in {', '.join(differs)}")
+        return 1
+    print(f"{what}: bit-identical on one thread and on two")
+    return 0
+
+
+class Part:
+    """The first samples of a cache, of every class as they come, in place of a :class:`spikes.SpikeCache`."""
+
+    def __init__(self, cache, samples):
+        self.path, self.meta = cache.path, cache.meta
+        self.train, self.test = (_spread(events, samples) for events in (cache.train, cache.test))
+
+
+def _spread(events, count):
+    """At most ``count`` samples, evenly spread."""
+    return events.take(np.unique(np.linspace(0, len(events) - 1, min(count, len(events))).astype(np.int64)))

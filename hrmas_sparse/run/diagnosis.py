@@ -1,0 +1,68 @@
+"""What making the architecture discrete costs, and what intrinsic plasticity makes up for.
+
+The paper has plasticity ease the jump from the relaxed network to the discrete one. So between search and retraining
+both are scored, on the half of the training set that judged alpha and with the weights of the search:
+
+    relaxed    the supernet the search ended with, its R and tau
+    reset      the discrete architecture, R and tau as the search began
+    discrete   the discrete architecture, R and tau of the search
+    adapted    the same after SpiKL-IP has run over the half that w learnt from, EPOCHS times, a window a batch
+
+A search without plasticity has relaxed and discrete alone. Nothing is learnt here, and nothing of it is kept but the
+scores: retraining begins as it would without.
+
+Feedforward weights are carried over as they are, and of the recurrent ones w_exc of every excitatory link: these are
+all weights that a discrete architecture has. What they lose is their share. A link of the supernet weighs
+hat_exc w_exc + hat_inh w_inh [11, 15], a discrete one w_exc, w_inh or nothing.
+"""
+
+from hrmas_sparse.run.loop import Stopped, evaluate
+
+EPOCHS = 5
+
+
+def diagnose(relaxed, discrete, learner, events, judges, windows, plasticity, asked=()):
+    """Score a network before and after it is made discrete.
+
+    Parameters
+    ----------
+    relaxed : :class:`hrmas_sparse.engine.network.Network` of supernets of one motif size each
+    discrete : the network of the architecture that was made of it
+    learner : :class:`hrmas_sparse.search.hrmas.Learner` at the end of the search, on the host; left as it is
+    events : the training set
+    judges : (S,) int, the samples to score
+    windows : list of (B,) int, the samples of each plasticity window
+    plasticity : :class:`hrmas_sparse.engine.network.Plasticity`, or None where the search had none
+    asked : as in :func:`hrmas_sparse.run.loop.run_phase`
+
+    Returns
+    -------
+    dict with "windows", how many there were, and "relaxed", "reset", "discrete", "adapted", each a dict with
+    "accuracy", "loss", "samples" and "rates" as :func:`hrmas_sparse.run.loop.evaluate` has them, or None
+    """
+    weights = carried(discrete, learner.parameters)
+
+    def score(network, parameters, intrinsic):
+        found = evaluate(network, parameters, intrinsic, events, asked, judges)
+        return {key: found[key] for key in ("accuracy", "loss", "samples", "rates")}
+
+    found = {"relaxed": score(relaxed, learner.parameters, learner.intrinsic), "reset": None,
+             "discrete": score(discrete, weights, learner.intrinsic), "adapted": None, "windows": 0}
+    if plasticity is None:
+        return found
+    intrinsic = learner.intrinsic
+    for samples in windows:
+        intrinsic = discrete.adapt(weights, intrinsic, events.take(samples), plasticity).intrinsic
+        if asked:
+            raise Stopped(asked[0])
+    return found | {"reset": score(discrete, weights, discrete.initial_intrinsic()),
+                    "adapted": score(discrete, weights, intrinsic), "windows": len(windows)}
+
+
+def carried(discrete, searched):
+    """Parameters of a discrete network, with the weights that a relaxed one has learnt."""
+    found = {name: searched[name] for name in discrete.names}
+    for n, layer in enumerate(discrete.hidden, start=1):
+        own = layer.recurrence.carried(discrete.own(searched, n))
+        found |= {f"rec{n}.{key}": value for key, value in own.items()}
+    return found

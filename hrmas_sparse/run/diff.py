@@ -1,0 +1,76 @@
+"""Comparing runs: bit by bit, or as a person would."""
+
+import numpy as np
+
+from hrmas_sparse.storage import arrayfile as checkpoint
+from hrmas_sparse.settings import load as config
+from hrmas_sparse.storage.atomic import read_json
+
+# Keys that may differ between identical runs: time, and the count baseline, which is SciPy's and BLAS's work.
+WALL_CLOCK = ("seconds", "created", "command", "counts_baseline")
+
+
+def _without_wall_clock(value):
+    if isinstance(value, dict):
+        return {k: _without_wall_clock(v) for k, v in value.items() if k not in WALL_CLOCK}
+    return value
+
+
+def _arrays_differ(a, b):
+    """Names of arrays that are not the same bytes."""
+    return [name for name in sorted(a.keys() | b.keys())
+            if name not in a or name not in b or a[name].dtype != b[name].dtype or a[name].shape != b[name].shape
+            or np.ascontiguousarray(a[name]).tobytes() != np.ascontiguousarray(b[name]).tobytes()]
+
+
+def exact_differences(a, b):
+    """What is not bit-identical between two runs, wall clock apart; an empty list if nothing.
+
+    Compares every array and attribute of checkpoint, search and weights, the metrics, the architecture, the
+    diagnosis, the result, and of the manifest config, seed and data.
+    """
+    found = []
+    for kind in ("checkpoint", "search", "weights"):
+        paths = [getattr(run, f"{kind}_path") for run in (a, b)]
+        if not all(path.exists() for path in paths):
+            if any(path.exists() for path in paths):
+                found.append(f"{kind}.h5: only one of the runs has it")
+            continue
+        (arrays_a, meta_a), (arrays_b, meta_b) = (checkpoint.load(path, kind) for path in paths)
+        found += [f"{kind}.h5: {name}" for name in _arrays_differ(arrays_a, arrays_b)]
+        if _without_wall_clock(meta_a) != _without_wall_clock(meta_b):
+            found.append(f"{kind}.h5: attributes")
+    lines_a, lines_b = ([_without_wall_clock(line) for line in run.metrics()] for run in (a, b))
+    found += [f"metrics.jsonl: line {n}" for n, (x, y) in enumerate(zip(lines_a, lines_b), start=1) if x != y]
+    if len(lines_a) != len(lines_b):
+        found.append(f"metrics.jsonl: {len(lines_a)} and {len(lines_b)} lines")
+    for name in ("architecture.json", "diagnosis.json", "result.json"):
+        x, y = (read_json(run.path / name) if (run.path / name).exists() else None for run in (a, b))
+        if _without_wall_clock(x) != _without_wall_clock(y):
+            found.append(name)
+    x, y = a.manifest(), b.manifest()
+    found += [f"manifest.json: {key}" for key in ("config", "seed") if x[key] != y[key]]
+    if x["data"]["fingerprint"] != y["data"]["fingerprint"]:
+        found.append("manifest.json: data")
+    return found
+
+
+def _shown(key, value):
+    return f"{100 * value:.2f} %" if key == "accuracy" else f"{value:.5g}"
+
+
+def differences(a, b):
+    """Lines of text: settings, data and results in which two runs differ."""
+    lines = config.differences(a.config(), b.config())
+    x, y = a.manifest(), b.manifest()
+    lines += [f"seed: {x['seed']} != {y['seed']}"] if x["seed"] != y["seed"] else []
+    for key in ("fingerprint", "provenance"):
+        if x["data"][key] != y["data"][key]:
+            lines.append(f"data {key}: {x['data'][key][:20]} != {y['data'][key][:20]}")
+    rx, ry = a.result(), b.result()
+    unreal = "".join(f" ({kind})" for kind in sorted({m["data"]["provenance"] for m in (x, y)} - {"real"}))
+    for key in ("accuracy", "loss"):
+        one, other = (_shown(key, r["test"][key]) if r else "unfinished" for r in (rx, ry))
+        if one != other:
+            lines.append(f"test {key}{unreal}: {one} != {other}")
+    return lines

@@ -1,0 +1,243 @@
+"""A run's folder: what is in it, who works on it, starting and resuming it, listing runs.
+
+    manifest.json      config, seed, versions, data fingerprint and provenance, git commit; before the first step
+    metrics.jsonl      one line an epoch
+    architecture.json  the discrete architecture, once the search has ended
+    search.h5          alpha, R and tau at the end of the search
+    diagnosis.json     what making the searched network discrete cost, see diagnosis.py
+    checkpoint.h5      the latest state; a run goes on from it, or from checkpoint.previous.h5 if it is damaged
+    lock               held by the process that works on the run, and says which that is
+    weights.h5         weights and intrinsic parameters the run ended with
+    result.json        the test, once: a run that has it is finished
+    summary.txt        the same for people
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from hrmas_sparse import __version__
+from hrmas_sparse.settings import load as config
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.atomic import fits, read_json, remove_stale, write_json
+from hrmas_sparse.storage.locks import held, locked, owner
+
+OUT = Path("runs/out")
+SCHEMA = 1
+# What the files must look like, see files.fits: a folder may come from anybody.
+_MANIFEST = {"schema": {SCHEMA}, "seed": int, "config": {"data": {"dataset": str}}, "raw": (None, str),
+             "data": {"fingerprint": str, "provenance": {"real", "synthetic stand-in"}}}
+_SCORE = {"accuracy": float, "loss": float, "samples": int}
+_COUNTS = {"possible": int, "excitatory": int, "inhibitory": int, "none": int, "dense": int}
+_RESULT = {"test": _SCORE, "train": _SCORE, "chance": float, "counts_baseline": (None, float), "trained_weights": int,
+           "recurrence": [(None, _COUNTS)], "seconds": {str: float}}
+_DIAGNOSIS = {"windows": int, "relaxed": _SCORE, "discrete": _SCORE, "reset": (None, _SCORE), "adapted": (None, _SCORE)}
+_LINE = {"phase": {"search-1", "search-2", "retrain"}, "epoch": int, "accuracy": float, "seconds": float}
+
+
+class RunDir:
+    """Paths of one run, and its manifest and result."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.lock_path = self.path / "lock"
+        self.manifest_path = self.path / "manifest.json"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.architecture_path = self.path / "architecture.json"
+        self.search_path = self.path / "search.h5"
+        self.diagnosis_path = self.path / "diagnosis.json"
+        self.checkpoint_path = self.path / "checkpoint.h5"
+        self.weights_path = self.path / "weights.h5"
+        self.result_path = self.path / "result.json"
+        self.summary_path = self.path / "summary.txt"
+
+    @property
+    def name(self):
+        """The folder's name; in runs/out with the experiment it is part of."""
+        path = self.path.resolve()
+        return str(path.relative_to(OUT.resolve())) if OUT.resolve() in path.parents else path.name
+
+    @property
+    def finished(self):
+        """Whether the run has been tested."""
+        return self.result_path.exists()
+
+    def manifest(self):
+        """The manifest as a dict of the right form."""
+        return read_json(self.manifest_path, _MANIFEST)
+
+    def config(self):
+        """The run's :class:`hrmas_sparse.settings.schema.Config`."""
+        return config.from_dict(self.manifest()["config"], str(self.manifest_path))
+
+    def result(self):
+        """The result as a dict, or None while the run is unfinished."""
+        return read_json(self.result_path, _RESULT) if self.finished else None
+
+    def diagnosis(self):
+        """What :func:`diagnosis.diagnose` found; None without a search, or of a version that had none."""
+        return read_json(self.diagnosis_path, _DIAGNOSIS) if self.diagnosis_path.exists() else None
+
+    def metrics(self):
+        """Lines of metrics as dicts, up to the first that is cut off or damaged."""
+        lines = []
+        for text in self.metrics_path.read_bytes().splitlines() if self.metrics_path.exists() else []:
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                break
+            if not fits(line, _LINE):
+                break
+            lines.append(line)
+        return lines
+
+    def working(self):
+        """A context in which nobody else works on the run; InputError names who does."""
+        return locked(self.lock_path, str(self.path))
+
+    def set_aside(self):
+        """Rename the folder to a free name beside it, for a fresh start; returns the new path."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        self.path.rename(aside)
+        return aside
+
+
+def open_run(name):
+    """The run of that name under runs/out, or at that path.
+
+    Raises
+    ------
+    InputError
+        There is no such run.
+    """
+    for path in (Path(name), OUT / name):
+        if (path / "manifest.json").is_file():
+            return RunDir(path)
+    known = ", ".join(run.name for run in all_runs()) or "none yet"
+    raise InputError(f"{name}: no run of that name in {OUT} and no run folder; runs: {known}")
+
+
+def all_runs(out=OUT):
+    """The runs under a folder and those of the experiments in it, by name."""
+    found = [*Path(out).glob("*/manifest.json"), *Path(out).glob("*/*/manifest.json")]
+    return [RunDir(path.parent) for path in sorted(found)]
+
+
+def start(run, settings, seed, cache, origin):
+    """Write a run's manifest, or check that the one there is of the same run; to be called while working on it.
+
+    Parameters
+    ----------
+    run : :class:`RunDir`
+    settings : :class:`hrmas_sparse.settings.schema.Config`
+    seed : int
+    cache : :class:`hrmas_sparse.data.cache.SpikeCache`
+    origin : dict of further facts for the manifest; "architecture" among them must match too
+
+    Returns
+    -------
+    bool, whether the run was there before
+
+    Raises
+    ------
+    InputError
+        The folder holds a run of other settings, seed or data; the differences are named.
+    """
+    remove_stale(run.path)
+    data = {"fingerprint": cache.meta.fingerprint, "provenance": cache.meta.provenance, "cache": str(cache.path)}
+    if run.manifest_path.exists():
+        found = run.manifest()
+        differs = config.differences(run.config(), settings)
+        pairs = [("seed", found["seed"], seed),
+                 ("data", found["data"]["fingerprint"], data["fingerprint"]),
+                 ("architecture", found.get("architecture"), origin.get("architecture"))]
+        differs += [f"{key}: {a} != {b}" for key, a, b in pairs if a != b]
+        if differs:
+            raise InputError(f"{run.path}: holds another run: {'; '.join(differs)}. "
+                             "Give another --name (NAME=), or --fresh (FRESH=1) to set the old one aside")
+        if not run.finished:
+            _note_resume(run, found)
+        return True
+    write_json(run.manifest_path, {
+        "schema": SCHEMA, "seed": seed, "data": data, **origin, "config": settings.as_dict(), "versions": versions(),
+        "git": git_state(), "machine": machine(), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": " ".join(sys.argv)})
+    return False
+
+
+def _note_resume(run, manifest):
+    """Warn if a run goes on under other versions than it began with, and keep them in the manifest."""
+    now = {"versions": versions(), "git": git_state()}
+    changed = [key for key in now if manifest.get(key) != now[key]]
+    if not changed:
+        return
+    print(f"warning: {run.path}: goes on with other {' and '.join(changed)} than it began with; the result may not be "
+          "the one a straight run gives. The manifest keeps both", file=sys.stderr)
+    earlier = manifest.get("resumed")
+    earlier = earlier if isinstance(earlier, list) else []
+    if now not in earlier:
+        write_json(run.manifest_path, {**manifest, "resumed": [*earlier, now]})
+
+
+def versions():
+    """Versions of everything that can change a number."""
+    return {"hrmas_sparse": __version__, "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in ("numpy", "numba", "llvmlite", "scipy", "h5py")}}
+
+
+def machine():
+    """What the run was computed on."""
+    return {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count()}
+
+
+def git_state():
+    """Commit of the program and whether its files were changed, or None outside a checkout."""
+    def git(*words):
+        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
+                              timeout=10).stdout.strip()
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def status_line(run):
+    """One line about a run: state, progress, accuracy, time. A damaged one says so."""
+    try:
+        return f"{run.name:24s} {_status(run)}"
+    except InputError as error:
+        return f"{run.name:24s} damaged: {error}"
+
+
+def _status(run):
+    manifest, settings, result, lines = run.manifest(), run.config(), run.result(), run.metrics()
+    data = settings.data.dataset
+    if manifest["data"]["provenance"] != "real":
+        data += f" ({manifest['data']['provenance']})"
+    by_phase = {line["phase"]: line["seconds"] for line in lines} if result is None else result["seconds"]
+    took = _duration(sum(by_phase.values()))
+    if result:
+        return (f"finished    {data}, seed {manifest['seed']}: "
+                f"test accuracy {100 * result['test']['accuracy']:.2f} %, {took}")
+    state = "running    " if held(run.lock_path) else "interrupted" if owner(run.lock_path) else "stopped    "
+    if not lines:
+        return f"{state} {data}, seed {manifest['seed']}: no epoch yet"
+    last, training = lines[-1], settings.training
+    total = training.retrain_epochs + (training.search_epochs if lines[0]["phase"] != "retrain" else 0)
+    return (f"{state} {data}, seed {manifest['seed']}: {last['phase']}, epoch {len(lines)} of {total} in all, "
+            f"training accuracy {100 * last['accuracy']:.1f} %, {took}")
+
+
+def _duration(seconds):
+    if not 0 <= seconds < 1e9:
+        return "time unknown"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s"

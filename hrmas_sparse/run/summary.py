@@ -1,0 +1,67 @@
+"""What a finished run found, in words."""
+
+from hrmas_sparse.engine import architecture
+from hrmas_sparse.run.warnings import kind
+from hrmas_sparse.engine.recurrence import Motif
+
+
+def connections(recurrence):
+    """Counts of a layer's recurrent connections by type; None where they have none (no recurrence, or all free)."""
+    if not isinstance(recurrence, Motif):
+        return None
+    motif = recurrence
+    excitatory = int(motif.excitatory.sum())
+    return {"possible": motif.possible, "excitatory": excitatory, "inhibitory": motif.excitatory.size - excitatory,
+            "none": motif.possible - motif.excitatory.size, "dense": motif.neurons**2}
+
+
+def summary(run, result):
+    """Lines of text about a finished run; the provenance stands in the title."""
+    manifest, test = run.manifest(), result["test"]
+    data = manifest["config"]["data"]["dataset"]
+    if manifest["data"]["provenance"] != "real":
+        data += f" ({manifest['data']['provenance']}: not the real recordings)"
+    lines = [f"{data}, seed {manifest['seed']}, preset {manifest['config']['preset']}, "
+             f"profile {manifest['config']['profile']}", "",
+             f"test accuracy   {100 * test['accuracy']:.2f} %  of {test['samples']} samples",
+             f"  chance        {100 * result['chance']:.2f} %"]
+    if result["counts_baseline"] is not None:
+        lines.append(f"  counts alone  {100 * result['counts_baseline']:.2f} %  "
+                     "(logistic regression on spikes per channel)")
+    lines += [f"train accuracy  {100 * result['train']['accuracy']:.2f} %",
+              f"trained weights {result['trained_weights']:,}",
+              *_made_discrete(run.diagnosis()),
+              "time            " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result["seconds"].items())]
+    net = run.config().network
+    found = architecture.load_fitting(run.architecture_path, net) or []
+    for n, (own, counts) in enumerate(zip(found, result["recurrence"]), start=1):
+        lines += ["", f"layer {n}: {counts['excitatory']:,} excitatory, {counts['inhibitory']:,} inhibitory, "
+                  f"{counts['none']:,} none of {counts['possible']:,} possible connections; "
+                  f"{100 * (counts['excitatory'] + counts['inhibitory']) / counts['dense']:.2f} % of a dense matrix"]
+        lines += own.describe()
+    if not found:
+        lines += ["", "fully connected recurrence, every weight trained" if net.recurrence == "full"
+                  else "no recurrent connections"]
+    return lines + _warnings(run.metrics())
+
+
+def _made_discrete(found):
+    """What making the searched network discrete cost, see diagnosis.py."""
+    if found is None:
+        return []
+    text = {name: f"{100 * score['accuracy']:.2f} %" for name, score in found.items() if isinstance(score, dict)}
+    lines = [f"made discrete   {text['relaxed']} -> {text['discrete']}  "
+             f"(weights of the search, {found['relaxed']['samples']} samples that judged alpha)"]
+    if "adapted" in text:
+        lines.append(f"  plasticity    {text['adapted']} after {found['windows']} windows; "
+                     f"{text['reset']} with R and tau as the search began")
+    return lines
+
+
+def _warnings(metrics):
+    """What was wrong with a layer, each once, with the first epoch it was seen in."""
+    first = {}
+    for line in metrics:
+        for complaint in line.get("warnings", []):
+            first.setdefault((line["phase"], kind(complaint)), f"{line['phase']}, epoch {line['epoch']}: {complaint}")
+    return ["", *(f"warning: {text}" for text in first.values())] if first else []

@@ -1,0 +1,1 @@
+"""The search for an architecture: HRMAS, its optimisers, baselines and diagnosis."""

@@ -1,0 +1,1 @@
+"""The settings of a run: what there are, and how they are read."""

@@ -1,0 +1,194 @@
+"""Settings read from TOML files, layer on layer; what there is to set stands in schema.py.
+
+`load` merges these layers; each one overrides what stands above it:
+
+1. ``runs/presets.toml``      ``[<preset>.<section>]``: what the paper leaves open (default, accurate, published)
+2. ``runs/<dataset>.toml``    ``[<section>]``: the data set's own settings (the paper's Table 1)
+3. the same file              ``[preset.<preset>.<section>]``: e.g. Table 1's learning rate in published
+4. the same file              ``[profile.<profile>.<section>]``: how long to run (paper, demo)
+5. ``--set section.key=value`` TOML values; a bare word is a string, one number is a list of one
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.settings.schema import SECTIONS, Config, InvalidSetting
+
+RUNS = Path(__file__).resolve().parents[2] / "runs"
+
+
+def from_dict(d: dict, origin: str = "settings") -> Config:
+    """Config from `Config.as_dict`, e.g. out of a run's manifest; `origin` is named in errors."""
+    if not isinstance(d, dict):
+        raise InputError(f"{origin}: expected a table of settings, found {d!r}")
+    labels = {}
+    for label in ("preset", "profile"):
+        labels[label] = d.get(label)
+        if not isinstance(labels[label], str):
+            raise InputError(f"{origin}: {label}: expected a name, found {labels[label]!r}")
+    sections = {k: v for k, v in d.items() if k not in labels}
+    return _build([(origin, sections)], **labels)
+
+
+def with_overrides(settings: Config, overrides: Sequence[str]) -> Config:
+    """The same settings with "section.key=value" overrides as `load` takes them."""
+    sections = {k: v for k, v in settings.as_dict().items() if k in SECTIONS}
+    layers = [("settings", sections), *(("--set", _parse_override(text)) for text in _split_overrides(overrides))]
+    return _build(layers, preset=settings.preset, profile=settings.profile)
+
+
+def differences(a: Config, b: Config) -> list[str]:
+    """The settings in which two runs differ, as "section.key: a != b"."""
+    da, db = a.as_dict(), b.as_dict()
+    return [f"{section}.{key}: {value!r} != {db[section][key]!r}" for section in SECTIONS
+            for key, value in da[section].items() if value != db[section][key]]
+
+
+# --- reading and merging -------------------------------------------------------------------------
+
+def datasets() -> list[str]:
+    """Data sets with a TOML in runs/."""
+    return sorted(p.stem for p in RUNS.glob("*.toml") if p.stem != "presets")
+
+
+def load(dataset_or_path: str, preset: str = "default", profile: str | None = None,
+         overrides: Sequence[str] = ()) -> Config:
+    """Read and merge the layers named at the top of this file.
+
+    Parameters
+    ----------
+    dataset_or_path : a name from `datasets`, or a TOML file of the same form.
+    preset : a table of runs/presets.toml; profile : one of the file, None for its `default_profile`.
+    overrides : "section.key=value", each string one or several of them with spaces between.
+    """
+    path = _find(str(dataset_or_path))
+    name, presets_name = _display(path), "runs/presets.toml"
+    presets, table = _read(RUNS / "presets.toml"), _read(path)
+    default_profile = table.pop("default_profile", "paper")
+    if not isinstance(default_profile, str):
+        raise InputError(f"{name}: default_profile: expected a name, found {default_profile!r}")
+    of_preset, of_profile = (_tables(table.pop(key, {}), f"{name}: [{key}]") for key in ("preset", "profile"))
+    if profile is None:
+        profile = default_profile
+    for label, value, known, where in (("preset", preset, presets, presets_name),
+                                       ("profile", profile, of_profile, name)):
+        if value not in known:
+            raise InputError(f"{label}: expected one of {', '.join(known) or '(none)'} "
+                             f"({where}), found {value!r}{_nearest(value, known)}")
+    layers = [(f"{presets_name} [{preset}]", presets[preset]), (name, table),
+              (f"{name} [preset.{preset}]", of_preset.get(preset, {})),
+              (f"{name} [profile.{profile}]", of_profile[profile])]
+    layers += [("--set", _parse_override(text)) for text in _split_overrides(overrides)]
+    return _build(layers, preset=preset, profile=profile, missing_in=name)
+
+
+def _build(layers: list[tuple[str, dict]], preset: str, profile: str, missing_in: str = "") -> Config:
+    """Merge (origin, {section: {key: value}}) layers, later wins, and build the Config."""
+    merged: dict = {section: {} for section in SECTIONS}
+    origins: dict = {}
+    for origin, layer in layers:
+        for section, values in _tables(layer, origin).items():
+            if section not in SECTIONS:
+                raise InputError(f"{origin}: unknown section [{section}]{_nearest(section, SECTIONS)}; "
+                                 f"expected one of {', '.join(SECTIONS)}")
+            for key, value in values.items():
+                if key not in _keys(section):
+                    raise InputError(f"{origin}: unknown key {section}.{key}{_suggest(section, key)}")
+                merged[section][key] = value
+                origins[section, key] = origin
+    missing_in = missing_in or layers[-1][0]
+    try:
+        built = {}
+        for section, cls in SECTIONS.items():
+            for f in dataclasses.fields(cls):
+                if f.default is dataclasses.MISSING and f.name not in merged[section]:
+                    raise InputError(f"{missing_in}: missing key {section}.{f.name}")
+            built[section] = cls(**merged[section])
+        return Config(**built, preset=preset, profile=profile)
+    except InvalidSetting as error:
+        origin = origins.get((error.section, error.key), missing_in)
+        raise InputError(f"{origin}: {error}") from None
+
+
+def _keys(section: str) -> list[str]:
+    return [f.name for f in dataclasses.fields(SECTIONS[section])]
+
+
+def _nearest(word: Any, known) -> str:
+    near = difflib.get_close_matches(str(word), list(known), 1, cutoff=0.5)
+    return f"; nearest: {near[0]}" if near else ""
+
+
+def _suggest(section: str, key: str) -> str:
+    """A hint for a mistyped key: the same key in another section, the nearest one, or all of them."""
+    elsewhere = [f"{s}.{key}" for s in SECTIONS if key in _keys(s)]
+    near = elsewhere or [f"{section}.{k}" for k in
+                         difflib.get_close_matches(key, _keys(section), 1, cutoff=0.5)]
+    hint = f"; nearest: {' or '.join(near)}" if near else ""
+    return f"{hint}; expected one of {', '.join(_keys(section))}"
+
+
+def _tables(value: Any, origin: str) -> dict:
+    """`value`, if it is a table of tables."""
+    if not isinstance(value, dict):
+        raise InputError(f"{origin}: expected a table, found {value!r}")
+    for key, table in value.items():
+        if not isinstance(table, dict):
+            hint = _suggest_section(key)
+            raise InputError(f"{origin}: {key}: expected a table [{key}], found {table!r}{hint}")
+    return value
+
+
+def _suggest_section(key: str) -> str:
+    return "".join(f"; did you mean {s}.{key}?" for s in SECTIONS if key in _keys(s))
+
+
+def _find(name: str) -> Path:
+    if name in datasets():
+        return RUNS / f"{name}.toml"
+    if name.endswith(".toml") and Path(name).is_file():
+        return Path(name)
+    raise InputError(f"data set: expected one of {', '.join(datasets())} or the path of a TOML file, "
+                     f"found {name!r}{_nearest(name, datasets())}")
+
+
+def _display(path: Path) -> str:
+    return f"runs/{path.name}" if path.parent == RUNS else str(path)
+
+
+def _read(path: Path) -> dict:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{_display(path)}: cannot read it: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{_display(path)}: not a TOML file: {error}") from None
+
+
+def _split_overrides(overrides: Sequence[str]) -> list[str]:
+    texts = [overrides] if isinstance(overrides, str) else overrides
+    return [part for text in texts
+            for part in re.split(r"\s+(?=[A-Za-z_0-9.]+\s*=)", text.strip()) if part]
+
+
+def _parse_override(text: str) -> dict:
+    """"section.key=value" as {section: {key: value}}."""
+    match = re.fullmatch(r"\s*([A-Za-z_0-9]+)\.([A-Za-z_0-9]+)\s*=\s*(.*?)\s*", text, re.DOTALL)
+    if not match:
+        hint = _suggest_section(text.partition("=")[0].strip())
+        raise InputError(f"--set: expected section.key=value, found {text!r}{hint}")
+    section, key, raw = match.groups()
+    try:
+        parsed = tomllib.loads(f"value = {raw}")
+        value = parsed["value"] if len(parsed) == 1 else raw
+    except tomllib.TOMLDecodeError:
+        value = raw                                          # a bare word
+    return {section: {key: value}}

@@ -1,0 +1,226 @@
+"""What settings there are: frozen dataclasses, one a section, validated when built; config.py reads them from files.
+
+A section refuses a bad value however it is built, by an `InputError` with key, expectation and finding. Every key is
+explained in docs/settings.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from hrmas_sparse.settings import validators as checks
+from hrmas_sparse.storage.errors import InputError
+
+# What each reader can make; a data set that is not listed is not restricted.
+ENCODINGS = {"ti46": ("bsa", "intensity"), "fsdd": ("bsa", "intensity"),
+             "ntidigits": ("bin",), "nmnist": ("bin",), "dvsgesture": ("bin",)}
+
+
+def _setting(check: Callable, default: Any = dataclasses.MISSING) -> Any:
+    return dataclasses.field(default=default, metadata={"check": check})
+
+
+class InvalidSetting(InputError):
+    """An InputError that knows its key, so that `load` can name the file it came from."""
+
+    def __init__(self, section: str, key: str, message: str):
+        super().__init__(f"{section}.{key}: {message}")
+        self.section, self.key = section, key
+
+
+class _Section:
+    """Base of the sections: every field passes its check when the section is built."""
+
+    section: ClassVar[str]
+
+    def __post_init__(self):
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            try:
+                object.__setattr__(self, f.name, f.metadata["check"](value))
+            except ValueError as error:
+                self._refuse(f.name, f"expected {error}, found {value!r}")
+
+    def _refuse(self, key: str, message: str):
+        raise InvalidSetting(self.section, key, message) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig(_Section):
+    """What goes into the spike cache. One step is what the data set's encoding makes it."""
+
+    section = "data"
+    dataset: str = _setting(checks.name)
+    encoding: str = _setting(checks.choice("bsa", "intensity", "bin"))
+    value: str = _setting(checks.choice("binary", "count"), "binary")
+    steps: int = _setting(checks.integer(1, 65536))   # the cache holds steps as uint16
+    partition: str = _setting(checks.partition, "official")
+
+    def __post_init__(self):
+        super().__post_init__()
+        allowed = ENCODINGS.get(self.dataset, (self.encoding,))
+        if self.encoding not in allowed:
+            self._refuse("encoding", "expected " + " or ".join(json.dumps(a) for a in allowed)
+                         + f" for the data set {self.dataset}, found {self.encoding!r}")
+        if self.partition == "ab" and self.dataset != "ntidigits":
+            self._refuse("partition", f"expected official, resample-1 or the like for {self.dataset}, found 'ab'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig(_Section):
+    """Layers and neurons. v_th and v_th_out are in units of tau_s, surrogate_width in units of v_th."""
+
+    section = "network"
+    neurons: tuple[int, ...] = _setting(checks.integers(1))       # one entry per hidden layer
+    recurrence: str = _setting(checks.choice("motif", "full", "none"))
+    motif_sizes: tuple[int, ...] = _setting(checks.integers(1))
+    tied: bool = _setting(checks.boolean)
+    inter: bool = _setting(checks.boolean)
+    tau_m: float = _setting(checks.real(1.0))                     # steps
+    tau_s: float = _setting(checks.real(1.0))                     # steps
+    v_th: float = _setting(checks.real(0.0, above=True))
+    v_th_out: float = _setting(checks.real(0.0, above=True))
+    w_exc: float = _setting(checks.real(0.0), 0.2)
+    w_inh: float = _setting(checks.real(-math.inf, 0.0), -2.0)
+    slope_cap: float = _setting(checks.real(0.0, above=True))
+    surrogate_width: float = _setting(checks.real(0.0, above=True))
+    dtype: str = _setting(checks.choice("float32", "float64"), "float32")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.recurrence != "motif":
+            return
+        sizes = self.motif_sizes
+        if any(a >= b for a, b in zip(sizes, sizes[1:])):
+            self._refuse("motif_sizes", f"expected different sizes, smallest first, found {list(sizes)}")
+        common = math.gcd(*self.neurons)
+        bad = [v for v in sizes if common % v]
+        if bad:
+            divisors = ", ".join(str(v) for v in range(1, common + 1) if common % v == 0)
+            self._refuse("motif_sizes", f"expected sizes that divide every layer's neurons (network.neurons) "
+                         f"{list(self.neurons)}, found {bad}; sizes that do: {divisors}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig(_Section):
+    """psc is the paper's loss [29]; cross_entropy, on softmax(softmax_scale * summed PSC), is ours."""
+
+    section = "loss"
+    name: str = _setting(checks.choice("psc", "cross_entropy"))
+    target_period: int = _setting(checks.integer(1))              # steps between the desired spikes
+    softmax_scale: float = _setting(checks.real(0.0, above=True), 0.02)
+    smoothing: float = _setting(checks.real(0.0, 1.0), 0.0)       # share of cross_entropy's target on all classes
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.name == "psc" and self.smoothing:
+            self._refuse("smoothing", "expected 0 where loss.name is psc: only cross_entropy's target is smoothed, "
+                         f"found {self.smoothing}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig(_Section):
+    """How w learns. clip is the global gradient norm above which gradients are scaled down."""
+
+    section = "training"
+    batch: int = _setting(checks.integer(1))
+    lr: float = _setting(checks.real(0.0, above=True))
+    schedule: str = _setting(checks.choice("constant", "cosine"))
+    betas: tuple[float, float] = _setting(checks.betas)
+    clip: float = _setting(checks.real(0.0, above=True))
+    weight_decay: float = _setting(checks.real(0.0), 0.0)         # decoupled from Adam
+    dropout: float = _setting(checks.real(0.0, 0.99), 0.0)        # chance that a batch does without a hidden neuron
+    search_epochs: int = _setting(checks.integer(1))
+    retrain_epochs: int = _setting(checks.integer(1))
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.lr * self.weight_decay > 1:
+            self._refuse("weight_decay", f"expected at most 1 / training.lr = {1 / self.lr:g}, found "
+                         f"{self.weight_decay:g}: every step would turn the weights round")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig(_Section):
+    """How every training sample is changed anew each time it is drawn; all of it is ours, and off by default."""
+
+    section = "augmentation"
+    shift_steps: int = _setting(checks.integer(0, 65536), 0)      # shifts in time, uniform in -n .. n steps
+    shift_channels: int = _setting(checks.integer(0, 65536), 0)   # shifts along the channels, likewise
+    drop: float = _setting(checks.real(0.0, 1.0), 0.0)            # chance that a spike is left out
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(_Section):
+    """How the architecture is found: by HRMAS, or drawn at random. eta None ("lr" in TOML): that of w."""
+
+    section = "search"
+    method: str = _setting(checks.choice("hrmas", "random"), "hrmas")
+    alpha_order: str = _setting(checks.choice("first", "second"))
+    alpha_lr: float = _setting(checks.real(0.0, above=True))
+    alpha_betas: tuple[float, float] = _setting(checks.betas)
+    alpha_clip: float = _setting(checks.real(0.0), 0.0)           # global norm; 0: not clipped
+    alpha_init: float = _setting(checks.real(0.0), 1e-3)
+    eta: float | None = _setting(checks.eta, None)
+    stage1_fraction: float = _setting(checks.real(0.0, 1.0, above=True), 0.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlasticityConfig(_Section):
+    """SpiKL-IP: window is the paper's separate pass, online adapts inside training passes."""
+
+    section = "plasticity"
+    mode: str = _setting(checks.choice("window", "online", "off"))
+    tau_cal: float = _setting(checks.real(1.0))                   # steps
+    gamma: float = _setting(checks.real(0.0))
+    mu: float = _setting(checks.real(0.0, 1.0, above=True))       # desired mean rate, spikes a step
+    retrain: bool = _setting(checks.boolean)
+    carry_intrinsic: bool = _setting(checks.boolean)
+
+
+SECTIONS = {c.section: c for c in (DataConfig, NetworkConfig, LossConfig, TrainingConfig, AugmentationConfig,
+                                    SearchConfig, PlasticityConfig)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings of a run. preset and profile are labels: they say how the numbers were chosen."""
+
+    data: DataConfig
+    network: NetworkConfig
+    loss: LossConfig
+    training: TrainingConfig
+    augmentation: AugmentationConfig
+    search: SearchConfig
+    plasticity: PlasticityConfig
+    preset: str
+    profile: str
+
+    def __post_init__(self):
+        if self.loss.target_period > self.data.steps:
+            raise InvalidSetting("loss", "target_period", f"expected at most data.steps = "
+                                  f"{self.data.steps}, found {self.loss.target_period}")
+        if self.plasticity.retrain and self.network.recurrence == "none":
+            raise InvalidSetting("plasticity", "retrain", "expected false where network.recurrence is none: only "
+                                  "recurrent layers adapt")
+
+    def as_dict(self) -> dict:
+        """Plain dicts, lists, strings and numbers (no None); `from_dict` gives back an equal Config."""
+        d = {"preset": self.preset, "profile": self.profile}
+        for section in SECTIONS:
+            values = dataclasses.asdict(getattr(self, section))
+            d[section] = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+        if self.search.eta is None:
+            d["search"]["eta"] = "lr"
+        return d
+
+    def fingerprint(self) -> str:
+        """Twelve hex digits of all settings; the labels preset and profile do not count."""
+        sections = {k: v for k, v in self.as_dict().items() if k in SECTIONS}
+        return hashlib.sha256(json.dumps(sections, sort_keys=True).encode()).hexdigest()[:12]

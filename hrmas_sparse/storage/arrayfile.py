@@ -1,0 +1,140 @@
+"""Arrays and what they mean, in one HDF5 file: written whole or not at all, checksummed, refused if damaged.
+
+    /                 attributes: kind, schema, meta (JSON), meta_sha256
+    /a/b/c            one dataset per array, named by its key "a/b/c", attribute sha256
+    after the HDF5    32 bytes, the SHA-256 of everything before: no damaged file ever reaches the HDF5 library
+
+Checkpoints of a run and the weights it ends with are both such files, told apart by ``kind``.
+"""
+
+import hashlib
+import io
+import json
+import os
+
+import h5py
+import numpy as np
+
+from hrmas_sparse.storage import memory
+from hrmas_sparse.storage.errors import Damaged, InputError
+from hrmas_sparse.storage.atomic import write_bytes
+from hrmas_sparse.storage.hdf5 import attributes, write_attributes
+
+SCHEMA = 2
+_DIGEST = 32
+
+
+def _sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def save(path, kind, arrays, meta, previous=None):
+    """Write a file of the given kind.
+
+    Parameters
+    ----------
+    path : Path
+    kind : str, what the file is, e.g. "checkpoint"
+    arrays : dict, name with slashes -> array
+    meta : dict that JSON can hold
+    previous : Path under which the file that was there is kept, or None
+    """
+    image = _image(kind, arrays, json.dumps(meta))
+    write_bytes(path, image + hashlib.sha256(image).digest(), previous)
+
+
+def _image(kind, arrays, text):
+    """The bytes of the HDF5 file. Made in memory: the HDF5 library does not survive a full disk."""
+    # "latest" puts checksums on HDF5's own structures.
+    with h5py.File("image", "w", driver="core", backing_store=False, libver="latest") as file:
+        write_attributes(file, kind=kind, schema=SCHEMA, meta=text, meta_sha256=_sha256(text.encode()))
+        for name, array in arrays.items():
+            array = np.ascontiguousarray(array)
+            write_attributes(file.create_dataset(name, data=array), sha256=_sha256(array.tobytes()))
+        file.flush()
+        return file.id.get_file_image()
+
+
+def load(path, kind, expected=None):
+    """Read what :func:`save` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    kind : str
+    expected : function meta -> dict, name -> array like the one that must be there; None takes what is there
+
+    Returns
+    -------
+    arrays : dict; meta : dict
+
+    Raises
+    ------
+    InputError
+        The file is missing, of another kind or schema, or not what was expected.
+    Damaged
+        Its content is not what was written.
+    """
+    image = _verified(path)
+    try:
+        with h5py.File(io.BytesIO(image), "r") as file:
+            about = attributes(file)
+            found, schema = about.get("kind"), about.get("schema")
+            if found != kind or schema != SCHEMA:
+                raise InputError(f"{path}: expected a {kind} of schema {SCHEMA}, found a {found!r} of schema {schema}; "
+                                 "--fresh (FRESH=1) sets the run aside and starts over")
+            text = about["meta"]
+            if about["meta_sha256"] != _sha256(text.encode()):
+                raise Damaged(f"{path}: damaged: its description does not match its checksum")
+            meta, names = json.loads(text), []
+            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+            wanted = None if expected is None else expected(meta)
+            if wanted is not None and sorted(names) != sorted(wanted):
+                odd = sorted(set(names) ^ set(wanted))
+                raise InputError(f"{path}: arrays missing or too many: {', '.join(odd)}")
+            return {name: _checked(path, file[name], wanted and wanted[name]) for name in names}, meta
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
+        raise Damaged(f"{path}: damaged or not a {kind} ({error})") from error
+
+
+def _verified(path):
+    """The HDF5 part of a file whose checksum is right."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > memory.available() / 2:
+                raise InputError(f"{path}: {memory.text(size)} do not fit into the {memory.text(memory.available())} "
+                                 "of memory that are free")
+            data = file.read()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    image, digest = data[:-_DIGEST], data[-_DIGEST:]
+    if hashlib.sha256(image).digest() != digest:
+        raise Damaged(f"{path}: damaged: does not match its checksum")
+    return image
+
+
+def _checked(path, dataset, wanted):
+    """The array of a dataset; nothing is allocated before its size is known to be stored, and wanted."""
+    if dataset.is_virtual or dataset.external or dataset.chunks or dataset.dtype.kind not in "fiu":
+        raise Damaged(f"{path}: {dataset.name} is not a plain array")
+    if dataset.nbytes != dataset.id.get_storage_size() and dataset.size:
+        raise Damaged(f"{path}: damaged: {dataset.name} claims {dataset.nbytes} bytes and stores fewer")
+    if wanted is not None and (dataset.shape, dataset.dtype) != (wanted.shape, wanted.dtype):
+        raise InputError(f"{path}: {dataset.name}: expected {wanted.dtype} {wanted.shape}, found {dataset.dtype} "
+                         f"{dataset.shape}; not the same channels, classes or network")
+    array = dataset[()]
+    if attributes(dataset)["sha256"] != _sha256(np.ascontiguousarray(array).tobytes()):
+        raise Damaged(f"{path}: damaged: {dataset.name} does not match its checksum")
+    return array
+
+
+def flatten(groups):
+    """{"a": {"b": x}} -> {"a/b": x}"""
+    return {f"{group}/{name}": array for group, arrays in groups.items() for name, array in arrays.items()}
+
+
+def unflatten(arrays, *groups):
+    """The dicts of the named groups, each in the order of its names."""
+    return [{name.partition("/")[2]: array for name, array in arrays.items() if name.partition("/")[0] == group}
+            for group in groups]

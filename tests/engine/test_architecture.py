@@ -1,0 +1,189 @@
+"""The discrete result: what it refuses, how it reads, that files come back as written or are refused."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, NONE, Architecture, load, save
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.engine.recurrence import table_rows
+
+
+def architecture(neurons=8, size=2, inter=True, tied=True, seed=0):
+    count = table_rows(neurons, size, inter, tied)
+    return Architecture(neurons, size, inter, np.random.default_rng(seed).integers(0, 3, count).astype(np.int8), tied)
+
+
+def same(a, b):
+    return (a.neurons, a.motif_size, a.inter, a.tied) == (b.neurons, b.motif_size, b.inter, b.tied) and \
+        a.types.dtype == b.types.dtype and np.array_equal(a.types, b.types)
+
+
+# ---- the thing itself ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("neurons, size", [(8, 3), (8, 0), (8, -2), (0, 1), (8, 16), (-8, 2)])
+def test_motifs_have_to_fill_the_layer(neurons, size):
+    with pytest.raises(InputError, match="does not divide"):
+        Architecture(neurons, size, False, np.zeros(max(size, 0)**2, np.int8))
+
+
+@pytest.mark.parametrize("types", [np.full(4, 3), np.full(4, -1), np.zeros((2, 2)), np.array(0), np.full(4, 0.5)],
+                         ids=["3", "-1", "matrix", "number", "half"])
+def test_types_are_a_list_of_three_kinds(types):
+    with pytest.raises(InputError, match="types must be a list of 0"):
+        Architecture(8, 2, False, types)
+
+
+@pytest.mark.parametrize("inter, count, wanted", [(True, 4, 8), (False, 8, 4), (True, 0, 8)])
+def test_a_motif_has_a_type_for_every_connection(inter, count, wanted):
+    with pytest.raises(InputError, match=f"expected {wanted} types for motifs of 2 neurons, found {count}"):
+        Architecture(8, 2, inter, np.zeros(count, np.int8))
+
+
+def test_it_cannot_be_rebound():
+    with pytest.raises(AttributeError):
+        architecture().motif_size = 4
+
+
+def test_views():
+    a = Architecture(4, 2, True, np.array([0, 1, 2, 0, 1, 1, 2, 0], np.int8))
+    assert a.intra.tolist() == [[EXCITATORY, INHIBITORY], [NONE, EXCITATORY]]
+    assert a.lateral.tolist() == [[INHIBITORY, INHIBITORY], [NONE, EXCITATORY]]
+    assert Architecture(4, 2, False, np.zeros(4, np.int8)).lateral.shape == (2, 0)
+
+
+def test_describe():
+    types = np.array([0, 1, 2, 0, 1, 1, 2, 0], np.int8)
+    head, legend, *motif = Architecture(4, 2, True, types).describe()
+    assert head == "motif size 2, 4 neurons, 2 motifs" and "excitatory" in legend and "next motif" in legend
+    assert motif == ["  + - | - -", "  . + | . +"]
+    _, legend, *motif = Architecture(4, 2, False, types[:4]).describe()
+    assert "next motif" not in legend and motif == ["  + -", "  . +"]
+    line, = architecture(tied=False).describe()
+    assert "own type" in line
+
+
+# ---- files --------------------------------------------------------------------------------------------------
+
+
+LAYERS = [
+    [architecture()],
+    [architecture(inter=False), architecture(6, 6), architecture(5, 1, True, False), architecture(4, 2, False, False)],
+    [architecture(40, 40, seed=3)],
+    [],
+]
+
+
+@pytest.mark.parametrize("layers", LAYERS, ids=len)
+def test_round_trip(tmp_path, layers):
+    path = tmp_path / "architecture.json"
+    save(path, layers)
+    found = load(path)
+    assert len(found) == len(layers) and all(same(a, b) for a, b in zip(found, layers))
+    first = path.read_bytes()
+    save(path, found)
+    assert path.read_bytes() == first and [p.name for p in tmp_path.iterdir()] == ["architecture.json"]
+    assert load(str(path))[:1] == [] or same(load(str(path))[0], layers[0])
+
+
+def broken(path, change):
+    save(path, [architecture(), architecture(4, 4)])
+    value = json.loads(path.read_text())
+    change(value, value["layers"][1])
+    if "layers" in value:                                      # so that it is not the checksum that refuses
+        value["sha256"] = hashlib.sha256(json.dumps(value["layers"]).encode()).hexdigest()
+    path.write_text(json.dumps(value))
+
+
+CHANGES = {
+    "no layers": lambda whole, layer: whole.pop("layers"),
+    "layers are a number": lambda whole, layer: whole.update(layers=5),
+    "layers are text": lambda whole, layer: whole.update(layers="abc"),
+    "layers hold null": lambda whole, layer: whole.update(layers=[None]),
+    **{f"no {key}": lambda whole, layer, key=key: layer.pop(key)
+       for key in ("neurons", "motif_size", "inter", "tied", "connection_types")},
+    "neurons are text": lambda whole, layer: layer.update(neurons="many"),
+    "neurons are null": lambda whole, layer: layer.update(neurons=None),
+    "neurons are infinite": lambda whole, layer: layer.update(neurons=float("inf")),
+    "neurons are not a number": lambda whole, layer: layer.update(neurons=float("nan")),
+    "no neurons": lambda whole, layer: layer.update(neurons=0),
+    "a motif that does not fit": lambda whole, layer: layer.update(motif_size=3),
+    "a motif of nothing": lambda whole, layer: layer.update(motif_size=0),
+    "a type too few": lambda whole, layer: layer["connection_types"].pop(),
+    "a type too many": lambda whole, layer: layer["connection_types"].append(0),
+    "inter without its types": lambda whole, layer: layer.update(inter=False),
+    "an unknown type": lambda whole, layer: layer["connection_types"].__setitem__(3, 3),
+    "a negative type": lambda whole, layer: layer["connection_types"].__setitem__(3, -1),
+    "a huge type": lambda whole, layer: layer["connection_types"].__setitem__(3, 10**30),
+    "a type that wraps around": lambda whole, layer: layer["connection_types"].__setitem__(3, 256),
+    "a type in words": lambda whole, layer: layer["connection_types"].__setitem__(3, "none"),
+    "a null type": lambda whole, layer: layer["connection_types"].__setitem__(3, None),
+    "types in a matrix": lambda whole, layer: layer.update(connection_types=[[0] * 12, [1] * 12]),
+    "types as a number": lambda whole, layer: layer.update(connection_types=0),
+    "ragged types": lambda whole, layer: layer.update(connection_types=[[0, 1], [2]]),
+}
+# Values a file may have by hand or by damage that Python would quietly make something of.
+QUIET = {
+    "half a type": lambda whole, layer: layer["connection_types"].__setitem__(3, 0.5),
+    "a type that is true": lambda whole, layer: layer["connection_types"].__setitem__(3, True),
+    "neurons and a half": lambda whole, layer: layer.update(neurons=4.5),
+    "neurons in digits": lambda whole, layer: layer.update(neurons="4"),
+    "inter in words": lambda whole, layer: layer.update(inter="false"),
+    "tied in words": lambda whole, layer: layer.update(tied="false"),
+    "untied with a tied table": lambda whole, layer: layer.update(tied=False),
+    "another schema": lambda whole, layer: whole.update(schema=2),
+    "no schema": lambda whole, layer: whole.pop("schema"),
+    "types in another order": lambda whole, layer: whole.update(types=["none", "inhibitory", "excitatory"]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_damaged_values_are_refused(tmp_path, change):
+    path = tmp_path / "architecture.json"
+    broken(path, CHANGES[change])
+    with pytest.raises(InputError, match="architecture.json"):
+        load(path)
+
+
+@pytest.mark.parametrize("change", QUIET)
+def test_values_nobody_wrote_are_refused(tmp_path, change):
+    path = tmp_path / "architecture.json"
+    broken(path, QUIET[change])
+    with pytest.raises(InputError, match="architecture.json"):
+        load(path)
+
+
+def test_cut_files_are_refused(tmp_path):
+    path = tmp_path / "architecture.json"
+    save(path, [architecture()])
+    whole = path.read_bytes()
+    for length in range(len(whole.rstrip())):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match="architecture.json"):
+            load(path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[]", b"null", b"7", b"{}", b"{" * 50, b'"layers"'])
+def test_other_files_are_refused(tmp_path, content):
+    path = tmp_path / "architecture.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="architecture.json"):
+        load(path)
+
+
+def test_missing_files_are_refused(tmp_path):
+    for path in (tmp_path / "architecture.json", tmp_path):
+        with pytest.raises(InputError, match=path.name):
+            load(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "architecture.json"
+    save(path, [architecture()])
+    before = path.read_bytes()
+    with pytest.raises(AttributeError):
+        save(path, [architecture(), None])
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["architecture.json"]

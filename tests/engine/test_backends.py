@@ -1,0 +1,68 @@
+"""Which backend is taken, and what is said about it."""
+
+import pytest
+
+from hrmas_sparse.engine import backends
+from hrmas_sparse.engine.backends import cuda, get_backend
+from hrmas_sparse.engine.backends.cuda import Probe
+from hrmas_sparse.storage.errors import InputError
+
+NONE = Probe(None, None, None, None, None, None, "no NVIDIA driver: libcuda.so.1 was not found")
+SIMULATED = Probe(None, "the CUDA simulator", None, None, None, None, "", True)
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend the probe found this."""
+    return lambda found: monkeypatch.setattr(cuda, "probe", lambda: found)
+
+
+def test_auto_without_a_gpu_says_that_it_uses_the_cpu(machine):
+    machine(NONE)
+    found = get_backend("auto", 1)
+    assert found.name == "cpu" and "using the CPU (no NVIDIA driver" in found.notice
+
+
+def test_auto_does_not_take_the_simulator(machine):
+    machine(SIMULATED)
+    assert get_backend("auto", 1).name == "cpu"
+
+
+def test_cpu_asks_nobody(machine, monkeypatch):
+    monkeypatch.setattr(cuda, "probe", None)
+    assert get_backend("cpu", 1).name == "cpu" and "using" not in get_backend("cpu", 1).notice
+
+
+def test_cuda_without_a_gpu_is_one_clear_error(machine):
+    machine(NONE)
+    with pytest.raises(InputError, match=r"backend cuda: no NVIDIA driver.*--backend cpu"):
+        get_backend("cuda")
+
+
+def test_an_experiment_for_a_missing_gpu_starts_nothing(machine, capsys, tmp_path, monkeypatch):
+    from runs.experiment import main
+    monkeypatch.chdir(tmp_path)
+    machine(NONE)
+    assert main(["table2", "--data", "ntidigits", "--backend", "cuda"]) == 2
+    said = capsys.readouterr().err
+    assert "backend cuda: no NVIDIA driver" in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_whether_it_would_be_a_gpu(machine):
+    for found, there in ((NONE, False), (SIMULATED, False), (NONE._replace(reason=""), True)):
+        machine(found)
+        assert [backends.on_gpu(name) for name in backends.NAMES] == [there, False, True]
+
+
+def test_unknown_names(machine):
+    with pytest.raises(InputError, match="expected one of auto, cpu, cuda, found 'gpu'"):
+        get_backend("gpu")
+    assert backends.NAMES == ("auto", "cpu", "cuda")
+
+
+def test_the_program_ends_with_2_and_one_line(machine, capsys, tmp_path):
+    from hrmas_sparse.cli import main
+    machine(NONE)
+    assert main(["search", "ntidigits", "--backend", "cuda", "--out", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "backend cuda: no NVIDIA driver" in said and "Traceback" not in said and len(said.strip().splitlines()) == 1

@@ -1,0 +1,122 @@
+"""On a real GPU: the CPU's numbers, golden numbers, the same bits again, large layers, too little memory.
+
+``make test-gpu`` runs these and every other test that takes a backend, and fails where there is no GPU.
+"""
+
+import functools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dense import assert_close, assert_same_bits, random_case
+
+from hrmas_sparse.engine import lockstep as together
+from hrmas_sparse.engine.architecture import Architecture, table_rows
+from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.engine.backends.cuda import probe
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.gradcheck import golden
+from hrmas_sparse.engine.network import Layer, Network, Neurons, Plasticity, psc_loss
+from hrmas_sparse.data.cache import Events
+from hrmas_sparse.engine.recurrence import Motif
+
+pytestmark = pytest.mark.gpu
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+# Of the largest number of an array. float32: sums of thousands of terms in another order, and where v is within
+# rounding of the threshold a spike may move, which moves the gradients. Chosen, not measured.
+CLOSE = {"float64": 1e-9, "float32": 2e-4}
+
+
+@pytest.fixture(scope="module")
+def gpu():
+    found = probe()
+    assert not found.reason, f"these tests need a GPU: {found.reason}"
+    assert not found.simulated, "these tests need a GPU, NUMBA_ENABLE_CUDASIM is set"
+    return get_backend("cuda")
+
+
+def motif_network(backend, neurons, steps=100, inputs=78, samples=50, size=16, density=0.1, dtype="float32", seed=0):
+    """A layer of motifs of random types, its parameters and a random batch: the bench's workloads."""
+    rng = np.random.default_rng(seed)
+    types = rng.choice(3, table_rows(neurons, size, True, True), p=(0.3, 0.3, 0.4)).astype(np.int8)
+    layer = Layer(neurons, 80.0, Motif(Architecture(neurons, size, True, types, True)))
+    network = Network(inputs, [layer], Layer(26, 8.0), Neurons(16.0, 8.0, 1.0, 0.2),
+                      lambda psc, labels: psc_loss(psc, labels, 8.0), backend, dtype)
+    on = rng.random((samples, steps, inputs)) < density
+    sample, step, channel = np.nonzero(on)
+    events = Events(np.searchsorted(sample, np.arange(samples + 1)).astype(np.int64), step.astype(np.uint16),
+                    channel.astype(np.uint16), np.ones(step.size, np.uint8), rng.integers(0, 26, samples), steps,
+                    inputs)
+    return network, network.initial_parameters(rng), network.initial_intrinsic(), events
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("density", [0.02, 0.3], ids=["events", "dense"])
+@pytest.mark.parametrize("neurons", [400, 800, 3200])
+def test_the_cpu_finds_the_same(gpu, neurons, density, dtype):
+    found = []
+    for backend in (gpu, get_backend("cpu")):
+        network, *given = motif_network(backend, neurons, density=density, dtype=dtype, samples=20)
+        found.append(network.gradients(*given))
+    one, other = found
+    assert abs(one.loss - other.loss) <= CLOSE[dtype] * other.loss
+    assert_close(one.gradients, other.gradients, CLOSE[dtype])
+    assert np.abs(np.subtract(one.rates, other.rates)).max() <= 1e-5
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_golden_numbers(gpu, dtype):
+    lines = [line for line in golden.run_golden(GOLDEN, dtype, "cuda") if line.ok is not None]
+    assert len(lines) > 50 and all(line.ok for line in lines), [line for line in lines if not line.ok]
+
+
+def test_twenty_runs_give_the_same_bits(gpu):
+    network, *given = motif_network(gpu, 800)
+    first = network.gradients(*given)
+    plastic = network.adapt(*given, Plasticity(16.0, 0.02, 0.1)).intrinsic
+    for _ in range(19):
+        again = network.gradients(*given)
+        assert_same_bits([again.loss, again.gradients, again.rates], [first.loss, first.gradients, first.rates])
+        assert_same_bits(network.adapt(*given, Plasticity(16.0, 0.02, 0.1)).intrinsic, plastic)
+
+
+@pytest.mark.parametrize("density", [0.02, 0.3], ids=["events", "dense"])
+def test_seeds_together_are_what_they_are_alone(gpu, density):
+    """Close, not the same bits: cuBLAS may take another way through five products than through one."""
+    given = [motif_network(gpu, 400, density=density, seed=seed) for seed in range(5)]
+    alone = [network.gradients(*rest) for network, *rest in given]
+    for _ in range(2):
+        found = together.run([functools.partial(network.gradients, *rest) for network, *rest in given])
+        for one, other in zip(found, alone):
+            assert abs(one.loss - other.loss) <= CLOSE["float32"] * other.loss
+            assert_close(one.gradients, other.gradients, CLOSE["float32"])
+
+
+def test_batches_carried_ahead(gpu):
+    """Many, and each used while the next is on its way."""
+    from hrmas_sparse.engine.backends.cuda.carried import Carried
+    *_, events = motif_network(gpu, 400, samples=300)
+    there, rng = Carried.of(events), np.random.default_rng(0)
+    batches = [rng.integers(0, 300, rng.integers(1, 200)) for _ in range(50)]
+    for index, following in zip(batches, [*batches[1:], batches[0]]):
+        there.ahead(following)
+        batch, expected = there.take(index), events.take(index)
+        for name in ("step", "channel", "value", "label", "indptr"):
+            assert_same_bits(gpu.to_host(getattr(batch, name)), getattr(expected, name))
+
+
+@pytest.mark.parametrize("neurons", [6400, 12800])
+def test_large_layers(gpu, neurons):
+    """More neurons than threads, and than a block's shared memory has room for errors (12,288 in float32)."""
+    found = []
+    for backend in (gpu, get_backend("cpu")):
+        network, *given = motif_network(backend, neurons, steps=40, samples=8)
+        found.append(network.gradients(*given))
+    assert_close(found[0].gradients, found[1].gradients, CLOSE["float32"])
+
+
+def test_too_little_memory_is_said_with_what_is_needed(gpu):
+    network, *given = motif_network(gpu, 51200, steps=8000, inputs=4, samples=250, density=0.01)
+    with pytest.raises(InputError, match=r"the GPU's memory is full: .* needs about [\d.]+ GiB"):
+        network.gradients(*given)
+    random_case(1).check(gpu)  # and the backend goes on

@@ -1,0 +1,329 @@
+"""Whole networks, forward and backward, against naive.py."""
+
+import dataclasses
+import itertools
+import math
+
+import naive
+import numpy as np
+import pytest
+from dense import TAU_S, Case, assert_close, assert_same_bits, error, events, random_case
+
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.engine.network import cross_entropy_loss, psc_loss
+from hrmas_sparse.engine.passes import decide
+
+STACKS = {
+    "output only": (),
+    "feedforward": (("feedforward", 9),),
+    "free": (("free", 8),),
+    "motif": (("motif", 12, 4),),
+    "motif without inter": (("motif", 12, 4, False),),
+    "supernet": (("supernet", 12, (2, 3, 6)),),
+    "free, feedforward": (("free", 7), ("feedforward", 6)),
+    "motif, motif": (("motif", 12, 3), ("motif", 10, 5, False)),
+    "supernet, supernet": (("supernet", 8, (2, 4)), ("supernet", 9, (3, 1), False, False)),
+    "feedforward, supernet, motif": (("feedforward", 7), ("supernet", 10, (5, 2), True, False), ("motif", 6, 2)),
+    "motif, free, feedforward": (("motif", 10, 5), ("free", 8), ("feedforward", 7)),
+}
+CAPS_AND_WIDTHS = list(itertools.product([0.3, 1.0, 8.0], [0.2, 0.5]))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("stack", STACKS)
+def test_stacks(backend, stack, dtype):
+    """Input sparse enough to visit its events, and not."""
+    for seed, density in enumerate((0.05, 0.08, 0.2, 0.8)):
+        random_case(seed, STACKS[stack], C=20 if density < 0.1 else 5, density=density).check(backend, dtype)
+
+
+@pytest.mark.parametrize("real", [False, True], ids=["binary", "real"])
+@pytest.mark.parametrize("R", ["neuron", "step", "sample"])
+@pytest.mark.parametrize("tau", ["neuron", "step", "sample"])
+def test_intrinsic_parameters_of_every_shape(backend, R, tau, real):
+    random_case(10, (("free", 8), ("motif", 6, 3)), B=5, R=R, tau=tau, real=real).check(backend)
+
+
+def test_trajectories_reach_every_chunk(backend):
+    """(B, T, N) with more samples than run together."""
+    random_case(11, (("free", 6),), B=37, T=6, R="sample", tau="sample").check(backend)
+
+
+@pytest.mark.parametrize("R, tau", [("neuron", "neuron"), ("step", "sample"), ("sample", "step")])
+def test_layers_too_large_for_a_cache(backend, R, tau):
+    """A backend may take such a layer's steps a few at a time."""
+    for seed, smooth in enumerate([False, False, True]):
+        case = random_case(60 + seed, (("motif", 240, 10), ("feedforward", 150)), B=2, T=90, C=20, R=R, tau=tau,
+                           density=(0.05, 0.8)[seed % 2], smooth=smooth)
+        case.check(backend)
+
+
+def test_gradients_of_recurrent_parameters_alone(backend):
+    case = random_case(64, (("supernet", 12, (2, 3)), ("feedforward", 7), ("motif", 9, 3)), B=20)
+    full, part = case.run(backend), case.run(backend, feedforward=False)
+    kept = {name: x for name, x in full.gradients.items() if name.startswith("rec")}
+    assert_same_bits(part.gradients, kept)
+    assert_same_bits([part.loss, part.predicted, part.records], [full.loss, full.predicted, full.records])
+
+
+@pytest.mark.parametrize("loss", [dict(period=1), dict(period=2), dict(period=3), dict(loss="cross_entropy"),
+                                  dict(loss="cross_entropy", scale=0.3)], ids=str)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_losses(backend, loss, dtype):
+    random_case(12, (("motif", 8, 4), ("free", 6)), **loss).check(backend, dtype)
+
+
+@pytest.mark.parametrize("slope_cap, width", CAPS_AND_WIDTHS)
+def test_slope_caps_and_widths(backend, slope_cap, width):
+    random_case(13, (("motif", 8, 4), ("free", 6)), slope_cap=slope_cap, width=width).check(backend)
+
+
+def test_slope_cap_and_width_matter():
+    """Or the test above would compare nothing."""
+    settings = [dict(slope_cap=c, width=h) for c, h in CAPS_AND_WIDTHS]
+    found = [random_case(13, (("motif", 8, 4), ("free", 6)), **s).reference()["gradients"]["w1"] for s in settings]
+    assert all(error(a, b) > 1e-3 for a, b in itertools.combinations(found, 2))
+
+
+def test_smooth_variant(backend):
+    for seed, stack in enumerate(STACKS.values()):
+        random_case(seed, stack, R="step", tau="sample", smooth=True).check(backend)
+
+
+def test_samples_with_and_without_values_in_one_batch(backend):
+    """A chunk of zeros and ones alone takes another path than one with real values."""
+    case = random_case(14, B=35, T=8)
+    case.X[:16] = case.X[:16] > 0
+    case.X[16:32] = np.round(2 * case.X[16:32])                # counts, some of them 0
+    case.check(backend)
+
+
+def test_values_of_every_type_and_read_only(backend):
+    """A cache gives uint8 or float32 values, mapped read-only."""
+    case = random_case(15)
+    case.X = np.ceil(2 * case.X)
+    network, parameters, intrinsic = case.network(backend), case.parameters(), case.intrinsic()
+    expected = network.gradients(parameters, intrinsic, case.events())
+    assert case.X.max() > 1
+    for dtype in (np.uint8, np.float32):
+        batch = dataclasses.replace(case.events(), value=case.events().value.astype(dtype))
+        for array in vars(batch).values():
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
+        found = network.gradients(parameters, intrinsic, batch)
+        assert_same_bits([found.loss, found.gradients], [expected.loss, expected.gradients])
+
+
+@pytest.mark.parametrize("shape", ["neuron", "sample"])
+def test_several_sets_of_parameters_side_by_side(backend, shape):
+    """Each set's gradients are those it has alone; on the CPU bit for bit."""
+    case = random_case(17, (("supernet", 8, (2, 4)), ("feedforward", 6), ("motif", 6, 3)), B=19, T=8, R=shape,
+                       tau=shape)
+    network, intrinsic, batch = case.network(backend), case.intrinsic(), case.events()
+    rng = np.random.default_rng(18)
+    points = [{name: x + 0.1 * rng.normal(size=x.shape) for name, x in case.parameters().items()} for _ in range(3)]
+    alone = [network.gradients(point, intrinsic, batch).gradients for point in points]
+    for found, expected in zip(network.gradients_at(points, intrinsic, batch), alone, strict=True):
+        if backend.name == "cpu":
+            assert_same_bits(found, expected)
+        assert_close(found, expected, 1e-12)
+    part = network.gradients_at(points[:2], intrinsic, batch, feedforward=False)
+    assert all(name.startswith("rec") for found in part for name in found)
+    for found, expected in zip(part, alone):
+        assert_close(found, {name: expected[name] for name in found}, 1e-12)
+
+
+def test_ways_agree(backend):
+    """evaluate is gradients without them; recording changes nothing; nothing given is changed, nothing kept is."""
+    case = random_case(16, (("supernet", 8, (2, 4)), ("free", 6)))
+    network, parameters, intrinsic = case.network(backend), case.parameters(), case.intrinsic()
+    full = case.run(backend)
+    bare = network.gradients(parameters, intrinsic, case.events())
+    forward = network.evaluate(parameters, intrinsic, case.events(), record=True)
+    assert bare.records is None and forward.gradients is None and bare.intrinsic is None and forward.intrinsic is None
+    assert_same_bits([bare.loss, bare.predicted, bare.rates, bare.gradients],
+                     [full.loss, full.predicted, full.rates, full.gradients])
+    assert_same_bits([forward.loss, forward.predicted], [full.loss, full.predicted])
+    for one, other in zip(forward.records, full.records):
+        assert_same_bits(one, {key: other[key] for key in one})
+    assert_same_bits([parameters, intrinsic], [case.parameters(), case.intrinsic()])
+    kept = {name: x.copy() for name, x in full.gradients.items()}, [dict(r, v=r["v"].copy()) for r in full.records]
+    random_case(17, (("supernet", 8, (2, 4)), ("free", 6))).run(backend)
+    assert_same_bits([full.gradients, full.records], list(kept))
+
+
+def test_empty_batch(backend):
+    case = random_case(18)
+    network, empty = case.network(backend), case.events().take([])
+    for way in (network.evaluate, network.gradients):
+        with pytest.raises(ValueError, match="empty batch"):
+            way(case.parameters(), case.intrinsic(), empty)
+
+
+# ---- losses and decision ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 7, 40])
+def test_psc_loss(period):
+    rng = np.random.default_rng(period)
+    psc, labels = rng.uniform(0, 8, (4, 20, 5)), np.array([0, 4, 2, 2])
+    loss, gradient = psc_loss(psc, labels, TAU_S, period)
+    mean, expected = naive.loss_psc(psc, labels, TAU_S, period)
+    assert loss.shape == (4,) and loss.mean() == pytest.approx(mean, rel=1e-13)
+    assert error(gradient, expected) < 1e-14
+
+
+@pytest.mark.parametrize("scale", [0.02, 1.0, 50.0])
+def test_cross_entropy_loss(scale):
+    psc, labels = np.random.default_rng(1).uniform(0, 8, (4, 20, 5)), np.array([0, 4, 2, 2])
+    loss, gradient = cross_entropy_loss(psc, labels, scale)
+    if scale < 50:                                             # there the reference takes the logarithm of 0
+        mean, expected = naive.loss_cross_entropy(psc, labels, scale)
+        assert loss.shape == (4,) and loss.mean() == pytest.approx(mean, rel=1e-12)
+        assert error(gradient, expected) < 1e-12
+    assert np.isfinite(loss).all() and np.isfinite(gradient).all()
+
+
+def test_decision_and_its_ties():
+    psc = np.zeros((3, 4, 3))
+    psc[1, :, 2] = psc[2, 1, 1] = psc[2, 3, 2] = 1             # a tie of all, one winner, a tie of two
+    np.testing.assert_array_equal(decide(psc), [0, 2, 1])
+
+
+def test_decision_does_not_hang_on_the_order_of_steps():
+    """Sums in float64: a train and the same train backwards tie exactly, in float32 too."""
+    trace = np.random.default_rng(2).random((200, 12)).astype(np.float32)
+    np.testing.assert_array_equal(decide(np.stack([trace, trace[::-1]], axis=2).transpose(1, 0, 2)), np.zeros(12))
+
+
+# ---- parameters -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_initial_parameters(backend, dtype):
+    case = random_case(19, (("supernet", 40, (4, 10)), ("motif", 30, 5), ("feedforward", 20)), C=50)
+    network = case.network(backend, dtype)
+    first, second = (network.initial_parameters(np.random.default_rng(0)) for _ in range(2))
+    assert_same_bits(first, second)
+    expected = case.parameters(dtype)
+    assert {k: (x.shape, x.dtype) for k, x in first.items()} == {k: (x.shape, x.dtype) for k, x in expected.items()}
+    for name, senders in (("w1", 50), ("w2", 40), ("w3", 30), ("w_out", 20)):       # He normal
+        assert first[name].std() == pytest.approx(np.sqrt(2 / senders), rel=0.15)
+        assert abs(first[name].mean()) < 5 * np.sqrt(2 / senders / first[name].size)
+    for name in ("rec1.w_exc", "rec2.w_exc"):
+        assert (first[name] == np.array(0.2, dtype)).all()
+    for name in network.alpha_names():
+        assert 0 < np.abs(first[name]).max() < 6e-3            # 1e-3 times a standard normal
+    assert sorted(network.alpha_names() + network.weight_names()) == sorted(first)
+    assert network.alpha_names() == ["rec1.alpha_size", "rec1.alpha_4", "rec1.alpha_10"]
+    start = network.initial_intrinsic()
+    assert sorted(start) == ["R1", "R2", "R3", "tau1", "tau2", "tau3"]
+    assert all((x == 16).all() and x.dtype == dtype and x.shape == (n,)
+               for x, n in zip(start.values(), (40, 40, 30, 30, 20, 20)))
+
+
+def test_initial_parameters_run(backend):
+    """What a run starts from goes through, and every gradient arrives under its parameter's name and shape."""
+    case = random_case(20, (("supernet", 12, (2, 3)), ("motif", 8, 4)), density=0.9)
+    network = case.network(backend, "float32")
+    parameters = network.initial_parameters(np.random.default_rng(1))
+    found = network.gradients(parameters, network.initial_intrinsic(), case.events())
+    assert {k: x.shape for k, x in found.gradients.items()} == {k: x.shape for k, x in parameters.items()}
+
+
+def test_own_takes_a_layers_part_only(backend):
+    network = random_case(21, (("free", 4),)).network(backend)
+    values = {"rec1.w_exc": 1, "rec11.w_exc": 2, "w1": 3, "rec1.alpha_size": 4}
+    assert network.own(values, 1) == {"w_exc": 1, "alpha_size": 4}
+
+
+def test_not_a_number_is_not_hidden(backend):
+    """A NaN among the weights must reach the gradients: it has to stop a run."""
+    for stack in ((("motif", 8, 4),), (("supernet", 8, (2, 4)),)):
+        case = random_case(22, stack)
+        network = case.network(backend, "float32")
+        for name, weights in case.parameters("float32").items():
+            parameters = case.parameters("float32")
+            parameters[name] = np.full_like(weights, np.nan)
+            found = network.gradients(parameters, case.intrinsic("float32"), case.events())
+            norm = sum(float(np.sum(x**2)) for x in found.gradients.values())
+            assert np.isnan(found.loss) or np.isnan(norm), name
+
+
+def test_one_step_by_hand(backend):
+    """At the threshold exactly there is no spike (v > v_th), nor a reset; a step later there is."""
+    X = np.ones((1, 2, 1))
+    layers = [dict(W_in=np.array([[8.0]]), W_rec=None, R=np.array([16.0]), tau=np.array([16.0]), v_th=8.0),
+              dict(W_in=np.array([[0.0]]), W_rec=None, R=np.array([16.0]), tau=np.array([16.0]), v_th=8.0)]
+    for dtype in ("float64", "float32"):
+        record = Case(X, np.array([0]), layers, [None]).run(backend, dtype).records[0]
+        np.testing.assert_array_equal(record["v"][0, :, 0], [8.0, 22.5])
+        np.testing.assert_array_equal(record["spikes"][0, :, 0], [0.0, 1.0])
+        np.testing.assert_array_equal(record["psc"][0, :, 0], [0.0, 1.0])
+    assert_close(dict(v=record["v"]), dict(v=naive.network_forward(X, layers, TAU_S)[0]["v"]), 0.0)
+
+
+def test_channels_beyond_the_last_event(backend):
+    """Channels and steps where nothing happens count: their gradients are 0, not missing."""
+    case = random_case(23, C=6, T=12)
+    case.X[:, :, 4:] = 0
+    case.X[:, 9:] = 0
+    found, _ = case.check(backend)
+    assert (found.gradients["w1"][4:] == 0).all() and found.gradients["w1"].shape == (6, 8)
+    assert len(events(case.X, case.Y)) == 3
+
+
+# ---- shapes that do not fit ---------------------------------------------------------------------------
+
+
+MISFITS = {
+    "too few channels": lambda c, p, i: (p, i, events(c.X[:, :, :3], c.Y)),
+    "too many channels": lambda c, p, i: (p, i, events(np.concatenate([c.X, c.X], axis=2), c.Y)),
+    "a label below the classes": lambda c, p, i: (p, i, events(c.X, np.full(len(c.Y), -1))),
+    "a label beyond the classes": lambda c, p, i: (p, i, events(c.X, np.full(len(c.Y), 3))),
+    "weights of another layer": lambda c, p, i: ({**p, "w1": p["w1"][:, :7].copy()}, i, c.events()),
+    "weights too few to send": lambda c, p, i: ({**p, "w_out": p["w_out"][:7].copy()}, i, c.events()),
+    "links without weights": lambda c, p, i: ({**p, "rec1.w_rec": p["rec1.w_rec"][:3]}, i, c.events()),
+    "R of another layer": lambda c, p, i: (p, {**i, "R1": i["R1"][:5], "tau1": i["tau1"][:5]}, c.events()),
+    "R of other steps": lambda c, p, i: (p, {**i, "R1": np.full((9, 8), 16.0)}, c.events()),
+    "R of other samples": lambda c, p, i: (p, {**i, "R1": np.full((2, 20, 8), 16.0),
+                                               "tau1": np.full((2, 20, 8), 16.0)}, c.events()),
+}
+
+
+@pytest.mark.parametrize("misfit", MISFITS)
+def test_shapes_that_do_not_fit_are_refused(backend, misfit):
+    """Kernels do not check bounds: what does not fit has to stop before them."""
+    case = random_case(24)
+    with pytest.raises((ValueError, InputError)):
+        case.network(backend).gradients(*MISFITS[misfit](case, case.parameters(), case.intrinsic()))
+
+
+def test_rates_of_the_smooth_variant_are_of_samples_only(backend):
+    """Lanes beyond the batch send nothing anybody may count."""
+    case = random_case(25, B=3, smooth=True)
+    found = case.run(backend)
+    assert all(rate <= 1 for rate in found.rates)
+
+
+def test_free_recurrence_has_start_values(backend):
+    network = random_case(26).network(backend)
+    assert "rec1.w_rec" in network.initial_parameters(np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
+def test_smoothed_cross_entropy_is_the_sum_over_its_target(smoothing):
+    psc, labels, scale = np.random.default_rng(0).random((4, 6, 5)), np.array([0, 4, 2, 2]), 0.3
+    loss, gradient = cross_entropy_loss(psc, labels, scale, smoothing)
+
+    def slow(x, label):
+        z = [scale * sum(x[t, o] for t in range(6)) for o in range(5)]
+        total = sum(math.exp(v) for v in z)
+        target = [smoothing / 5 + (1 - smoothing) * (o == label) for o in range(5)]
+        return -sum(d * math.log(math.exp(v) / total) for d, v in zip(target, z))
+
+    np.testing.assert_allclose(loss, [slow(x, label) for x, label in zip(psc, labels)], rtol=1e-12)
+    moved = psc.copy()
+    moved[1, 3, 2] += 1e-6
+    slope = (slow(moved[1], 4) - slow(psc[1], 4)) / 1e-6
+    assert gradient[1, 3, 2] == pytest.approx(slope, rel=1e-4)

@@ -1,0 +1,121 @@
+"""Learning on the device, in the simulator: parameters, Adam, relaxation and events lie there as in CuPy's arrays."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import simulator
+import toys
+from dense import assert_close, assert_same_bits, random_case
+from test_plasticity import SETTINGS
+
+from hrmas_sparse.settings import load as config
+from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.search import hrmas as search
+from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.engine.backends.cuda import backend as module, chunks
+from hrmas_sparse.run.job import Job
+from hrmas_sparse.engine.network import Plasticity
+from hrmas_sparse.search.optim import Adam
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """What a launch does is tested elsewhere."""
+    simulator.one_thread_a_block(monkeypatch)
+
+
+def learnt(backend, order, mode):
+    """What one step of a search leaves, as NumPy's arrays; on the device until then."""
+    case = random_case(20, (("supernet", 6, (2, 3)), ("motif", 4, 2)), B=3, T=6, density=0.5, R="fixed", tau="fixed")
+    network = case.network(backend)
+    learner = search.Learner(case.parameters(), case.intrinsic(), Adam(), Adam((0.5, 0.999)))
+    learner = learner.moved(backend.to_device)
+    events = backend.resident(case.events())
+    settings = dataclasses.replace(config.load("ntidigits").search, alpha_order=order, alpha_lr=0.05)
+    train, valid = events.take(np.array([2, 0])), events.take(np.array([1]))
+    outcomes = search.search_step(network, learner, train, valid, 1e-3, settings, 1.0, Plasticity(**SETTINGS), mode)
+    held = [*learner.parameters.values(), *learner.intrinsic.values(), *learner.w_adam.m.values()]
+    learner = learner.moved(backend.to_host)
+    return held, (outcomes[0].loss, outcomes[1].loss, float(outcomes[2])), learner
+
+
+@pytest.mark.parametrize("order, mode", [("first", "off"), ("second", "window"), ("first", "online")])
+def test_a_step_of_the_search(cuda, order, mode):
+    held, losses, one = learnt(cuda, order, mode)
+    assert all(isinstance(array, simulator.DeviceArray) for array in held)
+    _, expected, other = learnt(get_backend("cpu", 1), order, mode)
+    np.testing.assert_allclose(losses, expected, rtol=1e-10)
+    for name in ("parameters", "intrinsic"):
+        assert_close(getattr(one, name), getattr(other, name), 1e-9)
+    for name in ("w_adam", "alpha_adam"):
+        assert_close(getattr(one, name).m, getattr(other, name).m, 1e-9)
+        assert all(type(array) is np.ndarray for array in getattr(one, name).v.values())
+
+
+def test_batches_taken_on_the_device(cuda):
+    events = random_case(21, B=9, T=7, density=0.3).events()
+    events.indptr.flags.writeable = False
+    there = chunks.Resident.of(events)
+    for index in ([3], [8, 0, 8], [], [4, 4, 1, 7]):
+        one, other = there.take(np.array(index, np.int64)), events.take(np.array(index, np.int64))
+        assert isinstance(one.step, simulator.DeviceArray)
+        for name in ("indptr", "step", "channel", "value", "label"):
+            assert_same_bits(np.array(getattr(one, name), subok=False), getattr(other, name))
+        assert (one.steps, one.channels, len(one)) == (other.steps, other.channels, len(other))
+
+
+def test_sums_of_rows(cuda):
+    rng = np.random.default_rng(22)
+    rows, values = rng.integers(0, 7, 50), rng.normal(size=50).astype(np.float32)
+    rows[rows == 3] = 4
+    found = cuda.to_host(cuda.row_sums(rows, 8)(cuda.to_device(values)))
+    assert_same_bits(found, np.bincount(rows, values, 8))
+
+
+def test_a_host_array_on_the_device_is_refused():
+    """Or nothing above would show that none gets there."""
+    there = simulator.DeviceModule().asarray(np.ones(3))
+    for mix in (lambda: there + np.ones(3), lambda: np.concatenate([there, np.ones(3)]), lambda: there[np.arange(2)]):
+        with pytest.raises(TypeError, match="host met"):
+            mix()
+
+
+def test_a_whole_job(cuda, tmp_path):
+    """Search, discretise, retrain, test: the CPU's architecture and its numbers."""
+    events = toys.cache(tmp_path / "cache.h5", train=8, test=3)
+    own = toys.settings("training.search_epochs=2", "training.retrain_epochs=1", "network.neurons=[6]",
+                        "network.dtype=float64")
+    results = []
+    for backend in (cuda, get_backend("cpu", 1)):
+        run = rundir.RunDir(tmp_path / backend.name)
+        run.path.mkdir()
+        rundir.start(run, own, 0, events, {"raw": None})
+        Job(run, own, 0, events, backend).execute([])
+        results.append((run.architecture_path.read_text(), run.result()["test"], run.metrics()))
+    (architecture, test, metrics), expected = results[0], results[1]
+    assert architecture == expected[0]
+    assert test["confusion"] == expected[1]["confusion"]
+    np.testing.assert_allclose([line["loss"] for line in metrics], [line["loss"] for line in expected[2]], rtol=1e-9)
+
+
+
+@pytest.mark.parametrize("order, mode, clip", [("first", "off", 1.0), ("second", "window", 1e-9),
+                                               ("second", "online", 1e9)])
+def test_what_the_host_waits_for(cuda, monkeypatch, order, mode, clip):
+    """Two copies a batch: before alpha moves, and before w does, with all that the metrics want; no single numbers."""
+    case = random_case(20, (("supernet", 6, (2, 3)),), B=2, T=5, density=0.5, R="fixed", tau="fixed")
+    network = case.network(cuda)
+    learner = search.Learner(case.parameters(), case.intrinsic(), Adam(), Adam()).moved(cuda.to_device)
+    batch = cuda.resident(case.events())
+    settings = dataclasses.replace(config.load("ntidigits").search, alpha_order=order)
+    copies, real = [], module.to_host
+    monkeypatch.setattr(module, "to_host", lambda array: copies.append(1) or real(array))
+    simulator.DeviceArray.waited()
+    outcome, judged, norm = search.search_step(network, learner, batch, batch, 1e-3, settings, clip,
+                                               Plasticity(**SETTINGS), mode)
+    seen = [outcome.loss, outcome.predicted, outcome.rates, outcome.norms, judged.loss, judged.predicted, norm]
+    assert len(copies) == 2 and simulator.DeviceArray.waited() == 0
+    assert np.isfinite(seen[0]) and len(seen[3]) == len(network.layers)
+    outcome, _ = search.weight_step(network, learner, batch, 1e-3, clip, Plasticity(**SETTINGS), mode)
+    assert len(outcome.rates) == 2 and len(copies) == 3 and simulator.DeviceArray.waited() == 0

@@ -1,0 +1,40 @@
+"""Layers that do not learn are named."""
+
+import pytest
+import toys
+
+from hrmas_sparse.run.warnings import complaints, kind
+
+GOOD = {"rate1": 0.05, "gradient_norm1_max": 2e3, "rate2": 0.04, "gradient_norm2_max": 1e3}
+
+
+def test_nothing_wrong():
+    assert complaints(GOOD) == [] and complaints({}) == []
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"rate1": 0.0}, "layer 1 is dead"), ({"rate2": 1e-6}, "the output layer is dead"),
+    ({"rate1": 0.9}, "layer 1 is saturated"), ({"rate2": 0.51}, "the output layer is saturated"),
+    ({"gradient_norm1_max": 1e6}, "the gradient of layer 1 explodes"),
+    ({"gradient_norm2_max": 1e8}, "the gradient of the output layer explodes")])
+def test_each_is_named_once(change, words):
+    found, = complaints(GOOD | change)
+    assert found.startswith(words) and kind(found) == words
+
+
+@pytest.mark.parametrize("settings, words", [
+    ("network.v_th=1e6", "layer 1 is dead"),
+    ("network.v_th=0.02 network.w_inh=0 network.w_exc=9", "layer 1 is saturated")])
+def test_a_run_says_so_once_a_phase_and_keeps_it(tmp_path, capsys, settings, words):
+    run = toys.run(tmp_path / "run", toys.settings(settings), toys.cache(tmp_path / "toy.h5"))
+    bad = [line["phase"] for line in run.metrics() if any(words in w for w in line.get("warnings", []))]
+    said = [line for line in capsys.readouterr().err.splitlines() if words in line]
+    assert len(bad) >= 2 and len(said) == len(set(bad)) == run.summary_path.read_text().count(words)
+    assert all(line.startswith("warning: ") for line in said)
+
+
+def test_norms_and_rates_of_every_layer_are_in_the_metrics(tmp_path):
+    run = toys.run(tmp_path / "run", toys.settings("network.neurons=[12,6]"), toys.cache(tmp_path / "toy.h5"))
+    for line in run.metrics():
+        for n in (1, 2, 3):
+            assert line[f"rate{n}"] >= 0 and 0 <= line[f"gradient_norm{n}"] <= line[f"gradient_norm{n}_max"]

@@ -1,0 +1,208 @@
+"""Settings: what the files say, the layers, the round trip, and that every mistake is named."""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+
+import pytest
+
+from hrmas_sparse.settings import load as config
+from hrmas_sparse.settings.load import differences, from_dict, load
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.settings.schema import NetworkConfig, TrainingConfig
+
+ALL = ["dvsgesture", "fsdd", "nmnist", "ntidigits", "ti46"]
+PAPER_SETS = {  # Table 1: tau_m, lr, batch, steps, epochs, neurons (N-TIDIGITS: Table 2), motif sizes
+    "ti46": (16, 5e-4, 50, 100, 300, 400, 800, (5, 10, 16, 25, 40)),
+    "ntidigits": (64, 5e-4, 50, 300, 200, 400, 400, (5, 10, 16, 25, 40)),
+    "dvsgesture": (64, 1e-4, 20, 400, 60, 150, 512, (2, 4, 8, 16, 32)),
+    "nmnist": (16, 5e-4, 50, 100, 30, 100, 512, (2, 4, 8, 16, 32)),
+}
+
+
+def refused(*parts, data="ti46", **kwargs):
+    """The message with which `load` refuses; every part must be in it."""
+    with pytest.raises(InputError) as caught:
+        load(data, **kwargs)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_datasets():
+    assert config.datasets() == ALL
+
+
+@pytest.mark.parametrize("name", PAPER_SETS)
+def test_table_1(name):
+    c = load(name, preset="published")
+    assert (c.network.tau_m, c.training.lr, c.training.batch, c.data.steps, c.training.search_epochs,
+            c.training.retrain_epochs, c.network.neurons[0], c.network.motif_sizes) == PAPER_SETS[name]
+    assert (c.network.tau_s, c.plasticity.tau_cal, c.profile, c.data.dataset) == (8, 16, "paper", name)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_presets_differ_where_they_say(name):
+    names = {re.match(r"[\w.]+", d)[0] for d in differences(load(name), load(name, "published"))}
+    assert names == {"network.v_th", "network.slope_cap", "training.lr", "search.alpha_lr", "search.alpha_clip",
+                     "plasticity.gamma", "plasticity.mu"}
+    demo = differences(load(name), load(name, profile="demo"))
+    assert all(d.startswith(("training.search_epochs", "training.retrain_epochs")) for d in demo)
+    assert load(name, profile="demo").training.search_epochs >= 2    # both stages
+
+
+@pytest.mark.parametrize("preset", ["default", "accurate", "published"])
+@pytest.mark.parametrize("name", ALL)
+def test_round_trip(name, preset):
+    c = load(name, preset, overrides=["search.eta=1e-5", "network.neurons=[80, 160]", "network.motif_sizes=16"])
+    again = from_dict(json.loads(json.dumps(c.as_dict())))
+    assert again == c and again.fingerprint() == c.fingerprint() and not differences(c, again)
+    assert c.search.eta == 1e-5 and c.network.neurons == (80, 160) and c.network.motif_sizes == (16,)
+    lr_of_w = from_dict(load(name, preset).as_dict())
+    assert lr_of_w.search.eta is None
+
+
+def test_fingerprint_is_of_the_settings_not_of_the_labels():
+    c = load("ti46")
+    assert re.fullmatch("[0-9a-f]{12}", c.fingerprint())
+    assert dataclasses.replace(c, profile="other").fingerprint() == c.fingerprint()
+    assert load("ti46", overrides=["training.clip=2"]).fingerprint() != c.fingerprint()
+    assert load("ti46", overrides=["training.clip=1"]).fingerprint() == c.fingerprint()
+
+
+def test_differences():
+    assert differences(load("ti46"), load("ti46", overrides=["training.lr=0.5"])) == ["training.lr: 0.002 != 0.5"]
+
+
+def test_overrides_as_one_string_or_several():
+    c = load("ti46", overrides=["network.neurons=800 data.value=count  training.lr=1e-3", "loss.name='cross_entropy'"])
+    assert (c.network.neurons, c.data.value, c.training.lr, c.loss.name) == ((800,), "count", 1e-3, "cross_entropy")
+    c = load("ti46", overrides="network.neurons=[400, 800] network.motif_sizes = [16, 25] network.tied=false")
+    assert c.network.neurons == (400, 800) and c.network.motif_sizes == (16, 25) and c.network.tied is False
+    assert load("ntidigits", overrides=["data.partition=ab"]).data.partition == "ab"
+    assert load("ti46", overrides=["training.batch=5", "training.batch=7"]).training.batch == 7
+
+
+def test_motif_sizes_must_divide_every_layer():
+    refused("runs/ti46.toml", "network.motif_sizes", "[5, 10, 25, 40]", "[512]", "1, 2, 4, 8, 16, 32, 64",
+            overrides=["network.neurons=512"])
+    load("ti46", overrides=["network.neurons=512", "network.recurrence=none"])
+    load("ti46", overrides=["network.neurons=12", "network.motif_sizes=12"])
+
+
+@pytest.mark.parametrize("override, parts", [
+    ("network.tau_mm=3", ["--set", "network.tau_mm", "nearest: network.tau_m"]),
+    ("nework.tau_m=3", ["--set", "[nework]", "nearest: network"]),
+    ("training.tau_m=3", ["nearest: network.tau_m"]),
+    ("lr=3", ["section.key=value", "training.lr"]),
+    ("training=3", ["section.key=value"]),
+    ("training.lr", ["section.key=value"]),
+    ("network.tau_m=0.5", ["--set", "network.tau_m", "at least 1", "0.5"]),
+    ("network.tau_s=0", ["at least 1"]),
+    ("network.v_th=0", ["above 0"]),
+    ("network.w_inh=1", ["at most 0"]),
+    ("network.w_exc=-0.1", ["at least 0"]),
+    ("network.tied=1", ["true or false", "found 1"]),
+    ("network.neurons=[]", ["a list of whole numbers"]),
+    ("network.neurons=[80.0]", ["a list of whole numbers"]),
+    ("network.neurons=[true]", ["a list of whole numbers"]),
+    ("network.motif_sizes=[16, 16]", ["smallest first"]),
+    ("network.motif_sizes=[16, 10]", ["smallest first"]),
+    ("network.dtype=float23", ["nearest: float32"]),
+    ("loss.name=pcs", ["nearest: psc"]),
+    ("loss.smoothing=0.1", ["--set: loss.smoothing: expected 0 where loss.name is psc", "found 0.1"]),
+    ("training.weight_decay=600", ["--set: training.weight_decay", "at most 1 / training.lr = 500", "found 600"]),
+    ("training.lr=3 training.weight_decay=0.5", ["training.weight_decay", "1 / training.lr = 0.333333"]),
+    ("loss.target_period=101", ["at most data.steps = 100", "found 101"]),
+    ("data.encoding=bin", ['"bsa" or "intensity"', "ti46"]),
+    ("data.partition=ab", ["partition", "ti46"]),
+    ("data.steps=70000", ["at most 65536"]),
+    ("training.batch=0", ["a whole number of at least 1"]),
+    ("training.batch=2.0", ["a whole number"]),
+    ("training.batch=true", ["a whole number", "True"]),
+    ("training.batch=many", ["a whole number", "'many'"]),
+    ("training.lr=nan", ["finite"]),
+    ("training.lr=inf", ["finite"]),
+    ("training.lr=true", ["finite number"]),
+    ("training.lr=1" + "0" * 400, ["finite"]),
+    ("training.lr=1\nx = 2", ["found"]),
+    ("training.lr=", ["found ''"]),
+    ("training.betas=[0.9, 1.0]", ["below 1"]),
+    ("training.betas=0.9", ["two numbers"]),
+    ("search.eta=-1", ['"lr" or', "at least 0"]),
+    ("search.stage1_fraction=1.5", ["at most 1"]),
+    ("plasticity.mu=2", ["at most 1"]),
+    ("plasticity.mode=on", ["window", "online", "off"]),
+])
+def test_bad_override(override, parts):
+    refused(*parts, overrides=[override])
+
+
+def test_what_is_refused_only_beside_another_value():
+    both = load("ti46", overrides=["loss.name=cross_entropy loss.smoothing=0.1 training.weight_decay=500"])
+    assert (both.loss.smoothing, both.training.weight_decay) == (0.1, 500.0)
+    refused("runs/presets.toml [accurate]: loss.smoothing: expected 0", preset="accurate", overrides=["loss.name=psc"])
+    assert load("ti46", "accurate", overrides=["loss.name=psc loss.smoothing=0"]).loss.name == "psc"
+
+
+def test_bad_names():
+    refused("ti4", "nearest: ti46", "ntidigits", data="ti4")
+    refused("none.toml", data="none.toml")
+    refused("preset", "default, accurate, published", "nearest: published", preset="publishd")
+    refused("profile", "paper, demo", "runs/ti46.toml", profile="dmo")
+
+
+def test_built_directly_it_is_checked_too():
+    with pytest.raises(InputError, match="training.clip: expected a finite number above 0, found inf"):
+        dataclasses.replace(load("ti46").training, clip=math.inf)
+    assert dataclasses.replace(load("ti46").network, tau_m=2).tau_m == 2.0
+    with pytest.raises(TypeError):
+        TrainingConfig()
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load("ti46").network.tau_m = 3.0
+    assert NetworkConfig.section == "network"
+
+
+def test_own_file(tmp_path):
+    text = (config.RUNS / "ntidigits.toml").read_text()
+    own = tmp_path / "own.toml"
+    own.write_text(text.replace("steps = 300", "steps = 30").replace('default_profile = "paper"',
+                                                                     'default_profile = "demo"'))
+    c = load(str(own))
+    assert c.data.steps == 30 and c.profile == "demo" and c.data.dataset == "ntidigits"
+    for change, parts in [
+        (("steps = 300", "step = 300"), ["own.toml", "data.step", "nearest: data.steps"]),
+        (("steps = 300", ""), ["own.toml", "missing key data.steps"]),
+        (("steps = 300", "steps = -1"), ["own.toml", "data.steps", "-1"]),
+        (("steps = 300", "steps = "), ["own.toml", "not a TOML file", "line"]),
+        (("[training]\nbatch = 50", "batch = 50"), ["own.toml", "network.batch", "training.batch"]),
+        (("[data]", "lr = 1\n[data]"), ["own.toml", "lr", "training.lr"]),
+        (("[profile.demo.training]", "[profile.demo.trainig]"), ["own.toml [profile.demo]", "trainig"]),
+        (("[profile.demo.training]", "[profiles.demo.training]"), ["own.toml", "demo"]),
+    ]:
+        own.write_text(text.replace(*change))
+        refused(*parts, data=str(own), profile="demo")
+    own.write_bytes(b"\xff\xfe")
+    refused("own.toml", "not a TOML file", data=str(own))
+
+
+def test_from_dict_names_its_origin():
+    d = load("ti46").as_dict()
+    d["training"]["lr"] = -1
+    with pytest.raises(InputError, match="manifest: training.lr: expected .* found -1"):
+        from_dict(d, origin="manifest")
+    del d["training"]["lr"]
+    with pytest.raises(InputError, match="manifest: missing key training.lr"):
+        from_dict(d, origin="manifest")
+    with pytest.raises(InputError, match="manifest: preset"):
+        from_dict({}, origin="manifest")
+    with pytest.raises(InputError):
+        from_dict(None)
+
+
+def test_every_key_is_documented():
+    text = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
+    for section, values in load("ti46").as_dict().items():
+        for key in values if isinstance(values, dict) else ():
+            assert f"`{section}.{key}`" in text, f"{section}.{key} is missing in docs/settings.md"
