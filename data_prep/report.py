@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.data.cache import SPLITS, Events, Meta, SpikeCache
+from hrmas_sparse.data.cache import SPLITS, Meta, SpikeCache
+from hrmas_sparse.data.events import Events
 
 _BLOCK = 1 << 22  # events counted at a time
 _COLUMNS = 5  # of the picture

@@ -7,7 +7,8 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 from data_prep.source import progress
-from hrmas_sparse.data.cache import Events, SpikeCache, halve
+from hrmas_sparse.data.cache import SpikeCache
+from hrmas_sparse.data.events import Events, halve
 
 RIDGES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)  # strong to weak: each fit starts from the one before
 _BLOCK = 250  # samples counted at a time

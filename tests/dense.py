@@ -13,7 +13,7 @@ import numpy as np
 
 from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.engine.network import Layer, Network, Neurons, cross_entropy_loss, psc_loss
-from hrmas_sparse.data.cache import Events
+from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.recurrence import Free, Motif, Supernet
 
 TAU_M, TAU_S = 16.0, 8.0

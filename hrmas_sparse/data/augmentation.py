@@ -13,7 +13,7 @@ def augmented(events, dataset, settings, rng):
 
     Parameters
     ----------
-    events : :class:`hrmas_sparse.data.cache.Events`
+    events : :class:`hrmas_sparse.data.events.Events`
     dataset : its name; an image is shifted along rows and columns, other channels along their order
     settings : :class:`hrmas_sparse.settings.schema.AugmentationConfig`
     rng : numpy Generator

@@ -17,7 +17,7 @@ import numpy as np
 
 from hrmas_sparse.engine import neuron
 from hrmas_sparse.engine.backends.base import Above, Gradients, Synapses
-from hrmas_sparse.data.cache import EVENT_ARRAYS
+from hrmas_sparse.data.events import EVENT_ARRAYS
 
 
 class Asked(NamedTuple):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hrmas_sparse.engine import network
-from hrmas_sparse.data.cache import Events
+from hrmas_sparse.data.events import Events
 
 TAU_M, TAU_S, V_TH = 16.0, 8.0, 8.0
 CLASSES = 3

@@ -30,7 +30,7 @@ from hrmas_sparse.engine.network import Layer, Network, Neurons, Plasticity, cro
 from hrmas_sparse.search.optim import Adam, scheduled
 from hrmas_sparse.search.hrmas import (
     Learner, discretize, dropout_scales, entropy, keep_best_sizes, search_step, weight_step)
-from hrmas_sparse.data.cache import epoch_order, halve
+from hrmas_sparse.data.events import epoch_order, halve
 from hrmas_sparse.run.summary import connections, summary
 from hrmas_sparse.engine.recurrence import Motif, Supernet, softmax
 from hrmas_sparse.run.loop import ALONE, Metrics, Phase, Position, evaluate, load_state, run_phase, save_state

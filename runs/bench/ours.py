@@ -13,7 +13,7 @@ def network(problem, threads, dtype="float32", device="cpu", backend=None):
     from hrmas_sparse.engine.architecture import Architecture
     from hrmas_sparse.engine.backends import get_backend
     from hrmas_sparse.engine.network import Layer, Network, Neurons, psc_loss
-    from hrmas_sparse.data.cache import Events
+    from hrmas_sparse.data.events import Events
     from hrmas_sparse.engine.recurrence import Motif, Supernet
 
     meta, layer = problem["meta"], None

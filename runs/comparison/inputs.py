@@ -8,7 +8,7 @@ def binned(events, bins):
 
     Parameters
     ----------
-    events : :class:`hrmas_sparse.data.cache.Events`, S samples
+    events : :class:`hrmas_sparse.data.events.Events`, S samples
     bins : equal parts of the steps; as many as there are steps keeps every step
 
     Returns

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hrmas_sparse.data.augmentation import augmented
-from hrmas_sparse.data.cache import epoch_order
+from hrmas_sparse.data.events import epoch_order
 from runs.comparison.inputs import binned, root_mean_square
 
 AUGMENTATION = 1  # stream of random numbers of its own

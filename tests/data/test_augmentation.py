@@ -8,7 +8,7 @@ import pytest
 from hrmas_sparse.data.augmentation import IMAGES, augmented
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.settings.schema import AugmentationConfig
-from hrmas_sparse.data.cache import Events
+from hrmas_sparse.data.events import Events
 
 STEPS = 7
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.data.cache import SCHEMA, CacheWriter, Meta, epoch_order, halve, open_cache, verify_cache
+from hrmas_sparse.data.cache import SCHEMA, CacheWriter, Meta, open_cache, verify_cache
+from hrmas_sparse.data.events import epoch_order, halve
 
 STEPS, CHANNELS, CLASSES = 20, 7, 3
 

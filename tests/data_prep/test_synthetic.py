@@ -8,7 +8,8 @@ import pytest
 from data_prep import prepare, synthetic
 from data_prep.separability import count_baseline, count_features
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.data.cache import Events, open_cache
+from hrmas_sparse.data.cache import open_cache
+from hrmas_sparse.data.events import Events
 
 
 def settings(**change):

@@ -17,7 +17,7 @@ from hrmas_sparse.engine.backends.cuda import probe
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.gradcheck import golden
 from hrmas_sparse.engine.network import Layer, Network, Neurons, Plasticity, psc_loss
-from hrmas_sparse.data.cache import Events
+from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.recurrence import Motif
 
 pytestmark = pytest.mark.gpu

@@ -15,7 +15,7 @@ from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.backends.cuda import arrays, backend as module, carried
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.run.job import Job
-from hrmas_sparse.data.cache import EVENT_ARRAYS
+from hrmas_sparse.data.events import EVENT_ARRAYS
 
 
 class LateStream:

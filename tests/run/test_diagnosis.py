@@ -17,7 +17,7 @@ from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.engine.network import Layer, Network, Plasticity
 from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.search.hrmas import Learner, discretize
-from hrmas_sparse.data.cache import halve
+from hrmas_sparse.data.events import halve
 from hrmas_sparse.run.summary import summary
 from hrmas_sparse.engine.recurrence import Motif
 

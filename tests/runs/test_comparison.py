@@ -9,7 +9,7 @@ import pytest
 from event_files import write_nmnist
 
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.data.cache import Events
+from hrmas_sparse.data.events import Events
 from runs.comparison import compare, inputs, jobs, tables, worker
 
 NO_PYTHON = ["--peer-python", "no-such-python"]

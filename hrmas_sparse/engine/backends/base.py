@@ -121,7 +121,7 @@ class Backend(Protocol):
         """What must be the same of batches, beside their sizes, that several networks run in one chunk."""
 
     def pack(self, events, dtype, networks=1) -> list[Chunk]:
-        """Cut a batch (:class:`hrmas_sparse.data.cache.Events`) into chunks; of several networks into one."""
+        """Cut a batch (:class:`hrmas_sparse.data.events.Events`) into chunks; of several networks into one."""
 
     def unpack(self, array, size: int) -> np.ndarray:
         """Turn an opaque (..., T, N) array of a chunk into (..., b, T, N), as a copy."""

@@ -13,7 +13,7 @@ from hrmas_sparse.engine.backends.cuda import chunks, dynamics, geometry, links,
 from hrmas_sparse.engine.backends.cuda.arrays import add, memory_info, to_device, to_host, xp
 from hrmas_sparse.engine.backends.cuda.carried import Carried
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.data.cache import EVENT_ARRAYS
+from hrmas_sparse.data.events import EVENT_ARRAYS
 
 SAMPLES = memory.EVALUATION_BATCH  # of a chunk: as many as are evaluated together, so that a batch is one chunk
 TOGETHER = 1024  # samples of several networks in one launch: five seeds at w+ and w- with batches of 100

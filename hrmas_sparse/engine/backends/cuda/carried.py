@@ -9,7 +9,7 @@ import numpy as np
 
 from hrmas_sparse.engine.backends.cuda.arrays import carry, computing, copying, pinned, xp
 from hrmas_sparse.engine.backends.cuda.chunks import Resident
-from hrmas_sparse.data.cache import EVENT_ARRAYS, Events
+from hrmas_sparse.data.events import EVENT_ARRAYS, Events
 
 SLOTS = 4
 
