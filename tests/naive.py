@@ -1,10 +1,10 @@
-"""The slow, dense, obvious reference: SPEC.md, equation by equation, in float64.
+"""The slow, dense, obvious reference: docs/mathematics.md, equation by equation, in float64.
 
 It shares no line with the engine it tests: NumPy only, dense N x N matrices, one plain loop over time.
 
 B samples, T steps, C inputs, N neurons, O outputs. X: (B, T, C). W_in: (N, C). W_rec: (N, N) with
 [i, r] = from r to i, or None (feedforward). R, tau: (N,), (T, N) or (B, T, N). A network is a list of
-dicts with W_in, W_rec, R, tau, v_th; the last one is the output layer. Where SPEC gives a recursion,
+dicts with W_in, W_rec, R, tau, v_th; the last one is the output layer. Where that gives a recursion,
 the sum that defines it stands beside it (`*_double_sum`), and test_naive.py holds the two together.
 """
 import math

@@ -1,6 +1,4 @@
-"""Sections 2 and 3 of SPEC.md, dense and obvious: topology and relaxation; part of naive.py, which explains the
-conventions.
-"""
+"""Topology and relaxation (mathematics 2, 3), dense and obvious; part of naive.py, which explains the conventions."""
 import numpy as np
 
 W_INH = -2.0

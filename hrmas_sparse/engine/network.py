@@ -35,7 +35,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Neurons:
-    """Constants all layers share; see :func:`neuron.constants`. smooth: the variant of SPEC 12(a)."""
+    """Constants all layers share; see :func:`neuron.constants`. smooth: the variant of mathematics 12a."""
 
     tau_m: float
     tau_s: float
@@ -213,7 +213,7 @@ class Network:
         return self._run(parameters, intrinsic, events, True, plasticity, record, feedforward)
 
     def adapt(self, parameters, intrinsic, events, plasticity, record=False):
-        """The IP window (SPEC 8): forward only, SpiKL-IP running in every recurrent layer."""
+        """The IP window (mathematics 8): forward only, SpiKL-IP running in every recurrent layer."""
         return self._run(parameters, intrinsic, events, False, plasticity, record)
 
     def gradients_at(self, points, intrinsic, events, plasticity=None, feedforward=True):

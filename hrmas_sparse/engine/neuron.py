@@ -53,7 +53,7 @@ def constants(dtype, tau_s, v_th, slope_cap, surrogate_width):
     dtype : numpy dtype of the run
     tau_s : synaptic time constant, steps
     v_th : threshold, unit of psc
-    slope_cap : c of TSSL-BP (SPEC 5), the bound on 1/dv in units of 1/v_th
+    slope_cap : c of TSSL-BP (mathematics 5), the bound on 1/dv in units of 1/v_th
     surrogate_width : h of the logistic surrogate in units of v_th
     """
     real = np.dtype(dtype).type
@@ -107,7 +107,7 @@ def after_reset(k, v, spike):
     return v * (k.one - spike)
 
 
-# ---- backward: TSSL-BP as a recursion (SPEC 5) -------------------------------------------------------
+# ---- backward: TSSL-BP as a recursion (mathematics 5) -------------------------------------------------------
 #
 # A neuron that spikes at t is moved in time by a change of v[t]: the spike's effect A[t] (through its
 # psc on everything later) and, through the reset it no longer or newly meets, v[t]/tau times the effect
@@ -117,7 +117,7 @@ def after_reset(k, v, spike):
 
 
 def timing_error(k, v, u_before, inv_tau_next, effect, error_next):
-    """delta0[t] of SPEC 5 from delta0[t+1]; ``effect`` is A[t]."""
+    """delta0[t] of mathematics 5 from delta0[t+1]; ``effect`` is A[t]."""
     rate = min(k.one / (v - u_before), k.cap)
     moved = rate * (effect + v * (error_next * inv_tau_next))
     leaked = (k.one - inv_tau_next) * error_next
@@ -129,7 +129,7 @@ def surrogate_error(k, effect, slope):
     return effect * slope * k.inv_width
 
 
-# ---- the smooth variant (SPEC 12a): a real derivative, to check everything around the spikes ---------
+# ---- the smooth variant (mathematics 12a): a real derivative, to check everything around the spikes ---------
 
 
 def smooth_error(k, v, spike, inv_tau_next, effect, error_next):
@@ -138,7 +138,7 @@ def smooth_error(k, v, spike, inv_tau_next, effect, error_next):
     return slope * effect + (k.one - inv_tau_next) * error_next * ((k.one - spike) - v * slope)
 
 
-# ---- SpiKL-IP [24-26], with the signs and the exponent of SPEC 8 and 9 -------------------------------
+# ---- SpiKL-IP [24-26], with the signs and the exponent of mathematics 8 and 9 -------------------------------
 
 
 def calcium(p, phi, spike):

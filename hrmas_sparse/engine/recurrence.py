@@ -4,7 +4,7 @@ Every kind of recurrence is a set of *links*, a sparse matrix whose rows are sen
 rule that makes the weights of the links from trained parameters and, going back, the gradients of
 those parameters from those of the weights. The simulation only ever sees the links.
 
-    Supernet   weights relaxed over motif sizes and types (SPEC 3, [11, 15])
+    Supernet   weights relaxed over motif sizes and types (mathematics 3, [11, 15])
     Motif      a found or random architecture: excitatory trained, inhibitory fixed
     Free       any pattern, every weight trained
 
@@ -181,7 +181,7 @@ def softmax_pullback(hat, dhat):
 
 
 class Supernet(_Recurrence):
-    """The relaxed layer: one effective matrix over all motif sizes and types (SPEC 3).
+    """The relaxed layer: one effective matrix over all motif sizes and types (mathematics 3).
 
     Parameters: ``w_exc`` (nnz,), shared by the motif sizes; ``alpha_size`` (sizes,);
     ``alpha_<v>`` (rows, 3) for each motif size v, rows as in :func:`motif_connections`.
@@ -214,7 +214,7 @@ class Supernet(_Recurrence):
                 for name, shape in self.shapes().items()}
 
     def effective(self, parameters):
-        """Weights of the links, (nnz,): the line of SPEC 3."""
+        """Weights of the links, (nnz,): the line of mathematics 3."""
         w_exc = parameters["w_exc"]
         weights = np.zeros_like(w_exc)
         hat_size = softmax(parameters["alpha_size"])
@@ -225,7 +225,7 @@ class Supernet(_Recurrence):
         return weights
 
     def pullback(self, parameters, gradient):
-        """Gradients of w_exc and every alpha from those of the links' weights: the chain rule of SPEC 3."""
+        """Gradients of w_exc and every alpha from those of the links' weights: the chain rule of mathematics 3."""
         w_exc = parameters["w_exc"]
         real = w_exc.dtype
         hat_size = softmax(parameters["alpha_size"])
@@ -269,7 +269,7 @@ class Supernet(_Recurrence):
     def discretize(self, parameters):
         """The most probable motif size with the most probable type of each connection.
 
-        Ties go to the smaller size and to excitatory, inhibitory, none in that order (SPEC 14).
+        Ties go to the smaller size and to excitatory, inhibitory, none in that order (mathematics 14).
         """
         size = self.best_size(parameters)
         types = parameters[f"alpha_{size}"].argmax(axis=-1).astype(np.int8)

@@ -1,4 +1,4 @@
-"""Checks of every gradient, as a library and a command (SPEC 12).
+"""Checks of every gradient, as a library and a command (mathematics 12).
 
 A spiking forward pass is piecewise constant, so finite differences of its loss are zero or infinite, and
 TSSL-BP is a rule, not a derivative. Each thing is therefore checked against what it can be held to:

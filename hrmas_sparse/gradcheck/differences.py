@@ -1,4 +1,4 @@
-"""The smooth variant, every parameter group, against central differences of its loss (SPEC 12a).
+"""The smooth variant, every parameter group, against central differences of its loss (mathematics 12a).
 
 Filters, delays, sparse links, relaxation, softmax, tying and losses are those of the spiking network; only
 the spike is a logistic function of the membrane potential, so that the loss has a derivative.

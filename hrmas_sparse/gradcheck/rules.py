@@ -1,6 +1,6 @@
-"""Learning rules against finite differences of the losses they descend (SPEC 12d).
+"""Learning rules against finite differences of the losses they descend (mathematics 12d).
 
-SpiKL-IP: one step of the engine against the KL loss of SPEC 8. Alpha: the second-order gradient [12-14]
+SpiKL-IP: one step of the engine against the KL loss of mathematics 8. Alpha: the second-order gradient [12-14]
 against L_valid(w - eta grad L_train(w, alpha), alpha), of the smooth network.
 """
 

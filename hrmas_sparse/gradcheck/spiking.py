@@ -1,6 +1,6 @@
 """The spiking pass against what defines it: sums over all earlier and later steps, in plain loops.
 
-The engine filters once a step, forward and back (SPEC 1, 5, 6). Here nothing is filtered: a psc is the sum
+The engine filters once a step, forward and back (mathematics 1, 5, 6). Here nothing is filtered: a psc is the sum
 over all earlier spikes, an error the sum over all later effects (TSSL-BP, equations 20-22), and nothing is
 shared with the engine. One sample at a time; T steps, N neurons, C senders.
 """
@@ -40,7 +40,7 @@ def forward_sum(psc_in, w, W, R, tau, v_th):
 
 
 def error_sum(t, v, s, a, tau, g, v_th):
-    """delta[t] of one neuron from g = dL/da, all (T,): the sum over every later step (SPEC 5 unrolled).
+    """delta[t] of one neuron from g = dL/da, all (T,): the sum over every later step (mathematics 5 unrolled).
 
     A change of v[t] moves the spikes at all m >= t that the neuron's own resets and leaks carry it to (the
     product of ``carry``), each by ``move[m]``, and a moved spike changes every later a[k].

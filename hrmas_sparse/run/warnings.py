@@ -1,4 +1,4 @@
-"""Signs that a layer does not learn: dead, saturated, or with exploding gradients (SPEC 13)."""
+"""Signs that a layer does not learn: dead, saturated, or with exploding gradients (mathematics 13)."""
 
 DEAD_RATE = 1e-5        # spikes per neuron and step, mean over an epoch: below it a layer says nothing
 SATURATED_RATE = 0.5    # above it a layer says the same whatever it hears

@@ -1,4 +1,4 @@
-"""HRMAS: the alternating search for an architecture [5-14, Algorithm 1, Figure 2] (SPEC 7).
+"""HRMAS: the alternating search for an architecture [5-14, Algorithm 1, Figure 2] (mathematics 7).
 
 One iteration, on a batch of each half of the training set:
 

@@ -7,7 +7,8 @@ of the formulas, an addition or a multiplication one each. Both are of a whole t
 from runs.bench import report
 
 REAL, INDEX = 4, 4            # bytes of a float32 and of a neuron's number
-FORWARD, BACKWARD = 10, 20    # flops of a neuron and step: SPEC 1 (filter, membrane, reset, psc), SPEC 5 (errors)
+# Floating-point operations of a neuron and step: filter, membrane, reset, psc (mathematics 1); errors (mathematics 5).
+FORWARD, BACKWARD = 10, 20
 
 
 def work(meta, links, events, rate, dense):

@@ -53,7 +53,7 @@ def test_motif_connections(neurons, size, inter, tied):
 
 
 def test_as_the_paper_draws_it():
-    """v + 2 inputs inside a layer, v + 1 at its ends, itself among them (SPEC 2)."""
+    """v + 2 inputs inside a layer, v + 1 at its ends, itself among them (mathematics 2)."""
     found = motif_connections(12, 3)
     senders = {i: sorted(int(r) for r in found.source[found.target == i]) for i in (0, 4, 11)}
     assert senders == {0: [0, 1, 2, 3], 4: [1, 3, 4, 5, 7], 11: [8, 9, 10, 11]}

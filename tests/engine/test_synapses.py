@@ -136,7 +136,7 @@ def test_weight_gradients(backend, dtype, kind):
 
 
 def test_adjoints():
-    """<y, A x> = <A^T y, x> to rounding, of the synapses and of the filter (SPEC 12c)."""
+    """<y, A x> = <A^T y, x> to rounding, of the synapses and of the filter (mathematics 12c)."""
     rng = np.random.default_rng(5)
     for T, C, N in shapes():
         w, y = noise(rng, C, N, dtype=float), noise(rng, T, N, LANES, dtype=float)

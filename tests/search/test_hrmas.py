@@ -88,7 +88,7 @@ def grads_as_layers(case, grads):
 
 
 def test_inner_step_reaches_below_zero(backend):
-    """w_exc >= 0 holds after the Adam step only, not in w' and w+- (SPEC 14)."""
+    """w_exc >= 0 holds after the Adam step only, not in w' and w+- (mathematics 14)."""
     case, dense, (train, valid) = halves(3, ONE)
     case.layers[0]["w_exc"] *= 1e-4
     found, _ = alpha_gradient(case.network(backend), case.parameters(), case.intrinsic(), train, valid, 0.05, 1.0)

@@ -140,11 +140,11 @@ class Backend(Protocol):
 
     def forward(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, received, slot: int,
                 keep_psc=False) -> Tape:
-        """Run one layer through all steps (SPEC 1)."""
+        """Run one layer through all steps (mathematics 1)."""
 
     def forward_plastic(self, k: Constants, p: PlasticityConstants, synapses: Synapses, R, tau, received,
                         slot: int, size: int, keep_trajectory=False) -> tuple[Tape, Plastic]:
-        """Run one layer while SpiKL-IP adapts each sample's own copy of R and tau (SPEC 8).
+        """Run one layer while SpiKL-IP adapts each sample's own copy of R and tau (mathematics 8).
 
         R, tau : (N,), of several networks (M, 1, N)
         """
@@ -153,14 +153,14 @@ class Backend(Protocol):
         """Intrinsic parameters along a kept trajectory, for backward [27, 28]."""
 
     def effect_of_output(self, k: Constants, tape: Tape, psc_gradient, slot: int) -> Above:
-        """A of the output layer from g = dL/da, (b, T, N) (SPEC 6)."""
+        """A of the output layer from g = dL/da, (b, T, N) (mathematics 6)."""
 
     def effect_below(self, w, errors, slot: int):
         """A of the layer below through the feedforward weights: sum_p w_rp E_p[t]."""
 
     def backward(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, tape: Tape, above: Above,
                  gradients: Gradients, slot: int, keep_errors=True, keep_delta=False):
-        """TSSL-BP of one layer and its weight gradients (SPEC 5, 6).
+        """TSSL-BP of one layer and its weight gradients (mathematics 5, 6).
 
         Returns (E, delta), both opaque; None unless kept. The errors of an ``above`` without w are consumed.
         """
@@ -169,11 +169,11 @@ class Backend(Protocol):
         """Zeros to add a chunk's weight gradients to, valid until the worker asks for the slot's again."""
 
     def weight_gradients(self, tape: Tape, synapses: Synapses, errors, gradients: Gradients, slot: int) -> None:
-        """Add a chunk's gradients of w and of the links' weights, given E (SPEC 6)."""
+        """Add a chunk's gradients of w and of the links' weights, given E (mathematics 6)."""
 
     def forward_smooth(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, received, slot: int,
                        keep_psc=False) -> Tape:
-        """The smooth variant of forward (SPEC 12a), float64, for gradient checks."""
+        """The smooth variant of forward (mathematics 12a), float64, for gradient checks."""
 
     def backward_smooth(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, tape: Tape, above: Above,
                         gradients: Gradients, slot: int, keep_errors=True, keep_delta=False):

@@ -1,7 +1,7 @@
 """TSSL-BP as published, feedforward: every step sums over all later steps, O(T^2). Our own writing of it.
 
 For each step t from the last to the first it holds, for every neuron, how v[t] moves the psc at t, t+1, ..., T-1
-(SPEC section 5 before it is made a recursion): through a spike at t and its synaptic kernel, and through the next
+(mathematics 5 before it is made a recursion): through a spike at t and its synaptic kernel, and through the next
 steps that the reset at t changes. That row of T - t numbers is multiplied with dL/da of those steps and summed.
 Synapses are filtered where they are sent, layers multiply whole recordings, time is the last axis, as published.
 """

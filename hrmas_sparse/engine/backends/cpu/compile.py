@@ -49,7 +49,7 @@ _ZERO32, _ONE32, _EIGHT32, _SIXTEENTH = (np.float32(c) for c in (0, 1, 8, 1 / 16
 
 
 def logistic_slope(x):
-    """Derivative of the logistic function, its argument clipped to [-8, 8] (SPEC 5)."""
+    """Derivative of the logistic function, its argument clipped to [-8, 8] (mathematics 5)."""
     e = math.exp(-min(abs(x), 8.0))
     return e / ((1 + e) * (1 + e))
 

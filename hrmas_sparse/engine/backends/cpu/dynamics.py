@@ -28,11 +28,11 @@ def _pack(k, v, psc, spikes, silent):
 
 @jit
 def forward(k, leak, drive, now, spikes, silent, c, u, a):
-    """Run some neurons through one step (SPEC 1); N of them.
+    """Run some neurons through one step (mathematics 1); N of them.
 
     leak, drive : (N, L), 1/tau and R/tau
     now : (N, L), holds the current received and becomes the membrane potential before reset
-    spikes, silent : outputs, (N,) bit masks (silent: psc < 1/4, the gate of SPEC 5)
+    spikes, silent : outputs, (N,) bit masks (silent: psc < 1/4, the gate of mathematics 5)
     c, u, a : state, (N, L): filtered current, membrane potential after reset, psc
     """
     _forward(k, flat(leak), flat(drive), flat(now), flat(c), flat(u), flat(a))
@@ -51,7 +51,7 @@ def _forward(k, leak, drive, now, c, u, a):
 
 @jit
 def forward_plastic(k, p, R, tau, now, spikes, silent, c, u, a, phi):
-    """As :func:`forward`, while SpiKL-IP adapts R and tau of every neuron and lane (SPEC 8).
+    """As :func:`forward`, while SpiKL-IP adapts R and tau of every neuron and lane (mathematics 8).
 
     R, tau : (N, L), adapted in place, each lane its own copy
     phi : state, (N, L): calcium
@@ -80,7 +80,7 @@ def _forward_plastic(k, p, r, tau, now, c, u, a, phi):
 
 @jit
 def backward(k, leak_next, drive, last, now, next_v, silent, error, found, carried, beyond):
-    """Run TSSL-BP one step back through some neurons (SPEC 5, 6).
+    """Run TSSL-BP one step back through some neurons (mathematics 5, 6).
 
     leak_next, drive : (N, L), 1/tau of the step after and R/tau of this one
     last, now : (N, L), v of the step before, zeros at the first, and of this one
@@ -122,7 +122,7 @@ def filter_back(k, psc_gradient):
 
 @jit
 def forward_smooth(k, inv_tau, gain, links, v, spikes, psc, state):
-    """Run a layer of the smooth variant through all steps (SPEC 12a); spikes.values (T, N, L) are its spikes.
+    """Run a layer of the smooth variant through all steps (mathematics 12a); spikes.values (T, N, L) are its spikes.
 
     v (T, N, L) holds the feedforward current and becomes the membrane potential; psc (T, N, L), or (0, N, L)
     where nobody needs it; state zeroed (3, N, L).

@@ -116,7 +116,10 @@ def _ahead(synapses, tape, first, part, wanted, ready, far, lists, work):
 
 @jit
 def forward(k, intrinsic, synapses, tape, state, lists, work, span):
-    """Run a layer (SPEC 1); fills the tape. state zeroed (3, N, L), lists and work of a span for spikes received."""
+    """Run a layer (mathematics 1); fills the tape.
+
+    state zeroed (3, N, L), lists and work of a span for spikes received.
+    """
     steps, neurons, _ = tape.v.shape
     far = reach(synapses.links)
     for first in range(0, steps, span):
@@ -146,7 +149,7 @@ def _send(links, part, t, low, high, psc):
 
 @jit
 def forward_plastic(k, p, own, synapses, tape, trajectory, state, lists, work, span):
-    """As :func:`forward` with SpiKL-IP (SPEC 8); own (2, N, L): each lane's R and tau, adapted in place.
+    """As :func:`forward` with SpiKL-IP (mathematics 8); own (2, N, L): each lane's R and tau, adapted in place.
 
     trajectory (2, T, N, L) to keep the R and tau of each step, or (2, 0, N, L); state zeroed (4, N, L).
     """
@@ -172,7 +175,7 @@ def forward_plastic(k, p, own, synapses, tape, trajectory, state, lists, work, s
 
 @jit
 def backward(k, intrinsic, synapses, tape, above, gradients, errors, delta, scratch, span):
-    """Run TSSL-BP back through a layer and add its weight gradients (SPEC 5, 6).
+    """Run TSSL-BP back through a layer and add its weight gradients (mathematics 5, 6).
 
     above : w (N, P) and E (T, P, L) of the layer above; w empty: errors (T, N, L) hold A already
     gradients : dw (C, N) or empty, dlinks (nnz,), added to
@@ -221,7 +224,7 @@ def _step_back(k, intrinsic, links, v, silent, t, low, high, far, error, delta, 
 
 @jit
 def weight_gradients(received, sent, links, errors, gradients, scratch):
-    """Add the weight gradients of a layer whose errors are known, all steps as one span (SPEC 6)."""
+    """Add the weight gradients of a layer whose errors are known, all steps as one span (mathematics 6)."""
     _list(received, sent, 0, errors.shape[0], gradients.dw, scratch)
     _by_events(received, errors, gradients.dw, 0, errors.shape[1], scratch)
     _finish(received, links, errors, gradients, scratch)

@@ -152,7 +152,7 @@ def gather(links, low, high, error, effect):
 
 @jit
 def event_gradients(received, sent, first, width, errors, dw, tiles, sums, work):
-    """Weight gradients by events, of a span (SPEC 6): every spike adds the errors of its step and sample.
+    """Weight gradients by events, of a span (mathematics 6): every spike adds the errors of its step and sample.
 
     Of receivers first to first + width, at most ``COLUMNS``, first a multiple of that.
 

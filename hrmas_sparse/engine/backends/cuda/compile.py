@@ -54,7 +54,7 @@ def logistic(k, x):
 
 @device
 def logistic_slope(k, x):
-    """Derivative of the logistic function, its argument clipped to [-8, 8] (SPEC 5)."""
+    """Derivative of the logistic function, its argument clipped to [-8, 8] (mathematics 5)."""
     e = k.one * math.exp(-min(abs(x), _EIGHT))
     return e / ((k.one + e) * (k.one + e))
 

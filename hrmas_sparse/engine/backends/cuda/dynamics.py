@@ -59,10 +59,10 @@ def _clear(bits, first, step):
 
 @functools.cache
 def forward(per, recurrent):
-    """The kernel of a forward pass (SPEC 1), for blocks of ``per`` neurons a thread.
+    """The kernel of a forward pass (mathematics 1), for blocks of ``per`` neurons a thread.
 
     v : holds the feedforward current and becomes the membrane potential before reset
-    spikes, silent : outputs (silent: psc < 1/4, the gate of SPEC 5); psc : output, if kept
+    spikes, silent : outputs (silent: psc < 1/4, the gate of mathematics 5); psc : output, if kept
     shared memory : if recurrent, 3 ceil(N/32) words: spikes of the step before, of this one, and zeros for the next
     """
     @jit
@@ -114,7 +114,7 @@ def forward(per, recurrent):
 
 @functools.cache
 def forward_plastic(per, recurrent):
-    """As :func:`forward`, while SpiKL-IP adapts each sample's own R and tau (SPEC 8).
+    """As :func:`forward`, while SpiKL-IP adapts each sample's own R and tau (mathematics 8).
 
     own : (2, S, N), R and tau of each sample, adapted in place
     trajectory : (2, S, T, N), the R and tau each step used, if kept
@@ -181,7 +181,7 @@ def forward_plastic(per, recurrent):
 
 @functools.cache
 def backward(per, recurrent, resident):
-    """The kernel that runs TSSL-BP back through a layer (SPEC 5, 6).
+    """The kernel that runs TSSL-BP back through a layer (mathematics 5, 6).
 
     v, silent : as left by forward
     errors : holds the effect A of each spike through the layers above and becomes E, the filtered error
@@ -237,7 +237,7 @@ def backward(per, recurrent, resident):
 
 @jit
 def filter_back(k, psc_gradient):
-    """A[t] = g[t] + decay_s A[t+1], in place: from dL/da of the output layer to the effect of a spike (SPEC 6)."""
+    """A[t] = g[t] + decay_s A[t+1], in place: from dL/da of the output layer to a spike's effect (mathematics 6)."""
     b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     steps, neurons = psc_gradient.shape[1], psc_gradient.shape[2]
     if i < neurons:

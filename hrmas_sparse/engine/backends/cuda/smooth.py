@@ -1,4 +1,4 @@
-"""The smooth variant of a layer (SPEC 12a), for gradient checks: as dynamics.py, spikes are numbers (S, T, N).
+"""The smooth variant of a layer (mathematics 12a), for gradient checks: as dynamics.py, spikes are numbers (S, T, N).
 
 Neurons hear of each other through the arrays themselves, a barrier after each step.
 """

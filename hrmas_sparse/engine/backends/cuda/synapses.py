@@ -33,7 +33,10 @@ def feedforward(row_start, channel, value, w, current):
 
 @jit
 def feedforward_gradient(column_start, row, sent, errors, dw):
-    """dw[column, n] = sum over the column's events of value errors[row, n] (SPEC 6); dw (M C, N), errors (S T, N)."""
+    """dw[column, n] = sum over the column's events of value errors[row, n] (mathematics 6).
+
+    dw (M C, N), errors (S T, N).
+    """
     column, n = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     if n < dw.shape[1]:
         total = dw.dtype.type(0)
@@ -44,7 +47,7 @@ def feedforward_gradient(column_start, row, sent, errors, dw):
 
 @jit
 def links_gradient(source, target, network, samples, words, errors, dlinks):
-    """dlinks[k] = sum over t and a network's samples of s_r[t] errors[t + 1, i] for every link k: r -> i (SPEC 6).
+    """dlinks[k] = sum over t and a network's samples of s_r[t] errors[t + 1, i], link k: r -> i (mathematics 6).
 
     A thread takes a link; ``samples`` is S/M; words of spikes (S, ceil(T/32), N), errors (S, T, N).
     """
