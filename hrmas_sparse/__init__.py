@@ -1,3 +1,49 @@
-"""Recurrent spiking networks built from motifs, trained with TSSL-BP, their architecture found by HRMAS."""
+"""Recurrent spiking networks built from motifs, trained with TSSL-BP, their architecture found by HRMAS.
+
+The public names (``hs.Network``, ``hs.search`` ...) are imported when they are first used: ``import hrmas_sparse as hs``
+loads nothing else. Type checkers read them from ``__init__.pyi`` beside this file.
+"""
+
+import importlib
+import sys
+import types
+from typing import Any
 
 __version__ = "0.1.0"
+
+# Public name -> the module that holds it. A name that is added here is added to __init__.pyi too.
+_PUBLIC = {
+    "Architecture": "engine.architecture",
+    "Diverged": "storage.errors",
+    "Events": "data.events",
+    "InputError": "storage.errors",
+    "settings": "settings.load",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(types.ModuleType):
+    """This package. ``settings`` is a function and a folder of modules; the attribute is the function.
+
+    Python sets an imported subpackage as an attribute of its package. Here a public name comes first:
+    ``from hrmas_sparse.settings import schema`` imports the module, ``hs.settings(...)`` calls the function.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _PUBLIC and isinstance(value, types.ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

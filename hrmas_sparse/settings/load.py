@@ -1,48 +1,94 @@
-"""Settings read from TOML files, layer on layer; what there is to set stands in schema.py.
+"""Read settings from TOML files, layer on layer; schema.py says what there is to set.
 
-`load` merges these layers; each one overrides what stands above it:
+`settings` (Python) and `load` (the command line) merge these layers; each one overrides what stands above it:
 
 1. ``runs/presets.toml``      ``[<preset>.<section>]``: what the paper leaves open (default, accurate, published)
 2. ``runs/<dataset>.toml``    ``[<section>]``: the data set's own settings (the paper's Table 1)
 3. the same file              ``[preset.<preset>.<section>]``: e.g. Table 1's learning rate in published
 4. the same file              ``[profile.<profile>.<section>]``: how long to run (paper, demo)
-5. ``--set section.key=value`` TOML values; a bare word is a string, one number is a list of one
+5. ``set`` in Python: {"section.key": value}; ``--set section.key=value`` on the command line: TOML values, where a
+   bare word is a string and one number a list of one
+
+Data of one's own takes ``runs/own.toml`` in place of 2 to 4.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.settings.schema import SECTIONS, Config, InvalidSetting
+from hrmas_sparse.settings.validators import shown
+from hrmas_sparse.storage.errors import InputError
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
+OWN = "own"                       # runs/own.toml: settings for data that the user brings
+NO_DATASET = ("presets", OWN)     # other files of runs/
+
+
+Overrides = Mapping[str, Any] | Sequence[str]
+
+
+def settings(name: str | os.PathLike[str] | None = None, preset: str = "default", profile: str | None = None,
+             set: Mapping[str, Any] | None = None) -> Config:
+    """Return the complete settings of a run.
+
+    Parameters
+    ----------
+    name : str or path, optional
+        A known data set ("ti46"), or a TOML file of the same form as those in ``runs/``. Without a name: the
+        settings for data of one's own, ``runs/own.toml``.
+    preset : str
+        "default", "accurate" or "published".
+    profile : str, optional
+        How long to run: "paper" or "demo"; by default what the data set's file says.
+    set : dict, optional
+        Single settings, {"section.key": value}. ``docs/settings.md`` lists every key.
+
+    Returns
+    -------
+    Config
+        Frozen dataclasses, one a section: ``settings.network.neurons``.
+
+    Raises
+    ------
+    InputError
+        A name, key or value that there is not; the message names it, what was expected and the nearest right one.
+
+    Examples
+    --------
+    >>> import hrmas_sparse as hs
+    >>> settings = hs.settings("ti46", profile="demo", set={"network.neurons": [400]})
+    >>> settings.network.neurons, settings.training.search_epochs
+    ((400,), 6)
+    """
+    return load(OWN if name is None else name, preset, profile, {} if set is None else set)
 
 
 def from_dict(d: dict, origin: str = "settings") -> Config:
     """Config from `Config.as_dict`, e.g. out of a run's manifest; `origin` is named in errors."""
     if not isinstance(d, dict):
-        raise InputError(f"{origin}: expected a table of settings, found {d!r}")
+        raise InputError(f"{origin}: expected a table of settings, found {shown(d)}")
     labels = {}
     for label in ("preset", "profile"):
         labels[label] = d.get(label)
         if not isinstance(labels[label], str):
-            raise InputError(f"{origin}: {label}: expected a name, found {labels[label]!r}")
+            raise InputError(f"{origin}: {label}: expected a name, found {shown(labels[label])}")
     sections = {k: v for k, v in d.items() if k not in labels}
     return _build([(origin, sections)], **labels)
 
 
-def with_overrides(settings: Config, overrides: Sequence[str]) -> Config:
-    """The same settings with "section.key=value" overrides as `load` takes them."""
+def with_overrides(settings: Config, overrides: Overrides) -> Config:
+    """Return the same settings with overrides as `load` takes them."""
     sections = {k: v for k, v in settings.as_dict().items() if k in SECTIONS}
-    layers = [("settings", sections), *(("--set", _parse_override(text)) for text in _split_overrides(overrides))]
-    return _build(layers, preset=settings.preset, profile=settings.profile)
+    return _build([("settings", sections), *_override_layers(overrides)],
+                  preset=settings.preset, profile=settings.profile)
 
 
 def differences(a: Config, b: Config) -> list[str]:
@@ -56,38 +102,37 @@ def differences(a: Config, b: Config) -> list[str]:
 
 def datasets() -> list[str]:
     """Data sets with a TOML in runs/."""
-    return sorted(p.stem for p in RUNS.glob("*.toml") if p.stem != "presets")
+    return sorted(p.stem for p in RUNS.glob("*.toml") if p.stem not in NO_DATASET)
 
 
-def load(dataset_or_path: str, preset: str = "default", profile: str | None = None,
-         overrides: Sequence[str] = ()) -> Config:
+def load(dataset_or_path: str | os.PathLike[str], preset: str = "default", profile: str | None = None,
+         overrides: Overrides = ()) -> Config:
     """Read and merge the layers named at the top of this file.
 
     Parameters
     ----------
     dataset_or_path : a name from `datasets`, or a TOML file of the same form.
     preset : a table of runs/presets.toml; profile : one of the file, None for its `default_profile`.
-    overrides : "section.key=value", each string one or several of them with spaces between.
+    overrides : {"section.key": value}, or "section.key=value", each string one or several of them with spaces between.
     """
     path = _find(str(dataset_or_path))
     name, presets_name = _display(path), "runs/presets.toml"
     presets, table = _read(RUNS / "presets.toml"), _read(path)
     default_profile = table.pop("default_profile", "paper")
     if not isinstance(default_profile, str):
-        raise InputError(f"{name}: default_profile: expected a name, found {default_profile!r}")
+        raise InputError(f"{name}: default_profile: expected a name, found {shown(default_profile)}")
     of_preset, of_profile = (_tables(table.pop(key, {}), f"{name}: [{key}]") for key in ("preset", "profile"))
     if profile is None:
         profile = default_profile
     for label, value, known, where in (("preset", preset, presets, presets_name),
                                        ("profile", profile, of_profile, name)):
-        if value not in known:
+        if not isinstance(value, str) or value not in known:
             raise InputError(f"{label}: expected one of {', '.join(known) or '(none)'} "
-                             f"({where}), found {value!r}{_nearest(value, known)}")
+                             f"({where}), found {shown(value)}{_nearest(value, known)}")
     layers = [(f"{presets_name} [{preset}]", presets[preset]), (name, table),
               (f"{name} [preset.{preset}]", of_preset.get(preset, {})),
               (f"{name} [profile.{profile}]", of_profile[profile])]
-    layers += [("--set", _parse_override(text)) for text in _split_overrides(overrides)]
-    return _build(layers, preset=preset, profile=profile, missing_in=name)
+    return _build(layers + _override_layers(overrides), preset=preset, profile=profile, missing_in=name)
 
 
 def _build(layers: list[tuple[str, dict]], preset: str, profile: str, missing_in: str = "") -> Config:
@@ -122,7 +167,7 @@ def _keys(section: str) -> list[str]:
     return [f.name for f in dataclasses.fields(SECTIONS[section])]
 
 
-def _nearest(word: Any, known) -> str:
+def _nearest(word: Any, known: Collection[str]) -> str:
     near = difflib.get_close_matches(str(word), list(known), 1, cutoff=0.5)
     return f"; nearest: {near[0]}" if near else ""
 
@@ -139,11 +184,11 @@ def _suggest(section: str, key: str) -> str:
 def _tables(value: Any, origin: str) -> dict:
     """`value`, if it is a table of tables."""
     if not isinstance(value, dict):
-        raise InputError(f"{origin}: expected a table, found {value!r}")
+        raise InputError(f"{origin}: expected a table, found {shown(value)}")
     for key, table in value.items():
         if not isinstance(table, dict):
             hint = _suggest_section(key)
-            raise InputError(f"{origin}: {key}: expected a table [{key}], found {table!r}{hint}")
+            raise InputError(f"{origin}: {key}: expected a table [{key}], found {shown(table)}{hint}")
     return value
 
 
@@ -152,12 +197,12 @@ def _suggest_section(key: str) -> str:
 
 
 def _find(name: str) -> Path:
-    if name in datasets():
+    if name == OWN or name in datasets():
         return RUNS / f"{name}.toml"
     if name.endswith(".toml") and Path(name).is_file():
         return Path(name)
     raise InputError(f"data set: expected one of {', '.join(datasets())} or the path of a TOML file, "
-                     f"found {name!r}{_nearest(name, datasets())}")
+                     f"found {shown(name)}{_nearest(name, datasets())}")
 
 
 def _display(path: Path) -> str:
@@ -171,12 +216,28 @@ def _read(path: Path) -> dict:
         raise InputError(f"{_display(path)}: cannot read it: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{_display(path)}: not a TOML file: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{_display(path)}: {_unreadable(error)}") from None
 
 
-def _split_overrides(overrides: Sequence[str]) -> list[str]:
-    texts = [overrides] if isinstance(overrides, str) else overrides
-    return [part for text in texts
-            for part in re.split(r"\s+(?=[A-Za-z_0-9.]+\s*=)", text.strip()) if part]
+def _override_layers(overrides: Overrides) -> list[tuple[str, dict]]:
+    """(origin, {section: {key: value}}) of each override."""
+    if isinstance(overrides, Mapping):
+        return [("set", _named_override(name, value)) for name, value in overrides.items()]
+    if isinstance(overrides, str):
+        overrides = [overrides]
+    if not isinstance(overrides, Sequence) or not all(isinstance(text, str) for text in overrides):
+        raise InputError(f'set: expected {{"section.key": value}}, found {shown(overrides)}')
+    parts = [part for text in overrides for part in re.split(r"\s+(?=[A-Za-z_0-9.]+\s*=)", text.strip()) if part]
+    return [("--set", _parse_override(text)) for text in parts]
+
+
+def _named_override(name: Any, value: Any) -> dict:
+    """{"section.key": value} as {section: {key: value}}; NumPy numbers and arrays become plain ones."""
+    match = re.fullmatch(r"(\w+)\.(\w+)", name, re.ASCII) if isinstance(name, str) else None
+    if not match:
+        raise InputError(f'set: expected "section.key", found {shown(name)}{_suggest_section(name)}')
+    return {match[1]: {match[2]: value.tolist() if hasattr(value, "tolist") else value}}
 
 
 def _parse_override(text: str) -> dict:
@@ -184,11 +245,18 @@ def _parse_override(text: str) -> dict:
     match = re.fullmatch(r"\s*([A-Za-z_0-9]+)\.([A-Za-z_0-9]+)\s*=\s*(.*?)\s*", text, re.DOTALL)
     if not match:
         hint = _suggest_section(text.partition("=")[0].strip())
-        raise InputError(f"--set: expected section.key=value, found {text!r}{hint}")
+        raise InputError(f"--set: expected section.key=value, found {shown(text)}{hint}")
     section, key, raw = match.groups()
     try:
         parsed = tomllib.loads(f"value = {raw}")
         value = parsed["value"] if len(parsed) == 1 else raw
     except tomllib.TOMLDecodeError:
         value = raw                                          # a bare word
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"--set: {section}.{key}: {_unreadable(error)}: {shown(raw)}") from None
     return {section: {key: value}}
+
+
+def _unreadable(error: Exception) -> str:
+    """Why tomllib gave up on what is TOML: thousands of digits or of brackets."""
+    return "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"

@@ -1,4 +1,4 @@
-"""What settings there are: frozen dataclasses, one a section, validated when built; config.py reads them from files.
+"""What settings there are: frozen dataclasses, one a section, validated when built; load.py reads them from files.
 
 A section refuses a bad value however it is built, by an `InputError` with key, expectation and finding. Every key is
 explained in docs/settings.md.
@@ -22,8 +22,10 @@ ENCODINGS = {"ti46": ("bsa", "intensity"), "fsdd": ("bsa", "intensity"),
              "ntidigits": ("bin",), "nmnist": ("bin",), "dvsgesture": ("bin",)}
 
 
-def _setting(check: Callable, default: Any = dataclasses.MISSING) -> Any:
-    return dataclasses.field(default=default, metadata={"check": check})
+def _setting(check: Callable, default: Any = dataclasses.MISSING, *, none: str | None = None) -> Any:
+    """A field that passes `check`. `none` is the word that stands for None in files."""
+    return dataclasses.field(default=default, metadata={"check": checks.word(none, check) if none else check,
+                                                        "none": none})
 
 
 class InvalidSetting(InputError):
@@ -45,7 +47,7 @@ class _Section:
             try:
                 object.__setattr__(self, f.name, f.metadata["check"](value))
             except ValueError as error:
-                self._refuse(f.name, f"expected {error}, found {value!r}")
+                self._refuse(f.name, f"expected {error}, found {checks.shown(value)}")
 
     def _refuse(self, key: str, message: str):
         raise InvalidSetting(self.section, key, message) from None
@@ -57,7 +59,7 @@ class DataConfig(_Section):
 
     section = "data"
     dataset: str = _setting(checks.name)
-    encoding: str = _setting(checks.choice("bsa", "intensity", "bin"))
+    encoding: str = _setting(checks.choice("bsa", "intensity", "bin", "given"))
     value: str = _setting(checks.choice("binary", "count"), "binary")
     steps: int = _setting(checks.integer(1, 65536))   # the cache holds steps as uint16
     partition: str = _setting(checks.partition, "official")
@@ -74,7 +76,10 @@ class DataConfig(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig(_Section):
-    """Layers and neurons. v_th and v_th_out are in units of tau_s, surrogate_width in units of v_th."""
+    """Layers and neurons. v_th and v_th_out are in units of tau_s, surrogate_width in units of v_th.
+
+    v_th None ("auto" in files): set once, from a batch of the training part.
+    """
 
     section = "network"
     neurons: tuple[int, ...] = _setting(checks.integers(1))       # one entry per hidden layer
@@ -84,7 +89,7 @@ class NetworkConfig(_Section):
     inter: bool = _setting(checks.boolean)
     tau_m: float = _setting(checks.real(1.0))                     # steps
     tau_s: float = _setting(checks.real(1.0))                     # steps
-    v_th: float = _setting(checks.real(0.0, above=True))
+    v_th: float | None = _setting(checks.real(0.0, above=True), none="auto")
     v_th_out: float = _setting(checks.real(0.0, above=True))
     w_exc: float = _setting(checks.real(0.0), 0.2)
     w_inh: float = _setting(checks.real(-math.inf, 0.0), -2.0)
@@ -102,9 +107,16 @@ class NetworkConfig(_Section):
         common = math.gcd(*self.neurons)
         bad = [v for v in sizes if common % v]
         if bad:
-            divisors = ", ".join(str(v) for v in range(1, common + 1) if common % v == 0)
+            divisors = _divisors(common)
+            these = ", ".join(str(v) for v in divisors[:24]) + (" ..." if len(divisors) > 24 else "")
             self._refuse("motif_sizes", f"expected sizes that divide every layer's neurons (network.neurons) "
-                         f"{list(self.neurons)}, found {bad}; sizes that do: {divisors}")
+                         f"{list(self.neurons)}, found {checks.shown(bad)}; sizes that do: {these}")
+
+
+def _divisors(number: int) -> list[int]:
+    """All divisors, in order."""
+    low = [v for v in range(1, math.isqrt(number) + 1) if number % v == 0]
+    return low + [number // v for v in reversed(low) if v * v != number]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +170,7 @@ class AugmentationConfig(_Section):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(_Section):
-    """How the architecture is found: by HRMAS, or drawn at random. eta None ("lr" in TOML): that of w."""
+    """How the architecture is found: by HRMAS, or drawn at random. eta None ("lr" in files): that of w."""
 
     section = "search"
     method: str = _setting(checks.choice("hrmas", "random"), "hrmas")
@@ -167,7 +179,7 @@ class SearchConfig(_Section):
     alpha_betas: tuple[float, float] = _setting(checks.betas)
     alpha_clip: float = _setting(checks.real(0.0), 0.0)           # global norm; 0: not clipped
     alpha_init: float = _setting(checks.real(0.0), 1e-3)
-    eta: float | None = _setting(checks.eta, None)
+    eta: float | None = _setting(checks.real(0.0), None, none="lr")
     stage1_fraction: float = _setting(checks.real(0.0, 1.0, above=True), 0.5)
 
 
@@ -182,6 +194,11 @@ class PlasticityConfig(_Section):
     mu: float = _setting(checks.real(0.0, 1.0, above=True))       # desired mean rate, spikes a step
     retrain: bool = _setting(checks.boolean)
     carry_intrinsic: bool = _setting(checks.boolean)
+
+
+def _plain(value: Any, none: str | None) -> Any:
+    """A setting as JSON and TOML have it."""
+    return none if value is None else list(value) if isinstance(value, tuple) else value
 
 
 SECTIONS = {c.section: c for c in (DataConfig, NetworkConfig, LossConfig, TrainingConfig, AugmentationConfig,
@@ -212,12 +229,10 @@ class Config:
 
     def as_dict(self) -> dict:
         """Plain dicts, lists, strings and numbers (no None); `from_dict` gives back an equal Config."""
-        d = {"preset": self.preset, "profile": self.profile}
+        d: dict[str, Any] = {"preset": self.preset, "profile": self.profile}
         for section in SECTIONS:
-            values = dataclasses.asdict(getattr(self, section))
-            d[section] = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-        if self.search.eta is None:
-            d["search"]["eta"] = "lr"
+            d[section] = {f.name: _plain(getattr(getattr(self, section), f.name), f.metadata["none"])
+                          for f in dataclasses.fields(SECTIONS[section])}
         return d
 
     def fingerprint(self) -> str:

@@ -9,6 +9,24 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+
+# Whole numbers end here (or where a setting says). What is larger is a slip: it would take for ever, or overflow.
+LARGEST = 10**9
+MOST_LAYERS = 1000
+MOST_SEEDS = 10_000
+LAST_SEED = 2**53 - 1             # larger ones are no exact numbers in JSON readers that use doubles
+MOST_PARTITIONS = 1000
+
+
+def shown(value: Any, width: int = 60) -> str:
+    """A value as an error message shows it: its repr, shortened, also where Python refuses to make one."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):                    # an int of thousands of digits, brackets in brackets
+        return f"a value too long to be shown ({type(value).__name__})"
+    return text if len(text) <= width else f"{text[:width - 20]}... ({len(text)} characters)"
 
 
 def real(low: float, high: float = math.inf, *, above: bool = False) -> Callable:
@@ -30,8 +48,9 @@ def real(low: float, high: float = math.inf, *, above: bool = False) -> Callable
     return check
 
 
-def integer(low: int, high: float = math.inf) -> Callable:
-    text = f"a whole number of at least {low}" + (f" and at most {high}" if high < math.inf else "")
+def integer(low: int, high: int = LARGEST) -> Callable:
+    """A whole number in [low, high]."""
+    text = f"a whole number of at least {low} and at most {high}"
 
     def check(value):
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
@@ -45,12 +64,13 @@ def integers(low: int) -> Callable:
     item = integer(low)
 
     def check(value):
+        values = value if isinstance(value, (list, tuple)) else (value,)
         try:
-            values = tuple(item(v) for v in (value if isinstance(value, (list, tuple)) else (value,)))
+            values = tuple(item(v) for v in values) if len(values) <= MOST_LAYERS else ()
         except ValueError:
             values = ()
         if not values:
-            raise ValueError(f"a list of whole numbers of at least {low}, such as [16]")
+            raise ValueError(f"a list of whole numbers of at least {low} and at most {LARGEST}, such as [16]")
         return values
     return check
 
@@ -94,14 +114,16 @@ def plain(text):
     return text == Path(text).name and text not in ("", ".", "..")
 
 
-def eta(value):
-    """None, written "lr" in TOML, means the learning rate of w."""
-    if value is None or value == "lr":
-        return None
-    try:
-        return real(0.0)(value)
-    except ValueError as error:
-        raise ValueError(f'"lr" or {error}') from None
+def word(none: str, check: Callable) -> Callable:
+    """None, written as the word `none` in files, or what passes `check`."""
+    def checked(value):
+        if value is None or value == none:
+            return None
+        try:
+            return check(value)
+        except ValueError as error:
+            raise ValueError(f"{json.dumps(none)} or {error}") from None
+    return checked
 
 
 def partition(value):
@@ -113,10 +135,13 @@ def partition(value):
 
 def partitions(text):
     """"official resample-1..4", commas allowed -> list of different names, not checked one by one."""
-    found = []
+    found: list[str] = []
     for part in text.replace(",", " ").split():
         drawn = re.fullmatch(r"([a-z]+-)([0-9]{1,6})\.\.([0-9]{1,6})", part)
-        found += [f"{drawn[1]}{n}" for n in range(int(drawn[2]), int(drawn[3]) + 1)] if drawn else [part]
+        numbers = range(int(drawn[2]), int(drawn[3]) + 1) if drawn else ()
+        if len(found) + len(numbers) > MOST_PARTITIONS:
+            raise ValueError(f"at most {MOST_PARTITIONS} partitions")
+        found += [f"{drawn[1]}{n}" for n in numbers] if drawn else [part]
     if not found:
         raise ValueError("partitions, such as official or resample-1..4")
     return list(dict.fromkeys(found))
@@ -124,15 +149,14 @@ def partitions(text):
 
 def seeds(text):
     """"0", "0-4" or "0,2,5" -> list of different ints."""
-    found = []
-    try:
-        for part in text.split(","):
-            first, dash, last = part.partition("-")
-            found += range(int(first), int(last if dash else first) + 1) or [-1]
-    except ValueError:
-        found = [-1]
-    if min(found) < 0:
-        raise ValueError("a seed, a range or a list, such as 0, 0-4 or 0,2,5")
+    found: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?\s*", part, re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
+        if not first <= last <= LAST_SEED or last - first >= MOST_SEEDS - len(found):
+            raise ValueError(f"a seed, a range or a list, such as 0, 0-4 or 0,2,5 (at most {MOST_SEEDS} seeds, "
+                             f"none above {LAST_SEED})")
+        found += range(first, last + 1)
     return list(dict.fromkeys(found))
 
 
@@ -142,5 +166,5 @@ def argument(check: Callable) -> Callable:
         try:
             return check(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"expected {error}; found {text!r}") from None
+            raise argparse.ArgumentTypeError(f"expected {error}; found {shown(text)}") from None
     return typed

@@ -1,0 +1,7 @@
+# The public names, for type checkers and editors; __init__.py imports them when they are used.
+from hrmas_sparse.data.events import Events as Events
+from hrmas_sparse.engine.architecture import Architecture as Architecture
+from hrmas_sparse.settings.load import settings as settings
+from hrmas_sparse.storage.errors import Diverged as Diverged, InputError as InputError
+
+__version__: str
