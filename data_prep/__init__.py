@@ -174,7 +174,7 @@ def summary(cache: SpikeCache) -> list[str]:
     samples = ", ".join(f"{len(events):,} {split}" for split, events in splits.items())
     events = sum(len(events.step) for events in splits.values())
     bins = sum(map(len, splits.values())) * meta.steps * meta.channels
-    silent = [f"{split} has no {name}" for split, e in splits.items() if len(e) for name in _absent(meta, e.label)]
+    silent = [f"{split} has no {name}" for split, e in splits.items() if len(e) for name in _absent(meta, e.labels)]
     return [
         f"{meta.dataset}: {samples} samples ({meta.provenance}), {meta.classes} classes, "
         f"{meta.channels} channels x {meta.steps} steps, {events:,} events ({events / bins:.1%} of the bins)",

@@ -36,15 +36,15 @@ def samples(official: SpikeCache, partition: str) -> Iterator[tuple]:
     events = {split: getattr(official, split) for split in sources}
     ids = {split: official.ids(split) for split in sources}
     pool = [(split, n) for split in sources for n in range(len(events[split]))]
-    labels = np.concatenate([events[split].label for split in sources])
+    labels = np.concatenate([events[split].labels for split in sources])
     test = np.zeros(len(pool), bool)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
-        count = int((official.test.label == label).sum()) if kind == "resample" else len(own) // _VALID_SHARE
+        count = int((official.test.labels == label).sum()) if kind == "resample" else len(own) // _VALID_SHARE
         test[rng.permutation(own)[:count]] = True
     for split in SPLITS:
         for k in np.flatnonzero(test == (split == "test")):
             source, n = pool[k]
             own, one = events[source], slice(*events[source].indptr[n:n + 2])
-            yield (split, f"{source}/{ids[source][n]}", int(own.label[n]), own.step[one], own.channel[one],
+            yield (split, f"{source}/{ids[source][n]}", int(own.labels[n]), own.step[one], own.channel[one],
                    own.value[one])

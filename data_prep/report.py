@@ -31,7 +31,7 @@ def details(cache: SpikeCache) -> list[str]:
     lines = [f"  a sample: {meta.steps} steps{length}"]
     for split, events in splits.items():
         lines += _of_split(split, events)
-    counts = [np.bincount(events.label, minlength=meta.classes).tolist() for events in splits.values()]
+    counts = [np.bincount(events.labels, minlength=meta.classes).tolist() for events in splits.values()]
     width = max(len(name) for name in (*meta.class_names, "class"))
     lines.append(f"  {'class':<{width}}" + "".join(f"{split:>9}" for split in splits))
     for name, *count in zip(meta.class_names, *counts):
@@ -93,7 +93,7 @@ def raster(cache: SpikeCache, path: Path, split: str = "train") -> None:
     axes = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
     for label, (axis, name) in enumerate(zip(axes, meta.class_names)):
         axis.set_title(name, fontsize=9)
-        _draw(axis, events, np.flatnonzero(events.label == label), step or 1)
+        _draw(axis, events, np.flatnonzero(events.labels == label), step or 1)
         axis.set(xlim=(0, meta.steps * (step or 1)), ylim=(-0.5, meta.channels - 0.5))
     for axis in axes[meta.classes :]:
         axis.set_visible(False)
@@ -109,7 +109,7 @@ def _draw(axis, events: Events, samples: np.ndarray, step: float) -> None:
     if not len(samples):
         axis.text(0.5, 0.5, "no sample", transform=axis.transAxes, ha="center")
         return
-    one = events.take(samples[:1])
+    one = events[samples[:1]]
     strength = one.value / max(one.value.max(initial=0), 1)
     colour = np.zeros((len(strength), 4))
     colour[:, 3] = 0.25 + 0.75 * strength if one.value.dtype == np.float32 else 0.8

@@ -28,7 +28,7 @@ def count_baseline(cache: SpikeCache, bins: int = 1) -> float:
     bins : equal parts of the steps; 1 counts over the whole sample and is blind to time
     """
     train, test = count_features(cache.train, bins), count_features(cache.test, bins)
-    label, classes = cache.train.label, cache.meta.classes
+    label, classes = cache.train.labels, cache.meta.classes
     scale = scaling(train)
     model, score = (np.zeros((train.shape[1], classes)), np.zeros(classes)), {}
     half, valid = halve(label, 0)
@@ -38,14 +38,14 @@ def count_baseline(cache: SpikeCache, bins: int = 1) -> float:
         score[ridge] = float(np.mean(predict(model, train, scale)[valid] == label[valid]))
     del x
     model = fit(train, scale, label, max(score, key=score.get), model)
-    return float(np.mean(predict(model, test, scale) == cache.test.label))
+    return float(np.mean(predict(model, test, scale) == cache.test.labels))
 
 
 def count_features(events: Events, bins: int) -> csr_array:
     """Sum of values, (S, bins * channels) float64, per time bin and channel."""
     blocks = []
     for begin in range(0, len(events), _BLOCK):
-        block = events.take(np.arange(begin, min(begin + _BLOCK, len(events))))
+        block = events[np.arange(begin, min(begin + _BLOCK, len(events)))]
         sample = np.repeat(np.arange(len(block)), np.diff(block.indptr))
         feature = block.step.astype(np.int64) * bins // block.steps * block.channels + block.channel
         shape = (len(block), bins * block.channels)

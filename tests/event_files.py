@@ -154,7 +154,7 @@ def dense(events, step_us, steps, shape, pool=1, start=0):
 
 def unpacked(events, index):
     """(steps, channels) values of sample `index` of a cache's split."""
-    one = events.take(np.array([index]))
+    one = events[np.array([index])]
     out = np.zeros((events.steps, events.channels), int)
     out[one.step, one.channel] = one.value
     return out

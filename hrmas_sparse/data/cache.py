@@ -93,9 +93,9 @@ class SpikeCache:
     def _split(self, split: str) -> Events:
         with _opened(self.path) as file:
             group = file[split]
-            small = {name: group[name][:] for name in ("indptr", "label")}
             large = {name: _mapped(self.path, group[name]) for name in EVENT_ARRAYS}
-        return Events(**small, **large, steps=self.meta.steps, channels=self.meta.channels)
+            return Events(group["indptr"][:], **large, labels=group["label"][:],
+                          steps=self.meta.steps, channels=self.meta.channels)
 
 
 def _mapped(path: Path, dataset: h5py.Dataset) -> np.ndarray:

@@ -25,7 +25,7 @@ class Events:
         Time step and input channel; sorted by step, ties by channel, each pair once in a sample.
     value : (E,) uint8 or float32
         Spike count (1 if binary), or an intensity.
-    label : (S,) int64
+    labels : (S,) int64
     steps, channels : int
         Extent of a sample: a dense batch would be (S, steps, channels).
     """
@@ -34,15 +34,15 @@ class Events:
     step: np.ndarray
     channel: np.ndarray
     value: np.ndarray
-    label: np.ndarray
+    labels: np.ndarray
     steps: int
     channels: int
 
     def __len__(self) -> int:
-        return len(self.label)
+        return len(self.labels)
 
-    def take(self, index: np.ndarray) -> Events:
-        """The samples `index` ((B,) integers, in that order), copied into a batch of their own."""
+    def __getitem__(self, index: np.ndarray) -> Events:
+        """Return the samples `index` ((B,) integers, in that order), copied into a batch of their own."""
         index = np.asarray(index, dtype=np.int64)
         start = self.indptr[index]
         length = self.indptr[index + 1] - start
@@ -50,7 +50,7 @@ class Events:
         # Event k of the batch lies at k plus a shift that is constant over a sample.
         where = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], length)
         events = {name: getattr(self, name)[where] for name in EVENT_ARRAYS}
-        return dataclasses.replace(self, indptr=indptr, label=self.label[index], **events)
+        return dataclasses.replace(self, indptr=indptr, labels=self.labels[index], **events)
 
 
 def halve(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -278,8 +278,8 @@ class Network:
             raise ValueError("an empty batch has no mean")
         if events.channels != self.inputs:
             raise ValueError(f"events of {events.channels} channels for a network of {self.inputs} inputs")
-        if events.label.min() < 0 or events.label.max() >= classes:
-            raise ValueError(f"labels {events.label.min()} to {events.label.max()} for {classes} classes")
+        if events.labels.min() < 0 or events.labels.max() >= classes:
+            raise ValueError(f"labels {events.labels.min()} to {events.labels.max()} for {classes} classes")
         for name, shape in self.shapes().items():
             if parameters[name].shape != shape or parameters[name].dtype != self.dtype:
                 raise ValueError(f"{name}: expected {self.dtype} {shape}, found {parameters[name].dtype} "

@@ -65,7 +65,7 @@ def _end_to_end(batches):
         return batches[0]
     ends = np.cumsum([batch.indptr[-1] for batch in batches])
     indptr = np.concatenate([[0], *(batch.indptr[1:] + end - batch.indptr[-1] for batch, end in zip(batches, ends))])
-    arrays = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in ("label", *EVENT_ARRAYS)}
+    arrays = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in ("labels", *EVENT_ARRAYS)}
     return replace(batches[0], indptr=indptr, **arrays)
 
 

@@ -135,7 +135,7 @@ def expected(net, parameters, intrinsic, events):
         own = slice(events.indptr[b], events.indptr[b + 1])
         dense = np.zeros((STEPS, INPUTS))
         dense[events.step[own], events.channel[own]] = events.value[own]
-        found.append(sample_sums(dense, events.label[b], _stack(net, parameters, intrinsic, b)))
+        found.append(sample_sums(dense, events.labels[b], _stack(net, parameters, intrinsic, b)))
     return found
 
 

@@ -52,4 +52,4 @@ class Part:
 
 def _spread(events, count):
     """At most ``count`` samples, evenly spread."""
-    return events.take(np.unique(np.linspace(0, len(events) - 1, min(count, len(events))).astype(np.int64)))
+    return events[np.unique(np.linspace(0, len(events) - 1, min(count, len(events))).astype(np.int64))]

@@ -52,7 +52,7 @@ def diagnose(relaxed, discrete, learner, events, judges, windows, plasticity, as
         return found
     intrinsic = learner.intrinsic
     for samples in windows:
-        intrinsic = discrete.adapt(weights, intrinsic, events.take(samples), plasticity).intrinsic
+        intrinsic = discrete.adapt(weights, intrinsic, events[samples], plasticity).intrinsic
         if asked:
             raise Stopped(asked[0])
     return found | {"reset": score(discrete, weights, discrete.initial_intrinsic()),

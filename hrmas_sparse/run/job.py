@@ -197,7 +197,7 @@ class Job:
     def _diagnose(self, network, asked):
         """Write what making the searched network discrete costs; no later number depends on it."""
         started, events, seed = time.monotonic(), self.cache.train, self.seed
-        learns, judges = halve(events.label, seed)
+        learns, judges = halve(events.labels, seed)
         windows = [learns[index] for epoch in range(EPOCHS) for index in epoch_order(
             len(learns), self.settings.training.batch, [seed, DIAGNOSIS_ORDER, epoch])]
         plasticity = None if self.settings.plasticity.mode == "off" else self.plasticity
@@ -212,7 +212,7 @@ class Job:
 
     def _search_phase(self, network, name, epochs):
         events, training = self._training_events(), self.settings.training
-        train, valid = halve(events.label, self.seed)
+        train, valid = halve(events.labels, self.seed)
         stage = int(name[-1])
 
         def batches(epoch):
@@ -222,12 +222,12 @@ class Job:
 
         def step(pair, progress):
             self.watch.check()
-            learns, judges = self._augmented(events.take(pair[0]), stage), events.take(pair[1])
+            learns, judges = self._augmented(events[pair[0]], stage), events[pair[1]]
             outcome, judged, norm = search_step(
                 network, self.learner, learns, judges, self._rate(progress), self.settings.search, training.clip,
                 self.plasticity, self.settings.plasticity.mode, training.weight_decay, self._dropout(network, stage))
             samples = len(learns)
-            valid_correct = float((judged.predicted == judges.label).mean())
+            valid_correct = float((judged.predicted == judges.labels).mean())
             return self._sums(outcome, learns, norm) | {
                 "valid_loss": judged.loss * samples, "valid_correct": valid_correct * samples}
 
@@ -250,7 +250,7 @@ class Job:
 
         def step(index, progress):
             self.watch.check()
-            batch = self._augmented(events.take(index), 0)
+            batch = self._augmented(events[index], 0)
             outcome, norm = weight_step(network, self.learner, batch, self._rate(progress), training.clip,
                                         self.plasticity, mode, training.weight_decay, self._dropout(network, 0))
             return self._sums(outcome, batch, norm)
@@ -282,7 +282,7 @@ class Job:
             return {"loss": np.nan, "blame": self._blame(outcome)}
         samples = len(batch)
         sums = {"samples": samples, "loss": outcome.loss * samples,
-                "correct": int((outcome.predicted == batch.label).sum()), "gradient_norm": norm * samples}
+                "correct": int((outcome.predicted == batch.labels).sum()), "gradient_norm": norm * samples}
         for n, (rate, norm) in enumerate(zip(outcome.rates, outcome.norms), start=1):
             sums |= {f"rate{n}": rate * samples, f"gradient_norm{n}": norm * samples, f"gradient_norm{n}_max": norm}
         return sums

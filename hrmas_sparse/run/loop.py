@@ -239,13 +239,13 @@ def evaluate(network, parameters, intrinsic, events, asked=(), samples=None):
     confusion = np.zeros((classes, classes), np.int64)
     samples = np.arange(len(events)) if samples is None else samples
     for first in range(0, len(samples), EVALUATION_BATCH):
-        batch = events.take(samples[first:first + EVALUATION_BATCH])
+        batch = events[samples[first:first + EVALUATION_BATCH]]
         outcome = network.evaluate(parameters, intrinsic, batch)
         if asked:
             raise Stopped(asked[0])
         loss += outcome.loss * len(batch)
         rates += np.array(outcome.rates) * len(batch)
-        np.add.at(confusion, (batch.label, outcome.predicted), 1)
+        np.add.at(confusion, (batch.labels, outcome.predicted), 1)
     count = len(samples)
     if not count:
         raise InputError("no samples to score")

@@ -58,7 +58,7 @@ class Seeds:
             net, parameters, intrinsic, events = network(_shuffled(problem, seed), threads, dtype,
                                                          backend=self.given[0][0].backend)
             order = np.random.default_rng(seed).permutation(len(events))
-            self.given.append((net, parameters, intrinsic, events.take(order)))
+            self.given.append((net, parameters, intrinsic, events[order]))
         self.rates = None
 
     def step(self):

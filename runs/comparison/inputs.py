@@ -27,5 +27,5 @@ def root_mean_square(events, bins):
 
     Dividing by it brings every data set and bin width to the same scale.
     """
-    squares = sum(float((binned(events.take([n]), bins) ** 2).sum()) for n in range(len(events)))
+    squares = sum(float((binned(events[[n]], bins) ** 2).sum()) for n in range(len(events)))
     return (squares / (len(events) * bins * events.channels)) ** 0.5 or 1.0

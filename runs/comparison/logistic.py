@@ -10,7 +10,7 @@ def logistic(cache, settings, seed, progress):
     train, test = (count_features(events, settings["bins"]) for events in (cache.train, cache.test))
     scale, classes = scaling(train), cache.meta.classes
     start = np.zeros((train.shape[1], classes)), np.zeros(classes)
-    model = fit(train, scale, cache.train.label, settings["ridge"], start)
-    right = {"train": predict(model, train, scale) == cache.train.label,
-             "test": predict(model, test, scale) == cache.test.label}
+    model = fit(train, scale, cache.train.labels, settings["ridge"], start)
+    right = {"train": predict(model, train, scale) == cache.train.labels,
+             "test": predict(model, test, scale) == cache.test.labels}
     return right, start[0].size + classes

@@ -100,9 +100,9 @@ def _epoch(network, cache, s, seed, gain, optimiser, schedule):
     changes = SimpleNamespace(**{name: s[name] for name in ("shift_steps", "shift_channels", "drop")})
     rng = np.random.default_rng([*seed, AUGMENTATION])
     for index in epoch_order(len(cache.train), s["batch"], seed):
-        batch = augmented(cache.train.take(index), cache.meta.dataset, changes, rng)
+        batch = augmented(cache.train[index], cache.meta.dataset, changes, rng)
         scores = network(torch.from_numpy(np.float32(gain) * binned(batch, s["bins"])))
-        loss = nn.functional.cross_entropy(scores, torch.from_numpy(batch.label), label_smoothing=s["smoothing"])
+        loss = nn.functional.cross_entropy(scores, torch.from_numpy(batch.labels), label_smoothing=s["smoothing"])
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), CLIP)
@@ -116,7 +116,7 @@ def _right(network, events, bins, gain):
     network.eval()
     found = []
     for begin in range(0, len(events), SCORED_AT_ONCE):
-        batch = events.take(np.arange(begin, min(begin + SCORED_AT_ONCE, len(events))))
+        batch = events[np.arange(begin, min(begin + SCORED_AT_ONCE, len(events)))]
         scores = network(torch.from_numpy(np.float32(gain) * binned(batch, bins)))
-        found.append(scores.argmax(1).numpy() == batch.label)
+        found.append(scores.argmax(1).numpy() == batch.labels)
     return np.concatenate(found)

@@ -131,7 +131,7 @@ def raster(study):
     one = study.shown[0]
     cache = cache_of(one)
     network, parameters, intrinsic = load_trained(one.run, one.settings, cache.meta, "cpu")
-    events = cache.test.take(np.array([0]))
+    events = cache.test[np.array([0])]
     outcome = network.evaluate(parameters, intrinsic, events, record=True)
     layers = [(events.step, events.channel, events.channels, "input channels")]
     for n, record in enumerate(outcome.records):
@@ -147,9 +147,9 @@ def raster(study):
         axis.set(ylabel=label, ylim=(-0.5, size - 0.5), xlim=(-0.5, events.steps - 0.5))
     if len(names) <= 30:
         parts[-1].set_yticks(range(len(names)), names, fontsize=5 if len(names) > 12 else 7)
-    parts[-1].axhspan(events.label[0] - 0.5, events.label[0] + 0.5, color=GREY, alpha=0.2, linewidth=0)
+    parts[-1].axhspan(events.labels[0] - 0.5, events.labels[0] + 0.5, color=GREY, alpha=0.2, linewidth=0)
     parts[-1].set_xlabel("step")
-    right = "rightly" if outcome.predicted[0] == events.label[0] else "wrongly"
-    return figure, (f"One test sample ({cache.ids('test')[0]}, class {names[events.label[0]]}, shaded) in the network "
+    right = "rightly" if outcome.predicted[0] == events.labels[0] else "wrongly"
+    return figure, (f"One test sample ({cache.ids('test')[0]}, class {names[events.labels[0]]}, shaded) in the network "
                     f"of seed {one.seed}: every spike of the input, the hidden and the output neurons. The network "
                     f"decides {right} for {names[outcome.predicted[0]]}."), [one]

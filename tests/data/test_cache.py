@@ -60,7 +60,7 @@ def test_what_is_written_is_read(tmp_path, dtype):
     assert cache.train.value.dtype == dtype
     np.testing.assert_array_equal(to_dense(cache.train), dense)
     np.testing.assert_array_equal(to_dense(cache.test), dense[:3])
-    np.testing.assert_array_equal(cache.train.label, np.arange(10) % CLASSES)
+    np.testing.assert_array_equal(cache.train.labels, np.arange(10) % CLASSES)
     assert cache.ids("train") == [f"train-ä{s}" for s in range(10)]
     assert (len(cache.train), len(cache.test)) == (10, 3)
 
@@ -88,12 +88,12 @@ def test_a_cache_survives_being_replaced(path):
 def test_take(path, index):
     index = np.array(index, dtype=int)
     cache = open_cache(path)
-    batch = cache.train.take(index)
+    batch = cache.train[index]
     assert len(batch) == len(index) and batch.indptr.dtype == np.int64
     assert [a.dtype for a in (batch.step, batch.channel, batch.value)] == [np.uint16, np.uint16, np.uint8]
     np.testing.assert_array_equal(to_dense(batch), to_dense(cache.train)[index])
-    np.testing.assert_array_equal(batch.label, cache.train.label[index])
-    np.testing.assert_array_equal(to_dense(batch.take(np.arange(len(index)))), to_dense(batch))
+    np.testing.assert_array_equal(batch.labels, cache.train.labels[index])
+    np.testing.assert_array_equal(to_dense(batch[np.arange(len(index))]), to_dense(batch))
 
 
 def test_no_events_and_no_samples_at_all(tmp_path):
@@ -101,7 +101,7 @@ def test_no_events_and_no_samples_at_all(tmp_path):
     verify_cache(path)
     cache = open_cache(path)
     assert len(cache.train) == 2 and len(cache.test) == 0 and cache.ids("test") == []
-    assert len(cache.train.take(np.array([1, 0])).step) == 0
+    assert len(cache.train[np.array([1, 0])].step) == 0
 
 
 def test_blocks_do_not_change_what_is_written(tmp_path, monkeypatch):

@@ -43,7 +43,7 @@ def test_trials_are_cut_pooled_and_binned_from_their_start(raw, value):
     cache = build(raw, value=value)
     verify_cache(cache.path)
     assert cache.ids("train") == ["user01_fluorescent/1", "user01_fluorescent/2", "user23_led/1", "user23_led/2"]
-    assert cache.train.label.tolist() == [2, 10] * 2 and cache.test.label.tolist() == [2, 10]
+    assert cache.train.labels.tolist() == [2, 10] * 2 and cache.test.labels.tolist() == [2, 10]
     assert (cache.meta.steps, cache.meta.channels, cache.meta.classes) == (400, 2048, 11)
     for index in range(4):
         _, start, end = TRIALS[index % 2]
@@ -58,7 +58,7 @@ def put(raw, content, name="user01_fluorescent"):
 
 
 def first(cache):
-    one = cache.train.take(np.array([0]))
+    one = cache.train[np.array([0])]
     return one.step.tolist(), one.channel.tolist()
 
 
@@ -188,7 +188,7 @@ def test_preprocessed_copies(tmp_path):
     cache = build(tmp_path / "npy")
     verify_cache(cache.path)
     assert cache.ids("train") == ["user01_led/0", "user02_lab/10"] and cache.ids("test") == ["user24_led/3"]
-    assert cache.train.label.tolist() == [0, 10] and cache.meta.encoding["layout"] == "npy"
+    assert cache.train.labels.tolist() == [0, 10] and cache.meta.encoding["layout"] == "npy"
     for index, array in enumerate(list(written.values())[:2]):
         wanted = dense(array.tolist(), 4, 400, 128, 4, array[0, 3])
         np.testing.assert_array_equal(unpacked(cache.train, index), np.minimum(wanted, 1))

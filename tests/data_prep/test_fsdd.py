@@ -32,7 +32,7 @@ def test_the_official_test_set(tmp_path, build):
     verify_cache(cache.path)
     assert cache.ids("test") == [f"{d}_{s}_{i}" for d in (3, 7) for s in ("ann", "bob") for i in (0, 4)]
     assert cache.ids("train") == [f"{d}_{s}_{i}" for d in (3, 7) for s in ("ann", "bob") for i in (5, 10)]
-    assert cache.train.label.tolist() == [3] * 4 + [7] * 4
+    assert cache.train.labels.tolist() == [3] * 4 + [7] * 4
     assert cache.meta.encoding["layout"] == "test is 0-4" and not any("absent" in line for line in build.said)
     assert build(tmp_path / "raw" / "recordings").path == cache.path  # either folder may be given
 

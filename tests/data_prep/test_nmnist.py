@@ -32,7 +32,7 @@ def test_events_land_in_bins_of_three_milliseconds(raw, value):
     cache, late = build(raw, value=value), 0
     verify_cache(cache.path)
     assert cache.ids("train") == ["3/00001", "7/00002"] and cache.ids("test") == ["3/00001"]
-    assert cache.train.label.tolist() == [3, 7] and cache.test.label.tolist() == [3]
+    assert cache.train.labels.tolist() == [3, 7] and cache.test.labels.tolist() == [3]
     assert (cache.meta.steps, cache.meta.channels, cache.meta.classes) == (100, 2312, 10)
     for (part, *_), index in zip(written, (0, 1, 0)):
         events = written[list(written)[index] if part == "Train" else list(written)[2]]
@@ -46,7 +46,7 @@ def test_events_land_in_bins_of_three_milliseconds(raw, value):
 def test_channels_are_polarity_y_x_and_bins_start_on_whole_steps(raw):
     write_nmnist(raw)
     put(raw, [(0, 0, 0, 0), (33, 0, 0, 2999), (0, 1, 0, 3000), (5, 33, 1, 299_999), (1, 1, 1, 300_000)])
-    one = build(raw).train.take(np.array([0]))
+    one = build(raw).train[np.array([0])]
     assert one.step.tolist() == [0, 0, 1, 99]
     assert one.channel.tolist() == [0, 33, 34, 34 * 34 + 33 * 34 + 5]
 
@@ -56,7 +56,7 @@ def test_overflow_markers_move_later_events_and_are_dropped(raw):
     marker = bytes((7, 240, 255, 255, 255))
     put(raw, bin_bytes([(1, 2, 0, 100)]) + marker + bin_bytes([(1, 2, 0, 200)]) + marker + bin_bytes([(1, 2, 0, 300)]))
     cache = build(raw)
-    assert cache.train.take(np.array([0])).step.tolist() == [0, 8392 // 3000, 16684 // 3000]
+    assert cache.train[np.array([0])].step.tolist() == [0, 8392 // 3000, 16684 // 3000]
     assert not any(n for what, n in cache.meta.notes.items() if "outside" in what or "earlier" in what)
 
 
@@ -66,7 +66,7 @@ def test_what_lies_outside_or_back_in_time_is_counted(raw):
     cache = build(raw)
     notes = cache.meta.notes
     assert notes["events outside 34 x 34 dropped"] == 3 and notes["events earlier than the one before"] == 1
-    assert cache.train.take(np.array([0])).step.tolist() == [0, 3]
+    assert cache.train[np.array([0])].step.tolist() == [0, 3]
 
 
 @pytest.mark.parametrize("length, message", [(0, "the file is empty"), (4, "byte 0: "), (299, "byte 295: .* after 4;")])
@@ -102,7 +102,7 @@ def test_real_recordings(tmp_path):
     verify_cache(path)
     cache = open_cache(path)
     assert (len(cache.train), len(cache.test)) == (850, 150)
-    assert np.bincount(cache.train.label).min() > 50
+    assert np.bincount(cache.train.labels).min() > 50
     notes = {what: count for what, count in cache.meta.notes.items() if count}
     assert set(notes) == {"spikes dropped, past the last step", "spikes merged, a bin being 0 or 1"}
     assert path.stat().st_size < 1.1 * sum(p.stat().st_size for p in recordings("nmnist").glob("*/*/*.bin"))

@@ -43,7 +43,7 @@ def test_single_digits_and_the_stored_split(raw):
     verify_cache(cache.path)
     assert cache.ids("train") == [name for name in TRAIN if name != "man-ad-a-123"]
     assert cache.ids("test") == TEST[:2]
-    assert cache.train.label.tolist() == [0, 0, 10, 1, 9] and cache.test.label.tolist() == [9, 5]
+    assert cache.train.labels.tolist() == [0, 0, 10, 1, 9] and cache.test.labels.tolist() == [9, 5]
     assert cache.meta.notes["recordings of several digits skipped"] == 2
     assert cache.meta.provenance == "real" and cache.meta.encoding["partition"] == "official"
     assert (cache.meta.steps, cache.meta.channels, cache.meta.classes) == (300, 64, 11)
@@ -66,7 +66,7 @@ def test_bins_of_five_milliseconds(raw, value):
             if t < 1.5:
                 counts[int(t / 0.005), a] += 1
         late += (time >= 1.5).sum()
-        one = cache.train.take(np.array([index]))
+        one = cache.train[np.array([index])]
         got = np.zeros_like(counts)
         got[one.step, one.channel] = one.value
         np.testing.assert_array_equal(got, np.minimum(counts, 255 if value == "count" else 1))
@@ -88,19 +88,19 @@ def put(raw, address, time, name="woman-ac-a-z"):
 
 def test_a_whole_step_starts_a_bin_whatever_its_last_bits(raw):
     put(raw, np.zeros(300, int), np.arange(300) * 5 / 1000)
-    assert build(raw).train.take(np.array([0])).step.tolist() == list(range(300))
+    assert build(raw).train[np.array([0])].step.tolist() == list(range(300))
 
 
 def test_the_end_and_far_beyond(raw):
     put(raw, [1, 2, 3, 4], [1.4999, 1.5, 4.0, 1e300])
     cache = build(raw)
-    assert cache.train.take(np.array([0])).step.tolist() == [299]
+    assert cache.train[np.array([0])].step.tolist() == [299]
 
 
 def test_saturation_is_counted(raw):
     put(raw, np.full(300, 7), np.full(300, 0.5))
     cache = build(raw, value="count")
-    one = cache.train.take(np.array([0]))
+    one = cache.train[np.array([0])]
     assert one.value.tolist() == [255] and cache.meta.notes["bins saturated at 255"] == 1
 
 
@@ -109,7 +109,7 @@ def test_a_silent_recording_and_other_dtypes(raw):
     put(raw, np.array([[63.0], [0.0]], np.float32), np.array([[0.0], [0.1]], np.float32), "woman-ac-b-z")
     events = build(raw).train
     assert np.diff(events.indptr)[:2].tolist() == [0, 2]
-    one = events.take(np.array([1]))
+    one = events[np.array([1])]
     assert one.channel.tolist() == [63, 0] and one.step.tolist() == [0, 20]
 
 

@@ -30,7 +30,7 @@ def build(tmp_path_factory):
 def content(cache, split):
     """{official id: (label, events)}"""
     events = getattr(cache, split)
-    return {name: (int(events.label[n]), *(getattr(events, key)[events.indptr[n]:events.indptr[n + 1]].tobytes()
+    return {name: (int(events.labels[n]), *(getattr(events, key)[events.indptr[n]:events.indptr[n + 1]].tobytes()
                                            for key in ("step", "channel", "value")))
             for n, name in enumerate(cache.ids(split))}
 

@@ -34,8 +34,8 @@ def cache(folder):
 
 def test_it_is_balanced_and_says_what_it_is(cache):
     assert cache.meta.provenance == "synthetic stand-in"
-    assert np.bincount(cache.train.label).tolist() == [40] * 11
-    assert np.bincount(cache.test.label).tolist() == [20] * 11
+    assert np.bincount(cache.train.labels).tolist() == [40] * 11
+    assert np.bincount(cache.test.labels).tolist() == [20] * 11
     names = cache.ids("train") + cache.ids("test")
     assert len(set(names)) == 660 and "woman-ab-a-3" in names
     train, test = ({name.split("-")[1] for name in cache.ids(split)} for split in ("train", "test"))
@@ -44,7 +44,7 @@ def test_it_is_balanced_and_says_what_it_is(cache):
 
 def test_density_is_alike_in_all_classes(cache):
     counts = np.diff(cache.train.indptr)
-    mean = np.array([counts[cache.train.label == label].mean() for label in range(11)])
+    mean = np.array([counts[cache.train.labels == label].mean() for label in range(11)])
     assert 0.035 < counts.mean() / (300 * 64) < 0.065
     assert np.ptp(mean) < 0.06 * mean.mean()
 
@@ -117,7 +117,7 @@ def test_count_features(monkeypatch, block):
         step=np.array([0, 4, 9, 5], np.uint16),
         channel=np.array([1, 1, 0, 2], np.uint16),
         value=np.array([1, 2, 3, 4], np.uint8),
-        label=np.array([0, 0, 0]),
+        labels=np.array([0, 0, 0]),
         steps=10,
         channels=3,
     )

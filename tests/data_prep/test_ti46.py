@@ -58,7 +58,7 @@ def test_samples_keep_ids_labels_and_order(build):
     cache = open_cache(build())
     verify_cache(cache.path)
     assert cache.ids("train") == [f"f1_u{u}_c{c}" for c in (0, 3, 25) for u in (1, 2, 10)]
-    assert cache.train.label.tolist() == [0, 0, 0, 3, 3, 3, 25, 25, 25] and cache.test.label.tolist() == [0, 3, 25]
+    assert cache.train.labels.tolist() == [0, 0, 0, 3, 3, 3, 25, 25, 25] and cache.test.labels.tolist() == [0, 3, 25]
     assert cache.meta.class_names[25] == "z" and cache.meta.provenance == "real"
     assert (cache.meta.steps, cache.meta.channels, cache.meta.classes) == (100, 78, 26)
     assert any("9 train, 3 test samples (real)" in line for line in build.said)
@@ -71,7 +71,7 @@ def test_classes_may_be_numbered_from_one(tmp_path, build):
         for number in (1, 26):
             write(root, split, number)
     cache = open_cache(build(root))
-    assert cache.train.label.tolist() == [0, 25] and cache.ids("test") == ["f1_u1_c1", "f1_u1_c26"]
+    assert cache.train.labels.tolist() == [0, 25] and cache.ids("test") == ["f1_u1_c1", "f1_u1_c26"]
 
 
 def test_events_are_those_of_bsa(raw, build):
@@ -79,7 +79,7 @@ def test_events_are_those_of_bsa(raw, build):
     spikes = bsa(np.loadtxt(raw / "train/3/f1_u2_c3.dat"))
     counts = np.zeros((100, 78), int)
     np.add.at(counts, (np.nonzero(spikes)[1] // 7, np.nonzero(spikes)[0]), 1)
-    one = events.take(np.array([4]))
+    one = events[np.array([4])]
     got = np.zeros_like(counts)
     got[one.step, one.channel] = one.value
     np.testing.assert_array_equal(got, counts)
@@ -87,7 +87,7 @@ def test_events_are_those_of_bsa(raw, build):
 
 def test_intensity(raw, build):
     cache = open_cache(build(encoding="intensity"))
-    one = cache.train.take(np.array([0]))
+    one = cache.train[np.array([0])]
     assert one.value.dtype == np.float32
     x = np.loadtxt(raw / "train/0/f1_u1_c0.dat")
     got = np.zeros((100, 78), np.float32)
@@ -98,7 +98,7 @@ def test_intensity(raw, build):
 def test_silence_is_an_empty_sample(raw, build):
     write(raw, "train", 7, x=np.zeros((78, 5)))
     events = open_cache(build()).train
-    assert np.diff(events.indptr)[events.label == 7].tolist() == [0]
+    assert np.diff(events.indptr)[events.labels == 7].tolist() == [0]
 
 
 def test_a_cache_is_reused_until_settings_or_files_change(raw, build):
@@ -204,8 +204,8 @@ def test_real_recordings(tmp_path):
     verify_cache(path)
     cache = open_cache(path)
     assert (len(cache.train), len(cache.test)) == (520, 208)
-    assert np.bincount(cache.train.label).tolist() == [20] * 26
-    assert np.bincount(cache.test.label).tolist() == [8] * 26
+    assert np.bincount(cache.train.labels).tolist() == [20] * 26
+    assert np.bincount(cache.test.labels).tolist() == [8] * 26
     assert cache.meta.notes["spikes dropped, past the last step"] > 0
     assert not any("missing" in line for line in said)
     assert 0.7 < count_baseline(cache) < 0.95

@@ -29,7 +29,7 @@ def test_samples_keep_ids_labels_and_order(tmp_path, build, make):
     verify_cache(cache.path)
     assert cache.ids("train") == [f"0{c}{s}set{t}" for c in "acz" for s in ("f1", "m8") for t in (0, 9)]
     assert cache.ids("test") == [f"0{c}{s}s3t1" for c in "acz" for s in ("f1", "m8")]
-    assert cache.test.label.tolist() == [0, 0, 2, 2, 25, 25] and cache.meta.class_names[25] == "z"
+    assert cache.test.labels.tolist() == [0, 0, 2, 2, 25, 25] and cache.meta.class_names[25] == "z"
     assert cache.meta.provenance == "real" and cache.meta.encoding["layout"] == "wav"
     assert cache.meta.notes["recordings absent, of the 26 x (10 + 16) that a speaker should have"] == 1352 - 18
     assert any("12 train, 6 test samples" in line for line in build.said)
@@ -48,7 +48,7 @@ def test_names_match_in_any_case(tmp_path, build):
 def test_events_are_those_of_the_front_end(tmp_path, build):
     path = sounds.ti46(tmp_path / "raw" / "ti_alpha", letters="q")[0]
     expected = encode_cochleagram(lyon(read_wav(path)[0]), settings(), Counter())
-    one = build().train.take(np.array([0]))
+    one = build().train[np.array([0])]
     assert len(one.step)
     for name, array in zip(("step", "channel", "value"), expected):
         np.testing.assert_array_equal(getattr(one, name), array)

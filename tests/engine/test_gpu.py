@@ -100,8 +100,8 @@ def test_batches_carried_ahead(gpu):
     batches = [rng.integers(0, 300, rng.integers(1, 200)) for _ in range(50)]
     for index, following in zip(batches, [*batches[1:], batches[0]]):
         there.ahead(following)
-        batch, expected = there.take(index), events.take(index)
-        for name in ("step", "channel", "value", "label", "indptr"):
+        batch, expected = there[index], events[index]
+        for name in ("step", "channel", "value", "labels", "indptr"):
             assert_same_bits(gpu.to_host(getattr(batch, name)), getattr(expected, name))
 
 

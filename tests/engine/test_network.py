@@ -154,7 +154,7 @@ def test_ways_agree(backend):
 
 def test_empty_batch(backend):
     case = random_case(18)
-    network, empty = case.network(backend), case.events().take([])
+    network, empty = case.network(backend), case.events()[[]]
     for way in (network.evaluate, network.gradients):
         with pytest.raises(ValueError, match="empty batch"):
             way(case.parameters(), case.intrinsic(), empty)

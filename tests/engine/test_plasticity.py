@@ -186,4 +186,4 @@ def test_nothing_given_is_changed(backend):
 def test_empty_batch(backend):
     case = random_case(40, R="fixed", tau="fixed")
     with pytest.raises(ValueError, match="empty batch"):
-        case.network(backend).adapt(case.parameters(), case.intrinsic(), case.events().take([]), Plasticity(**SETTINGS))
+        case.network(backend).adapt(case.parameters(), case.intrinsic(), case.events()[[]], Plasticity(**SETTINGS))

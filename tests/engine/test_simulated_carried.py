@@ -67,7 +67,7 @@ def late(monkeypatch):
 def same(batch, expected):
     for name in EVENT_ARRAYS:
         assert isinstance(getattr(batch, name), simulator.DeviceArray)
-    for name in ("indptr", "label", *EVENT_ARRAYS):
+    for name in ("indptr", "labels", *EVENT_ARRAYS):
         assert_same_bits(np.array(getattr(batch, name), subok=False), getattr(expected, name))
     assert (batch.steps, batch.channels, len(batch)) == (expected.steps, expected.channels, len(expected))
 
@@ -81,9 +81,9 @@ def test_batches_as_a_search_takes_them(late):
     for pair, following in zip(pairs, [*pairs[1:], []]):
         for index in following:
             there.ahead(index)
-        taken = [there.take(index) for index in pair]
+        taken = [there[index] for index in pair]
         for batch, index in zip(taken, pair):
-            same(batch, events.take(index))
+            same(batch, events[index])
 
 
 @pytest.mark.parametrize("own, others, carries", [(6, 6, 36), (5, 4, 30), (4, 1, 15), (1, 1, 6)])
@@ -100,8 +100,8 @@ def test_training_has_each_batch_carried_once_and_ahead(tmp_path, late, monkeypa
 
     def step(pair, progress):
         before = len(filled)
-        for batch, index in zip([there.take(index) for index in pair], pair):
-            same(batch, events.take(index))
+        for batch, index in zip([there[index] for index in pair], pair):
+            same(batch, events[index])
         assert len(filled) == before, "a batch was not there when it was wanted"
         steps.append(pair)
         return {"samples": 2, "loss": 1.0, "correct": 1}
@@ -119,16 +119,16 @@ def test_batches_nobody_announced(late):
     events = random_case(41, B=9, T=7, density=0.3).events()
     there = carried.Carried.of(events)
     for index in ([3], [8, 0, 8], [3], [4, 4, 1, 7], [2], [5], [6]):
-        same(there.take(np.array(index)), events.take(np.array(index)))
+        same(there[np.array(index)], events[np.array(index)])
 
 
 def test_the_stand_in_sees_what_is_used_too_early(late, monkeypatch):
     """Or these tests would show nothing."""
     there = carried.Carried.of(random_case(42, B=9, T=7, density=0.3).events())
     monkeypatch.setattr(LateStream, "wait_event", lambda self, event: setattr(self, "waited", 1))
-    batch = there.take(np.array([1, 2]))
+    batch = there[np.array([1, 2])]
     assert not np.array_equal(np.array(batch.channel, subok=False),
-                              random_case(42, B=9, T=7, density=0.3).events().take(np.array([1, 2])).channel)
+                              random_case(42, B=9, T=7, density=0.3).events()[np.array([1, 2])].channel)
 
 
 def test_without_a_gpu_copies_are_there_at_once():

@@ -33,7 +33,7 @@ def learnt(backend, order, mode):
     learner = learner.moved(backend.to_device)
     events = backend.resident(case.events())
     settings = dataclasses.replace(config.load("ntidigits").search, alpha_order=order, alpha_lr=0.05)
-    train, valid = events.take(np.array([2, 0])), events.take(np.array([1]))
+    train, valid = events[np.array([2, 0])], events[np.array([1])]
     outcomes = search.search_step(network, learner, train, valid, 1e-3, settings, 1.0, Plasticity(**SETTINGS), mode)
     held = [*learner.parameters.values(), *learner.intrinsic.values(), *learner.w_adam.m.values()]
     learner = learner.moved(backend.to_host)
@@ -58,9 +58,9 @@ def test_batches_taken_on_the_device(cuda):
     events.indptr.flags.writeable = False
     there = chunks.Resident.of(events)
     for index in ([3], [8, 0, 8], [], [4, 4, 1, 7]):
-        one, other = there.take(np.array(index, np.int64)), events.take(np.array(index, np.int64))
+        one, other = there[np.array(index, np.int64)], events[np.array(index, np.int64)]
         assert isinstance(one.step, simulator.DeviceArray)
-        for name in ("indptr", "step", "channel", "value", "label"):
+        for name in ("indptr", "step", "channel", "value", "labels"):
             assert_same_bits(np.array(getattr(one, name), subok=False), getattr(other, name))
         assert (one.steps, one.channels, len(one)) == (other.steps, other.channels, len(other))
 

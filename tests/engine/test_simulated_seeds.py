@@ -101,7 +101,7 @@ def test_what_does_not_fit_into_one_pass(cuda, merged, monkeypatch):
     (own, parameters, intrinsic, events), *_ = given
     sparse = networks(cuda, STACKS["motif"], density=0.02)[1]
     assert not chunks.is_dense(sparse[3]) and chunks.is_dense(events)
-    other = (own, parameters, intrinsic, events.take(np.array([0, 2])))
+    other = (own, parameters, intrinsic, events[np.array([0, 2])])
     jobs = [*given, other, sparse]
     alone = [net.gradients(*rest) for net, *rest in jobs]
     merged.clear()

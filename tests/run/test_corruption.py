@@ -163,7 +163,7 @@ def test_cache(events, show):
         verify_cache(path)
         found = open_cache(path)
         return found.meta, [[np.asarray(getattr(split, name)).tobytes() for name in (
-            "indptr", "step", "channel", "value", "label")] for split in (found.train, found.test)]
+            "indptr", "step", "channel", "value", "labels")] for split in (found.train, found.test)]
     expected = read()
     noticed, harmless = survive(read, expected.__eq__, damages(whole, 2500), path)
     show(f"cache of {len(whole):,} bytes: {noticed} damages noticed, {harmless} harmless, 0 wrong, 0 tracebacks")

@@ -127,7 +127,7 @@ def test_a_sample_is_the_same_alone_and_in_any_batch(backend, dtype, way, densit
     batch = case.events()
 
     def run(index):
-        found = network.gradients(parameters, intrinsic, batch.take(index), record=True, **WAYS[way])
+        found = network.gradients(parameters, intrinsic, batch[index], record=True, **WAYS[way])
         return [{key: np.moveaxis(x, 1, 0) if key == "trajectory" else x for key, x in record.items()}
                 for record in found.records], found
 

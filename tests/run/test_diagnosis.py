@@ -185,7 +185,7 @@ def test_the_samples_are_those_that_judged_alpha(tmp_path, events, monkeypatch):
                         lambda *arguments: seen.append(arguments) or diagnose(*arguments))
     toys.run(tmp_path / "run", toys.settings(), events, seed=3)
     (relaxed, discrete, learner, scored, judges, windows, *_), = seen
-    train, valid = halve(events.train.label, 3)
+    train, valid = halve(events.train.labels, 3)
     np.testing.assert_array_equal(judges, valid)
     np.testing.assert_array_equal(np.sort(np.concatenate(windows[:3])), train)
     assert scored is events.train and len(windows) == 3 * diagnosis.EPOCHS

@@ -222,4 +222,4 @@ def test_scores_are_the_reference(backend, monkeypatch):
 def test_nothing_to_score(backend):
     case = random_case(3, B=2)
     with pytest.raises(InputError, match="no samples"):
-        evaluate(case.network(backend), case.parameters(), case.intrinsic(), case.events().take([]))
+        evaluate(case.network(backend), case.parameters(), case.intrinsic(), case.events()[[]])

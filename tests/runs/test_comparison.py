@@ -34,7 +34,7 @@ def events():
     """Two samples: 10 steps, 3 channels."""
     return Events(indptr=np.array([0, 3, 4]), step=np.array([0, 4, 5, 9], np.uint16),
                   channel=np.array([1, 1, 2, 0], np.uint16), value=np.array([1, 2, 1, 5], np.uint8),
-                  label=np.array([0, 1]), steps=10, channels=3)
+                  labels=np.array([0, 1]), steps=10, channels=3)
 
 
 def test_binned():

@@ -30,7 +30,7 @@ def halves(seed, hidden, **options):
     case = random_case(seed, hidden, B=8, T=14, R="fixed", tau="fixed", density=0.4, **options)
     dense = [(case.X[part], case.Y[part]) for part in (slice(0, 4), slice(4, 8))]
     batch = case.events()
-    return case, dense, [batch.take(np.arange(4)), batch.take(np.arange(4, 8))]
+    return case, dense, [batch[np.arange(4)], batch[np.arange(4, 8)]]
 
 
 def engine_values(case, layers):

@@ -60,7 +60,7 @@ class CpuBackend:
         return None
 
     def pack(self, events, dtype, networks=1):
-        return [Chunk(chunks.pack(events, first, last, dtype), events.label[first:last], first, events.steps)
+        return [Chunk(chunks.pack(events, first, last, dtype), events.labels[first:last], first, events.steps)
                 for first, last in itertools.pairwise(chunks.cuts(len(events)))]
 
     def unpack(self, array, size):

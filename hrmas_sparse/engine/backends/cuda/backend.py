@@ -121,7 +121,7 @@ class CudaBackend:
             last = min(first + most, len(events))
             self._batch = last - first, events.steps
             spikes = chunks.pack(events, first, last, dtype, networks)
-            found.append(Chunk(spikes, to_device(events.label[first:last]), first, events.steps))
+            found.append(Chunk(spikes, to_device(events.labels[first:last]), first, events.steps))
         return found
 
     def unpack(self, array, size):

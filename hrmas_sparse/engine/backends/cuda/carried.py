@@ -23,7 +23,7 @@ class _Slot:
 
     def fill(self, events, index, stream):
         """Gather a batch and have it copied; what it held before must have been asked for by all who need it."""
-        batch = Events.take(events, index)
+        batch = Events.__getitem__(events, index)
         if self.arrived is not None:
             self.arrived.synchronize()             # the device has read what lies in the pinned memory
         arrays = {name: self._room(name, getattr(batch, name)) for name in EVENT_ARRAYS}
@@ -56,7 +56,7 @@ class Carried(Events):
         """Start to carry a batch that will be taken soon, unless it is on its way."""
         self._slot_of(index)
 
-    def take(self, index):
+    def __getitem__(self, index):
         slot = self._slot_of(index)
         computing().wait_event(slot.arrived)
         return slot.batch

@@ -61,7 +61,7 @@ class Resident(Events):
         """Events, carried to the device."""
         return cls(**vars(events) | {name: to_device(getattr(events, name)) for name in EVENT_ARRAYS})
 
-    def take(self, index):
+    def __getitem__(self, index):
         start = self.indptr[index]
         length = self.indptr[np.asarray(index) + 1] - start
         indptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
@@ -69,7 +69,7 @@ class Resident(Events):
         at = xp.arange(int(indptr[-1]))
         where = at + to_device(start - indptr[:-1])[xp.searchsorted(to_device(indptr), at, side="right") - 1]
         events = {name: getattr(self, name)[where] for name in EVENT_ARRAYS}
-        return replace(self, indptr=indptr, label=self.label[index], **events)
+        return replace(self, indptr=indptr, labels=self.labels[index], **events)
 
 
 def is_dense(events):
