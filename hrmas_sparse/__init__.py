@@ -1,6 +1,6 @@
 """Recurrent spiking networks built from motifs, trained with TSSL-BP, their architecture found by HRMAS.
 
-The public names (``hs.Network``, ``hs.search`` ...) are imported when they are first used: ``import hrmas_sparse as hs``
+The public names (``hs.Network``, ``hs.search`` ...) are imported on first use: ``import hrmas_sparse as hs``
 loads nothing else. Type checkers read them from ``__init__.pyi`` beside this file.
 """
 

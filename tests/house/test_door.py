@@ -21,7 +21,7 @@ def python(code):
 
 
 def test_importing_it_is_quick_and_loads_nothing():
-    code = ("import sys, time; before = time.perf_counter(); import hrmas_sparse; took = time.perf_counter() - before\n"
+    code = ("import sys, time; began = time.perf_counter(); import hrmas_sparse; took = time.perf_counter() - began\n"
             f"print(took, *(set(sys.modules) & {set(HEAVY)!r}), *(m for m in sys.modules if m[:13] == 'hrmas_sparse.'))")
     took, *loaded = python(code)
     assert not loaded and float(took) < 0.3
@@ -68,7 +68,7 @@ def test_a_function_wins_over_the_folder_of_its_name():
 
 def test_an_unknown_name_is_refused():
     with pytest.raises(AttributeError, match="has no attribute 'Netwrok'"):
-        hs.Netwrok
+        hs.Netwrok  # noqa: B018
 
 
 def test_as_a_module_it_is_the_program():
