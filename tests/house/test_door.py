@@ -22,7 +22,8 @@ def python(code):
 
 def test_importing_it_is_quick_and_loads_nothing():
     code = ("import sys, time; began = time.perf_counter(); import hrmas_sparse; took = time.perf_counter() - began\n"
-            f"print(took, *(set(sys.modules) & {set(HEAVY)!r}), *(m for m in sys.modules if m[:13] == 'hrmas_sparse.'))")
+            f"print(took, *(set(sys.modules) & {set(HEAVY)!r}), "
+            "*(m for m in sys.modules if m[:13] == 'hrmas_sparse.'))")
     took, *loaded = python(code)
     assert not loaded and float(took) < 0.3
 
