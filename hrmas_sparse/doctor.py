@@ -64,12 +64,12 @@ def _cpu():
     """Lines about cores, instructions, memory and the folder of compiled kernels; and whether a kernel runs."""
     from numba import config
 
-    from hrmas_sparse.engine.backends.cpu.cache import compiled
+    from hrmas_sparse.engine.backends.cpu import cache
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     name, instructions = instruction_set()
     works = kernels_work()
-    folder, why = Path(config.CACHE_DIR), unusable(Path(config.CACHE_DIR))
-    state = "kernels are there" if compiled(folder) else "kernels will be compiled at the first run, half a minute"
+    folder, why = cache.folder(), unusable(cache.folder())
+    state = "kernels are there" if cache.compiled(folder) else "kernels will be compiled at the first run, half a minute"
     return [f"CPU     {cores} cores, {config.NUMBA_NUM_THREADS} threads, {memory.text(memory.available())} of memory "
             f"free; kernels are compiled for {name}, {instructions}" + ("" if works else "; THEY DO NOT WORK"),
             f"        {folder}: " + (f"{why}, so kernels are compiled at every start; NUMBA_CACHE_DIR=folder names "

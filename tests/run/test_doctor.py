@@ -94,8 +94,8 @@ def test_kernels_that_compute_nonsense(hrmas, monkeypatch):
 
 
 def test_a_cache_that_cannot_be_written(hrmas, monkeypatch, tmp_path):
-    from numba import config
-    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "file" / "folder"))
+    from hrmas_sparse.engine.backends.cpu import cache
+    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "file" / "folder")
     Path(tmp_path / "file").write_text("in the way")
     status, out, _ = hrmas()
     assert status == 0 and "cannot be written" in out and "NUMBA_CACHE_DIR" in out

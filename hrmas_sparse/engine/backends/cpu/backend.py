@@ -8,19 +8,15 @@ from numba import config
 
 from hrmas_sparse.storage import memory
 from hrmas_sparse.engine.backends.base import Above, Chunk, Gradients, Intrinsic, Plastic, Tape
-from hrmas_sparse.engine.backends.cpu.cache import use_own_folder
-
-COMPILED = use_own_folder()  # before the first kernel below is declared
-
-from hrmas_sparse.engine.backends.cpu import chunks, dynamics, layer, lists, synapses as kernels  # noqa: E402
-from hrmas_sparse.engine.backends.cpu.lanes import LANES  # noqa: E402
+from hrmas_sparse.engine.backends.cpu import cache, chunks, dynamics, layer, lists, synapses as kernels
+from hrmas_sparse.engine.backends.cpu.lanes import LANES
 
 
 class CpuBackend:
     """See :class:`hrmas_sparse.engine.backends.base.Backend`."""
 
     name = "cpu"
-    notice = "" if COMPILED else "compiling the kernels for this machine, once: about half a minute"
+    notice = "" if cache.compiled(cache.folder()) else "compiling the kernels for this machine, once: about half a minute"
 
     def __init__(self, threads=None):
         self.threads = threads or config.NUMBA_NUM_THREADS

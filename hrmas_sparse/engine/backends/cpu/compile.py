@@ -11,15 +11,21 @@ from numba import njit, types
 from numba.extending import overload
 
 from hrmas_sparse.engine import neuron
+from hrmas_sparse.engine.backends.cpu import cache
 
 # Without Numba's run time (_nrt) kernels cannot make arrays, and do not count references to those they are given:
 # a slice would cost two atomic operations.
 OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True, "cache": True, "_nrt": False}
 
 
+# Kernels contain what is overloaded; on disk it needs no place of its own.
+PARTS = OPTIONS | {"cache": False}
+
+
 def jit(function):
-    """Compile a kernel on first call; the result is cached on disk (see :mod:`.cache`)."""
-    return njit(**OPTIONS)(function)
+    """Compile a kernel on first call; the result is kept on disk (see :mod:`.cache`)."""
+    with cache.used():
+        return njit(**OPTIONS)(function)
 
 
 filtered = jit(neuron.filtered)
@@ -54,7 +60,7 @@ def logistic_slope(x):
     return e / ((1 + e) * (1 + e))
 
 
-@overload(logistic_slope, jit_options=OPTIONS)
+@overload(logistic_slope, jit_options=PARTS)
 def _logistic_slope(x):
     if x is not types.float32:
         return logistic_slope
@@ -81,7 +87,7 @@ def expm1_small(x):
     return math.expm1(x)
 
 
-@overload(expm1_small, jit_options=OPTIONS)
+@overload(expm1_small, jit_options=PARTS)
 def _expm1_small(x):
     if x is not types.float32:
         return expm1_small
