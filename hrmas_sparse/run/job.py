@@ -33,7 +33,8 @@ from hrmas_sparse.search.hrmas import (
 from hrmas_sparse.data.events import epoch_order, halve
 from hrmas_sparse.run.summary import connections, summary
 from hrmas_sparse.engine.recurrence import Motif, Supernet, softmax
-from hrmas_sparse.run.loop import ALONE, Metrics, Phase, Position, evaluate, load_state, run_phase, save_state
+from hrmas_sparse.run.loop import (
+    ALONE, Checkpoints, Metrics, Phase, Position, evaluate, load_state, run_phase, save_state)
 
 # Streams of random numbers, one per purpose, so that none depends on how much another drew.
 SEARCH_START, RETRAIN_START, RANDOM_ARCHITECTURE, SEARCH_ORDER, VALID_ORDER, RETRAIN_ORDER, \
@@ -91,7 +92,7 @@ class Job:
         self.plasticity = Plasticity(plastic.tau_cal, plastic.gamma, plastic.mu)
         self.metrics = Metrics(run.metrics_path)
         self.learner = Learner({}, {}, Adam(settings.training.betas), Adam(settings.search.alpha_betas))
-        self.position = None
+        self.position, self.checkpoints = None, Checkpoints(self._save)
 
     # ---- the three phases ----------------------------------------------------------------------------
 
@@ -153,7 +154,7 @@ class Job:
     def _phase(self, phase, asked):
         """Run a phase; while it lasts the learner lies where the backend computes."""
         self.learner = self.learner.moved(self.backend.to_device)
-        run_phase(phase, self.position, self.metrics, self._save, asked)
+        run_phase(phase, self.position, self.metrics, self.checkpoints, asked)
         self.learner = self.learner.moved(self.backend.to_host)
 
     def _save(self):

@@ -24,7 +24,8 @@ from hrmas_sparse.storage.atomic import append_line, fits
 from hrmas_sparse.run.warnings import complaints, kind
 from hrmas_sparse.storage.memory import EVALUATION_BATCH
 
-CHECKPOINT_SECONDS = 60.0
+CHECKPOINT_SECONDS = 60.0   # between two checkpoints, at most
+CHECKPOINT_SHARE = 0.01     # of the time, at most, goes into them
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
@@ -139,6 +140,37 @@ class Metrics:
         append_line(self.path, json.dumps(line))
 
 
+class Checkpoints:
+    """Save a run now and then: after its first batch, then at rising intervals.
+
+    A run that is killed loses a tenth of what its process did, or a minute if that is less, so that one that is
+    killed again and again still gets on. What a slow disk takes is no more than ``CHECKPOINT_SHARE`` of the time,
+    unless a single checkpoint takes longer than that share of ``CHECKPOINT_SECONDS``.
+
+    Parameters
+    ----------
+    save : function () that writes a checkpoint
+    """
+
+    def __init__(self, save):
+        self._save, self._took = save, 0.0
+        self._began = self._saved = time.monotonic()
+
+    def save(self):
+        """Write a checkpoint now."""
+        began = time.monotonic()
+        self._save()
+        self._saved = time.monotonic()
+        self._took = self._saved - began
+
+    def save_if_due(self):
+        """Write a checkpoint if it is time for one."""
+        now = time.monotonic()
+        wait = max((now - self._began) / 10, self._took / CHECKPOINT_SHARE)
+        if now - self._saved > min(CHECKPOINT_SECONDS, wait):
+            self.save()
+
+
 def _means(sums):
     """Sums over samples -> means; "correct" becomes "accuracy", what ends in "_max" is one."""
     samples = sums["samples"]
@@ -146,7 +178,7 @@ def _means(sums):
             for key, value in sums.items() if key != "samples"}
 
 
-def run_phase(phase, position, metrics, save, asked):
+def run_phase(phase, position, metrics, checkpoints, asked):
     """Run a phase from ``position`` to its end.
 
     Parameters
@@ -154,7 +186,7 @@ def run_phase(phase, position, metrics, save, asked):
     phase : :class:`Phase`
     position : :class:`Position`, moved along
     metrics : :class:`Metrics`
-    save : function () that checkpoints learner and position
+    checkpoints : :class:`Checkpoints` of learner and position
     asked : list that is non-empty once a stop is wanted, see :func:`stop_requests`
 
     Raises
@@ -164,7 +196,7 @@ def run_phase(phase, position, metrics, save, asked):
     Diverged
         A loss was not finite; nothing was learnt from that batch, and the last checkpoint is kept.
     """
-    saved = started = time.monotonic()
+    started = time.monotonic()
     before = position.seconds.get(phase.name, 0.0)
     with _bar(phase, position) as bar:
         while position.epoch < phase.epochs:
@@ -174,13 +206,11 @@ def run_phase(phase, position, metrics, save, asked):
                 bar.update(position.epoch + position.batch / len(batches) - bar.n)
                 position.seconds[phase.name] = before + time.monotonic() - started
                 if asked:
-                    save()
+                    checkpoints.save()
                     raise Stopped(asked[0])
-                if time.monotonic() - saved > CHECKPOINT_SECONDS:
-                    save()
-                    saved = time.monotonic()
+                checkpoints.save_if_due()
             _end_epoch(phase, position, metrics, bar)
-    save()
+    checkpoints.save()
 
 
 def _one_batch(phase, position, batches):

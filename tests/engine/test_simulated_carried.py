@@ -111,7 +111,7 @@ def test_training_has_each_batch_carried_once_and_ahead(tmp_path, late, monkeypa
             there.ahead(index)
 
     training.run_phase(training.Phase("search-1", 3, batches, step, ahead=ahead), training.Position("search-1"),
-                       training.Metrics(tmp_path / "metrics.jsonl"), lambda: None, [])
+                       training.Metrics(tmp_path / "metrics.jsonl"), training.Checkpoints(lambda: None), [])
     assert len(filled) == carries
 
 

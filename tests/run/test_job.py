@@ -134,7 +134,7 @@ def test_seeds_matter(tmp_path, events, straight):
 
 @pytest.mark.parametrize("batches, seconds", [(1, -1), (2, -1), (3, -1), (2, 0.02), (3, 0.02), (5, 0.02), (13, 60)])
 def test_killed_after_so_many_batches(tmp_path, events, straight, batches, seconds, monkeypatch):
-    """Checkpoints after every batch, after some, and only between the phases."""
+    """Checkpoints after every batch, after some, and by the usual clock."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", seconds)
     clock = iter(np.arange(1e6) * 0.005)                    # a batch takes a hundredth of a second
     monkeypatch.setattr(training.time, "monotonic", lambda: float(next(clock)))

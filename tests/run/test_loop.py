@@ -16,7 +16,7 @@ from hrmas_sparse.run import loop as training
 from hrmas_sparse.storage.errors import Diverged, InputError
 from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.search.hrmas import Learner
-from hrmas_sparse.run.loop import Metrics, Phase, Position, Stopped, evaluate, run_phase, stop_requests
+from hrmas_sparse.run.loop import Checkpoints, Metrics, Phase, Position, Stopped, evaluate, run_phase, stop_requests
 
 
 def phase(epochs=3, step=None, seen=None):
@@ -33,13 +33,20 @@ def metrics(tmp_path):
     return Metrics(tmp_path / "metrics.jsonl")
 
 
+class AtTheEnd(Checkpoints):
+    """Saves when it must, never by the clock."""
+
+    def save_if_due(self):
+        pass
+
+
 def read(metrics):
     return [json.loads(line) for line in metrics.path.read_text().splitlines()]
 
 
 def test_a_phase(metrics):
     seen, saves, position = [], [], Position("retrain")
-    run_phase(phase(seen=seen), position, metrics, lambda: saves.append(vars(position).copy()), [])
+    run_phase(phase(seen=seen), position, metrics, AtTheEnd(lambda: saves.append(vars(position).copy())), [])
     assert [batch for batch, _ in seen] == [b for e in range(3) for b in ([e, 0], [e, 1], [e])]
     assert [progress for _, progress in seen] == [round(n / 9, 3) for n in range(9)]
     lines = read(metrics)
@@ -51,23 +58,45 @@ def test_a_phase(metrics):
 
 def test_a_phase_without_epochs_saves_only(metrics):
     saves, position = [], Position("retrain")
-    run_phase(phase(epochs=0), position, metrics, lambda: saves.append(1), [])
+    run_phase(phase(epochs=0), position, metrics, AtTheEnd(lambda: saves.append(1)), [])
     assert saves == [1] and not metrics.path.exists()
+
+
+@pytest.mark.parametrize("batch, cost", [(0.01, 0.001), (0.01, 0.05), (1, 0.05), (30, 0.1), (0.2, 1.0), (100, 5.0)])
+def test_checkpoints_come_early_then_seldom(batch, cost, monkeypatch):
+    """The first after the first batch; a kill loses a tenth of the time, or a minute; they cost a hundredth."""
+    now, saved, lost = [0.0], [], []
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+
+    def save():
+        now[0] += cost
+        saved.append(now[0])
+    checkpoints = Checkpoints(save)
+    for n in range(20_000):
+        now[0] += batch
+        lost.append(now[0] - (saved[-1] if saved else 0.0))
+        checkpoints.save_if_due()
+        assert saved, "none after the first batch"
+        bound = min(training.CHECKPOINT_SECONDS, max(now[0] / 10, cost / training.CHECKPOINT_SHARE))
+        assert lost[-1] <= bound + batch + cost
+    gaps = np.diff(saved)
+    assert gaps.min() * 0.01 >= min(cost, 0.6) - 1e-9 and gaps.max() <= 60 + batch + cost + 1e-9
+    assert np.median(gaps) >= min(60, now[0] / 20) or len(saved) < 300
 
 
 def test_it_saves_by_the_clock(metrics, monkeypatch):
     clock = iter(range(0, 10**6, 25))                               # a batch asks twice: fifty seconds
     monkeypatch.setattr(training.time, "monotonic", lambda: next(clock))
     saves, position = [], Position("retrain")
-    run_phase(phase(), position, metrics, lambda: saves.append(position.updates), [])
+    run_phase(phase(), position, metrics, Checkpoints(lambda: saves.append(position.updates)), [])
     gaps = np.diff([0, *saves])
-    assert 1 <= gaps[:-1].max() <= 3 and saves[-1] == 9
+    assert saves[0] == 1 and 1 <= gaps[:-1].max() <= 3 and saves[-1] == 9
 
 
 def test_it_goes_on_in_the_middle_of_an_epoch(metrics):
     seen, position = [], Position("retrain", epoch=1, batch=2, updates=5, sums={"samples": 4, "loss": 8.0, "correct": 4,
                                                                                "valid_correct": 0}, lines=1)
-    run_phase(phase(seen=seen), position, metrics, lambda: None, [])
+    run_phase(phase(seen=seen), position, metrics, Checkpoints(lambda: None), [])
     assert [batch for batch, _ in seen] == [[1], [2, 0], [2, 1], [2]]
     assert [line["accuracy"] for line in read(metrics)] == [1.0, 0.6]
 
@@ -80,7 +109,7 @@ def test_it_stops_after_a_batch(metrics):
             asked.append(15)
         return {"samples": 1, "loss": 1.0, "correct": 0}
     with pytest.raises(Stopped) as stop:
-        run_phase(phase(step=step), position, metrics, lambda: saves.append(position.updates), asked)
+        run_phase(phase(step=step), position, metrics, AtTheEnd(lambda: saves.append(position.updates)), asked)
     assert stop.value.signum == 15 and saves == [4] and (position.epoch, position.batch) == (1, 1)
 
 
@@ -91,7 +120,7 @@ def test_a_loss_that_is_no_number(metrics, loss):
     def step(batch, progress):
         return {"samples": 1, "loss": loss if position.updates == 4 else 1.0, "correct": 0}
     with pytest.raises(Diverged, match="retrain, epoch 2, batch 2: the loss is not a finite number"):
-        run_phase(phase(step=step), position, metrics, lambda: saves.append(1), [])
+        run_phase(phase(step=step), position, metrics, AtTheEnd(lambda: saves.append(1)), [])
     assert not saves and position.updates == 4 and position.sums["loss"] == 1.0
 
 
