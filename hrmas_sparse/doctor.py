@@ -69,7 +69,7 @@ def _cpu():
     name, instructions = instruction_set()
     works = kernels_work()
     folder, why = cache.folder(), unusable(cache.folder())
-    state = "kernels are there" if cache.compiled(folder) else "kernels will be compiled at the first run, half a minute"
+    state = "kernels are there" if cache.compiled(folder) else "the first run compiles the kernels, half a minute"
     return [f"CPU     {cores} cores, {config.NUMBA_NUM_THREADS} threads, {memory.text(memory.available())} of memory "
             f"free; kernels are compiled for {name}, {instructions}" + ("" if works else "; THEY DO NOT WORK"),
             f"        {folder}: " + (f"{why}, so kernels are compiled at every start; NUMBA_CACHE_DIR=folder names "

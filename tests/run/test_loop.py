@@ -72,7 +72,7 @@ def test_checkpoints_come_early_then_seldom(batch, cost, monkeypatch):
         now[0] += cost
         saved.append(now[0])
     checkpoints = Checkpoints(save)
-    for n in range(20_000):
+    for _ in range(20_000):
         now[0] += batch
         lost.append(now[0] - (saved[-1] if saved else 0.0))
         checkpoints.save_if_due()

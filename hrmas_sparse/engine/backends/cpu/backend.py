@@ -16,7 +16,7 @@ class CpuBackend:
     """See :class:`hrmas_sparse.engine.backends.base.Backend`."""
 
     name = "cpu"
-    notice = "" if cache.compiled(cache.folder()) else "compiling the kernels for this machine, once: about half a minute"
+    notice = "" if cache.compiled(cache.folder()) else "compiling the kernels for this machine once: half a minute"
 
     def __init__(self, threads=None):
         self.threads = threads or config.NUMBA_NUM_THREADS
