@@ -26,7 +26,8 @@ from data_prep import dvsgesture, fsdd, nmnist, ntidigits, partition, synthetic,
 from data_prep.source import Source, fingerprint, progress
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.atomic import remove_stale
-from hrmas_sparse.data.cache import SCHEMA, SPLITS, CacheWriter, Meta, SpikeCache, open_cache
+from hrmas_sparse.data.cache import SCHEMA, SPLITS, CacheWriter, Meta, open_cache
+from hrmas_sparse.data.dataset import Dataset
 
 READERS = {"dvsgesture": dvsgesture, "fsdd": fsdd, "nmnist": nmnist, "ntidigits": ntidigits, "ti46": ti46}
 
@@ -111,7 +112,7 @@ def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: 
 
 
 def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tuple[str, ...],
-                official: SpikeCache | None = None) -> Path:
+                official: Dataset | None = None) -> Path:
     settings = {name: getattr(data, name) for name in ("encoding", "value", "steps", "partition")}
     meta = Meta(
         dataset=data.dataset,
@@ -134,7 +135,7 @@ def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tup
         _build(path, meta, samples, source, data, needed)
     cache = open_cache(path)
     _need(needed, {split: len(getattr(cache, split)) for split in SPLITS}, source, data)
-    for line in summary(cache):
+    for line in cache.summary().splitlines():
         say(line)
     return path
 
@@ -166,23 +167,3 @@ def _build(path: Path, meta: Meta, samples, source: Source, data, needed: tuple[
             cache.add(split, *sample)
             counts[split] += 1
         _need(needed, counts, source, data)
-
-
-def summary(cache: SpikeCache) -> list[str]:
-    """What is in a cache, as lines for the user."""
-    meta, splits = cache.meta, {split: getattr(cache, split) for split in SPLITS}
-    samples = ", ".join(f"{len(events):,} {split}" for split, events in splits.items())
-    events = sum(len(events.step) for events in splits.values())
-    bins = sum(map(len, splits.values())) * meta.steps * meta.channels
-    silent = [f"{split} has no {name}" for split, e in splits.items() if len(e) for name in _absent(meta, e.labels)]
-    return [
-        f"{meta.dataset}: {samples} samples ({meta.provenance}), {meta.classes} classes, "
-        f"{meta.channels} channels x {meta.steps} steps, {events:,} events ({events / bins:.1%} of the bins)",
-        *(f"  {count:,} {what}" for what, count in meta.notes.items() if count),
-        *([f"  classes missing: {', '.join(silent)}"] if silent else []),
-    ]
-
-
-def _absent(meta: Meta, labels) -> list[str]:
-    there = set(labels.tolist())
-    return [name for label, name in enumerate(meta.class_names) if label not in there]

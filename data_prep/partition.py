@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hrmas_sparse.data.cache import SPLITS, SpikeCache
+from hrmas_sparse.data.dataset import Dataset
+from hrmas_sparse.data.meta import SPLITS
 
 DRAWN = ("resample", "valid")
 _VALID_SHARE = 4  # one sample in four
@@ -28,7 +29,7 @@ def drawn_from(partition: str, needed: tuple[str, ...]) -> tuple[str, ...]:
     return ("train",) if partition.startswith("valid") else needed
 
 
-def samples(official: SpikeCache, partition: str) -> Iterator[tuple]:
+def samples(official: Dataset, partition: str) -> Iterator[tuple]:
     """Yield (split, id, label, step, channel, value) of a drawn partition; ids say where a sample comes from."""
     kind, _, number = partition.partition("-")
     rng = np.random.default_rng([DRAWN.index(kind), int(number)])

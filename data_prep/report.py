@@ -1,4 +1,4 @@
-"""What is in a spike cache: numbers as text, one sample a class as a picture."""
+"""What is in a data set: numbers as text, one sample a class as a picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.data.cache import SPLITS, Meta, SpikeCache
+from hrmas_sparse.data.dataset import Dataset
+from hrmas_sparse.data.meta import SPLITS, Meta
 from hrmas_sparse.data.events import Events
 
 _BLOCK = 1 << 22  # events counted at a time
@@ -16,16 +17,17 @@ _BSA_STEP_MS = 1.6
 
 
 def step_ms(meta: Meta) -> float | None:
-    """Length of a step in milliseconds; None if the cache does not say."""
+    """Length of a step in milliseconds; None if the data set does not say."""
     for key, unit in (("step_ms", 1.0), ("bsa_steps_per_bin", _BSA_STEP_MS), ("frame_ms", 1.0)):
         if key in meta.encoding:
             return unit * meta.encoding[key]
     return None
 
 
-def details(cache: SpikeCache) -> list[str]:
+def details(data: Dataset) -> list[str]:
     """Lines about time, each split and its channels, and the samples of every class."""
-    meta, splits = cache.meta, {split: getattr(cache, split) for split in SPLITS}
+    meta = data.meta
+    splits = {split: getattr(data, split) for split in SPLITS if getattr(data, split) is not None}
     step = step_ms(meta)
     length = f" of {step:g} ms = {meta.steps * step / 1000:.2f} s" if step else ""
     lines = [f"  a sample: {meta.steps} steps{length}"]
@@ -72,7 +74,7 @@ def last_steps(events: Events) -> np.ndarray:
     return last
 
 
-def raster(cache: SpikeCache, path: Path, split: str = "train") -> None:
+def raster(data: Dataset, path: Path, split: str = "train") -> None:
     """Draw the first sample of each class to `path` (PNG, PDF or SVG by its ending): time across, channels up.
 
     Raises
@@ -86,7 +88,7 @@ def raster(cache: SpikeCache, path: Path, split: str = "train") -> None:
         raise InputError(
             "a picture needs matplotlib, which is in the extra `plots`: .venv/bin/python -m pip install -e '.[plots]'"
         ) from None
-    meta, events = cache.meta, getattr(cache, split)
+    meta, events = data.meta, getattr(data, split)
     rows, step = -(-meta.classes // _COLUMNS), step_ms(meta)
     figure = Figure(figsize=(2.6 * _COLUMNS, 1.9 * rows + 0.8), layout="constrained")
     figure.suptitle(f"{meta.dataset}: one {split} sample of each class ({meta.provenance})")

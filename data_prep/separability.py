@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 
 from data_prep.source import progress
-from hrmas_sparse.data.cache import SpikeCache
+from hrmas_sparse.data.dataset import Dataset
 from hrmas_sparse.data.events import Events, halve
 
 RIDGES = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)  # strong to weak: each fit starts from the one before
@@ -16,7 +16,7 @@ _BLOCK = 250  # samples counted at a time
 Model = tuple[np.ndarray, np.ndarray]  # weights (features, classes), biases (classes,); float64
 
 
-def count_baseline(cache: SpikeCache, bins: int = 1) -> float:
+def count_baseline(data: Dataset, bins: int = 1) -> float:
     """Test accuracy, 0..1, of logistic regression on spike counts per channel and time bin.
 
     Features are standardised, the ridge penalty is the best of `RIDGES` on one half of the training set after fitting
@@ -24,11 +24,12 @@ def count_baseline(cache: SpikeCache, bins: int = 1) -> float:
 
     Parameters
     ----------
-    cache : opened spike cache
+    data : Dataset
+        Both parts have samples.
     bins : equal parts of the steps; 1 counts over the whole sample and is blind to time
     """
-    train, test = count_features(cache.train, bins), count_features(cache.test, bins)
-    label, classes = cache.train.labels, cache.meta.classes
+    train, test = count_features(data.train, bins), count_features(data.test, bins)
+    label, classes = data.train.labels, data.meta.classes
     scale = scaling(train)
     model, score = (np.zeros((train.shape[1], classes)), np.zeros(classes)), {}
     half, valid = halve(label, 0)
@@ -38,7 +39,7 @@ def count_baseline(cache: SpikeCache, bins: int = 1) -> float:
         score[ridge] = float(np.mean(predict(model, train, scale)[valid] == label[valid]))
     del x
     model = fit(train, scale, label, max(score, key=score.get), model)
-    return float(np.mean(predict(model, test, scale) == cache.test.labels))
+    return float(np.mean(predict(model, test, scale) == data.test.labels))
 
 
 def count_features(events: Events, bins: int) -> csr_array:

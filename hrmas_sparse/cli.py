@@ -187,7 +187,6 @@ def evaluate(args):
 
 
 def data(args):
-    from data_prep import summary
     from data_prep.check import main as check
     from hrmas_sparse.data.cache import open_cache, verify_cache
     if args.action == "check":
@@ -214,7 +213,7 @@ def data(args):
         print(f"{cache.path}: sound")
     if args.action == "info":
         from data_prep.report import details, raster
-        print("\n".join([str(cache.path), *summary(cache), *details(cache)]))
+        print("\n".join([str(cache.path), cache.summary(), *details(cache)]))
         if args.raster:
             raster(cache, args.raster)
             print(f"{args.raster}: one sample of each class")

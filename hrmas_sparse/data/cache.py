@@ -15,87 +15,28 @@ that a process maps them read-only and keeps in memory only what it touches.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import itertools
 import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from hrmas_sparse import __version__
+from hrmas_sparse.data.dataset import Dataset
 from hrmas_sparse.data.events import EVENT_ARRAYS, Events
+from hrmas_sparse.data.meta import PROVENANCES, SPLITS, Meta
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.atomic import atomic_write
 from hrmas_sparse.storage.hdf5 import attributes, write_attributes
 
 SCHEMA = 1
-SPLITS = ("train", "test")
-PROVENANCES = ("real", "synthetic stand-in")
 _DTYPES = {"indptr": "int64", "step": "uint16", "channel": "uint16", "value": "uint8 or float32", "label": "int64"}
 _BLOCK = 1 << 20  # events copied or checked at a time
-
-
-@dataclass(frozen=True)
-class Meta:
-    """What a cache says about itself.
-
-    `encoding` holds every setting the events depend on, `fingerprint` identifies the raw data (names, sizes,
-    contents), `provenance` is "real" or "synthetic stand-in".  `notes` counts what was dropped, saturated or
-    repaired, for the user to see; it is written when the writer closes, so a reader counts in it as it goes.
-    """
-
-    dataset: str
-    fingerprint: str
-    encoding: dict
-    steps: int
-    channels: int
-    classes: int
-    class_names: tuple[str, ...]
-    provenance: str = "real"
-    notes: dict = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self):
-        for name in ("steps", "channels"):
-            if not 1 <= getattr(self, name) <= 65536:
-                raise ValueError(f"{name} = {getattr(self, name)}: 1..65536 fit the cache")
-        if self.classes < 1 or len(self.class_names) != self.classes:
-            raise ValueError(f"{self.classes} classes, but {len(self.class_names)} class names")
-        if self.provenance not in PROVENANCES:
-            raise ValueError(f"provenance {self.provenance!r} is not one of {PROVENANCES}")
-
-
-@dataclass(frozen=True)
-class SpikeCache:
-    """An opened cache.  `train` and `test` are mapped on first use; nothing stays open in between."""
-
-    path: Path
-    meta: Meta
-
-    @cached_property
-    def train(self) -> Events:
-        return self._split("train")
-
-    @cached_property
-    def test(self) -> Events:
-        return self._split("test")
-
-    def ids(self, split: str) -> list[str]:
-        """Names of the samples of `split` ("train" or "test") in the raw data, in the order of `Events`."""
-        with _opened(self.path) as file:
-            return [name.decode() for name in file[split]["ids"][:]]
-
-    def _split(self, split: str) -> Events:
-        with _opened(self.path) as file:
-            group = file[split]
-            large = {name: _mapped(self.path, group[name]) for name in EVENT_ARRAYS}
-            return Events(group["indptr"][:], **large, labels=group["label"][:],
-                          steps=self.meta.steps, channels=self.meta.channels)
+__all__ = ["PROVENANCES", "SCHEMA", "SPLITS", "CacheWriter", "Meta", "open_cache", "verify_cache"]
 
 
 def _mapped(path: Path, dataset: h5py.Dataset) -> np.ndarray:
@@ -105,8 +46,8 @@ def _mapped(path: Path, dataset: h5py.Dataset) -> np.ndarray:
     return np.asarray(np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape))
 
 
-def open_cache(path: str | Path) -> SpikeCache:
-    """Open a cache after checking, cheaply, its schema, shapes, dtypes and labels.
+def open_cache(path: str | Path) -> Dataset:
+    """Open a cache as a data set after checking, cheaply, its schema, shapes, dtypes and labels.
 
     Raises
     ------
@@ -118,7 +59,26 @@ def open_cache(path: str | Path) -> SpikeCache:
         meta = _read_meta(path, file)
         for split in SPLITS:
             _check_split(path, file, split, meta)
-    return SpikeCache(path, meta)
+        splits = [_split(path, file, split, meta) for split in SPLITS]
+        ids = {split: _Ids(path, split) for split in SPLITS}
+    return Dataset._of(*splits, meta, path, ids)
+
+
+def _split(path: Path, file: h5py.File, split: str, meta: Meta) -> Events:
+    group = file[split]
+    large = {name: _mapped(path, group[name]) for name in EVENT_ARRAYS}
+    return Events(group["indptr"][:], **large, labels=group["label"][:], steps=meta.steps, channels=meta.channels)
+
+
+class _Ids:
+    """Names of the samples of a split, read when asked for."""
+
+    def __init__(self, path: Path, split: str):
+        self._path, self._split = path, split
+
+    def __iter__(self) -> Iterator[str]:
+        with _opened(self._path) as file:
+            yield from [name.decode() for name in file[self._split]["ids"][:]]
 
 
 def verify_cache(path: str | Path) -> None:
@@ -195,7 +155,7 @@ def _check_split(path: Path, file: h5py.File, split: str, meta: Meta) -> None:
     expect(((label >= 0) & (label < meta.classes)).all(), f"label leaves 0..{meta.classes - 1}")
 
 
-def _check_events(cache: SpikeCache, split: str) -> None:
+def _check_events(cache: Dataset, split: str) -> None:
     events = getattr(cache, split)
     starts = np.zeros(len(events.step) + 1, dtype=bool)
     starts[events.indptr] = True

@@ -43,7 +43,7 @@ def check(settings, seed, cache, backend="auto"):
 
 
 class Part:
-    """The first samples of a cache, of every class as they come, in place of a :class:`spikes.SpikeCache`."""
+    """The first samples of a data set, of every class as they come, in place of a :class:`Dataset`."""
 
     def __init__(self, cache, samples):
         self.path, self.meta = cache.path, cache.meta

@@ -138,7 +138,7 @@ def start(run, settings, seed, cache, origin):
     run : :class:`RunDir`
     settings : :class:`hrmas_sparse.settings.schema.Config`
     seed : int
-    cache : :class:`hrmas_sparse.data.cache.SpikeCache`
+    cache : :class:`hrmas_sparse.data.dataset.Dataset`
     origin : dict of further facts for the manifest; "architecture" among them must match too
 
     Returns

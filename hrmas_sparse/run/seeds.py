@@ -19,7 +19,7 @@ def execute(seeds, paths, settings, cache, backend, facts, baseline, given=None,
     ----------
     seeds, paths : the runs
     settings : :class:`hrmas_sparse.settings.schema.Config`
-    cache : :class:`hrmas_sparse.data.cache.SpikeCache`
+    cache : :class:`hrmas_sparse.data.dataset.Dataset`
     backend : see :mod:`hrmas_sparse.engine.backends`
     facts : dict, for the manifests
     baseline, given : as of :class:`hrmas_sparse.run.job.Job`

@@ -92,7 +92,7 @@ def estimate(settings, cache, threads):
     Parameters
     ----------
     settings : :class:`hrmas_sparse.settings.schema.Config`
-    cache : :class:`hrmas_sparse.data.cache.SpikeCache`
+    cache : :class:`hrmas_sparse.data.dataset.Dataset`
     threads : worker threads
     """
     sizes, net = _Sizes.of(settings, cache), settings.network

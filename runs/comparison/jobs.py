@@ -77,7 +77,7 @@ def planned(names, caches, seeds, data, folder, git, tried=False):
 
     Parameters
     ----------
-    names : methods; caches : {partition: SpikeCache}; seeds : list of int
+    names : methods; caches : {partition: Dataset}; seeds : list of int
     data : :class:`hrmas_sparse.settings.schema.DataConfig` of any of the partitions
     folder : Path, results go to folders in it
     git : what `rundir.git_state` says
