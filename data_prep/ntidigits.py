@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
@@ -17,6 +17,7 @@ import numpy as np
 
 from data_prep.encode import bin_spikes
 from data_prep.source import Source
+from hrmas_sparse.storage import hdf5
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.data.cache import PROVENANCES
 
@@ -51,13 +52,13 @@ def find(raw: Path) -> Source:
         for name in (f"{split}_{part}" for split in _GROUPS for part in ("labels", "addresses", "timestamps")):
             kind = h5py.Dataset if name.endswith("labels") else h5py.Group
             with _explained(path, name):
-                found = isinstance(file.get(name), kind)
+                found = isinstance(hdf5.find(file, name), kind)
             if not found:
                 raise InputError(
                     f"{path}: {kind.__name__.lower()} /{name} is missing; is this N-TIDIGITS18? Get it again"
                 )
         with _explained(path, "attribute provenance"):
-            provenance = file.attrs.get("provenance", "real")
+            provenance = hdf5.attribute(file, "provenance", "real")
     if provenance not in PROVENANCES:
         raise InputError(f"{path}: attribute provenance is none of {PROVENANCES}; get the file again")
     return Source(path, (path,), provenance=provenance)
@@ -91,11 +92,14 @@ def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
                 yield split, name, label, *bin_spikes(step, address, data, CHANNELS, notes)
 
 
-def _opened(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: expected an HDF5 file, could not open it ({error}); get it again") from error
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(hdf5.opened(path))
+        except hdf5.BROKEN as error:
+            raise InputError(f"{path}: expected an HDF5 file, could not open it ({error}); get it again") from error
+        yield file
 
 
 @contextmanager
@@ -116,14 +120,12 @@ def _array(path: Path, file: h5py.File, name: str, kinds: str) -> np.ndarray:
         raise InputError(f"{path}, /{name}: {what}; get the file again")
 
     with _explained(path, name):
-        dataset = file.get(name)
+        dataset = hdf5.find(file, name)
         if not isinstance(dataset, h5py.Dataset):
             refuse("no such data set, though the labels name it")
         if dataset.dtype.kind not in kinds:
             refuse(f"expected {'numbers' if 'f' in kinds else 'names'}, found dtype {dataset.dtype}")
-        if (dataset.size or 0) * dataset.dtype.itemsize > _LARGEST:
-            refuse(f"expected at most {_LARGEST:,} bytes, found {dataset.dtype} {dataset.shape}")
-        return np.asarray(dataset[()]).reshape(-1)
+        return hdf5.read(dataset, _LARGEST).reshape(-1)
 
 
 def _parse(where: str, name: str) -> tuple[str, str]:

@@ -14,7 +14,6 @@ Every combination of row, size, partition and seed is a run.
 """
 
 import argparse
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 from hrmas_sparse.settings import validators as checks
 from hrmas_sparse.settings import load as config
 from hrmas_sparse.storage import atomic as files
+from hrmas_sparse.storage import records
 from hrmas_sparse.run import folder as rundir
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.settings.schema import Config
@@ -77,10 +77,7 @@ def read(name):
     path = FOLDER / f"{name}.toml" if name in known() else Path(name)
     if path.suffix != ".toml" or not path.is_file():
         raise InputError(f"experiment: expected one of {', '.join(known())} or the path of a TOML file, found {name!r}")
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a TOML file that can be read: {error}") from None
+    table = records.read_toml(path)
     form = {"title": str, "paper": str, "data": [str], "seeds": str, "baseline": str, "neurons": [int],
             "partitions": [str], "rows": {str: {}}}
     _check(path, table, form, required={"title", "data", "seeds", "baseline", "rows"})
@@ -104,7 +101,7 @@ def _check(where, table, form, required):
     for key, value in table.items():
         if key not in form:
             raise InputError(f"{where}: unknown key {key}; expected one of {', '.join(form)}")
-        if not files.fits(value, form[key]) or value in ([], {}):
+        if not records.fits(value, form[key]) or value in ([], {}):
             raise InputError(f"{where}: {key}: found {value!r}, which is not what belongs there")
     missing = sorted(required - table.keys())
     if missing:
@@ -203,7 +200,7 @@ def _recorded(experiment, dataset, options, one):
     parent = one.folder.parent
     if not (parent / RECORD).exists():
         return {}
-    runs = {key: run for key, run in files.read_json(parent / RECORD, FORM)["runs"].items()
+    runs = {key: run for key, run in records.read_json(parent / RECORD, FORM)["runs"].items()
             if run["row"] in experiment.rows and key == Path(key).name}
     if not runs:
         return {}
@@ -218,7 +215,7 @@ def _recorded(experiment, dataset, options, one):
 def record(experiment, runs):
     """Write what the folder holds, for the report; runs recorded there before stay."""
     path = runs[0].folder.parent / RECORD
-    before = files.read_json(path, FORM) if path.exists() else {"experiment": experiment.name, "rows": {}, "runs": {}}
+    before = records.read_json(path, FORM) if path.exists() else {"experiment": experiment.name, "rows": {}, "runs": {}}
     if before["experiment"] != experiment.name:
         raise InputError(f"{path.parent}: holds the experiment {before['experiment']}; give another --name (NAME=)")
     files.write_json(path, {

@@ -29,12 +29,15 @@ from hrmas_sparse import __version__
 from hrmas_sparse.data.dataset import Dataset
 from hrmas_sparse.data.events import EVENT_ARRAYS, Events
 from hrmas_sparse.data.meta import PROVENANCES, SPLITS, Meta
-from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage import files, hdf5, records
+from hrmas_sparse.storage.errors import Damaged, InputError, printable
 from hrmas_sparse.storage.atomic import atomic_write
 from hrmas_sparse.storage.hdf5 import attributes, write_attributes
 
 SCHEMA = 1
 _DTYPES = {"indptr": "int64", "step": "uint16", "channel": "uint16", "value": "uint8 or float32", "label": "int64"}
+_SCALAR = (None, bool, float, str)
+_FORMS = {"encoding": {str: (*_SCALAR, [_SCALAR], {str: _SCALAR})}, "notes": {str: int}}
 _BLOCK = 1 << 20  # events copied or checked at a time
 __all__ = ["PROVENANCES", "SCHEMA", "SPLITS", "CacheWriter", "Meta", "open_cache", "verify_cache"]
 
@@ -42,8 +45,8 @@ __all__ = ["PROVENANCES", "SCHEMA", "SPLITS", "CacheWriter", "Meta", "open_cache
 def _mapped(path: Path, dataset: h5py.Dataset) -> np.ndarray:
     offset = dataset.id.get_offset()
     if offset is None or dataset.size == 0:  # nothing on disk to map
-        return dataset[:]
-    return np.asarray(np.memmap(path, dtype=dataset.dtype, mode="r", offset=offset, shape=dataset.shape))
+        return hdf5.read(dataset)
+    return files.mapped(path, dataset.dtype, offset, dataset.shape)
 
 
 def open_cache(path: str | Path) -> Dataset:
@@ -65,9 +68,9 @@ def open_cache(path: str | Path) -> Dataset:
 
 
 def _split(path: Path, file: h5py.File, split: str, meta: Meta) -> Events:
-    group = file[split]
-    large = {name: _mapped(path, group[name]) for name in EVENT_ARRAYS}
-    return Events(group["indptr"][:], **large, labels=group["label"][:], steps=meta.steps, channels=meta.channels)
+    large = {name: _mapped(path, hdf5.find(file, f"{split}/{name}")) for name in EVENT_ARRAYS}
+    indptr, labels = (hdf5.read(hdf5.find(file, f"{split}/{name}")) for name in ("indptr", "label"))
+    return Events(indptr, **large, labels=labels, steps=meta.steps, channels=meta.channels)
 
 
 class _Ids:
@@ -78,7 +81,8 @@ class _Ids:
 
     def __iter__(self) -> Iterator[str]:
         with _opened(self._path) as file:
-            yield from [name.decode() for name in file[self._split]["ids"][:]]
+            names = [name.decode() for name in hdf5.read(hdf5.find(file, f"{self._split}/ids"))]
+        yield from names
 
 
 def verify_cache(path: str | Path) -> None:
@@ -95,7 +99,7 @@ def verify_cache(path: str | Path) -> None:
             _damaged(cache.path, "its attributes do not match their checksum")
         for split in SPLITS:
             for name in ("indptr", "label", "ids", *EVENT_ARRAYS):
-                dataset = file[split][name]
+                dataset = hdf5.find(file, f"{split}/{name}")
                 if attributes(dataset).get("sha256") != _sha256_of(dataset):
                     _damaged(cache.path, f"/{split}/{name} does not match its checksum")
             _check_events(cache, split)
@@ -105,12 +109,12 @@ def verify_cache(path: str | Path) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{path}: no such cache; build one with `hrmas data build`")
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5.opened(path) as file:
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:  # h5py has all of them for a broken file
+    except hdf5.BROKEN as error:
         _damaged(path, f"expected an HDF5 spike cache, could not read it ({error})")
 
 
@@ -124,13 +128,20 @@ def _read_meta(path: Path, file: h5py.File) -> Meta:
         _damaged(path, f"expected a spike cache of schema {SCHEMA}, found {about.get('schema', 'none')}")
     try:
         return Meta(
-            **{name: str(about[name]) for name in ("dataset", "fingerprint", "provenance")},
+            **{name: printable(about[name]) for name in ("dataset", "fingerprint", "provenance")},
             **{name: int(about[name]) for name in ("steps", "channels", "classes")},
-            **{name: json.loads(about[name]) for name in ("encoding", "notes")},
-            class_names=tuple(json.loads(about["class_names"])),
+            **{name: _parsed(name, about[name], form) for name, form in _FORMS.items()},
+            class_names=tuple(_parsed("class_names", about["class_names"], [str])),
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, Damaged) as error:
         _damaged(path, f"bad or missing attribute ({error})")
+
+
+def _parsed(name, text, form):
+    value = records.parsed_json(text, name)
+    if not records.fits(value, form):
+        raise ValueError(f"{name}: {text[:40]!r} is not what belongs there")
+    return value
 
 
 def _check_split(path: Path, file: h5py.File, split: str, meta: Meta) -> None:
@@ -139,7 +150,7 @@ def _check_split(path: Path, file: h5py.File, split: str, meta: Meta) -> None:
             _damaged(path, f"/{split}/{what}")
 
     for name in (*_DTYPES, "ids"):
-        dataset = file.get(f"{split}/{name}")
+        dataset = hdf5.find(file, f"{split}/{name}")
         expect(isinstance(dataset, h5py.Dataset), f"{name} is missing")
         expect(dataset.ndim == 1 and dataset.chunks is None, f"{name} is not one contiguous vector")
         dtype, wanted = dataset.dtype, _DTYPES.get(name)
@@ -149,7 +160,7 @@ def _check_split(path: Path, file: h5py.File, split: str, meta: Meta) -> None:
     samples, events = group["label"].size, group["step"].size
     for name, size in {"indptr": samples + 1, "ids": samples, "channel": events, "value": events}.items():
         expect(group[name].size == size, f"{name} has {group[name].size} entries, expected {size}")
-    indptr, label = group["indptr"][:], group["label"][:]
+    indptr, label = hdf5.read(group["indptr"]), hdf5.read(group["label"])
     rising = indptr[0] == 0 and indptr[-1] == events and (np.diff(indptr) >= 0).all()
     expect(rising, f"indptr does not rise from 0 to the number of events, {events}")
     expect(((label >= 0) & (label < meta.classes)).all(), f"label leaves 0..{meta.classes - 1}")
@@ -255,7 +266,8 @@ class CacheWriter:
 
     def _write(self, path: Path) -> None:
         # Aligned arrays, because a mapped array that straddles its element size is slow everywhere and refused by some.
-        with h5py.File(path, "w", alignment_threshold=1, alignment_interval=64, libver="latest") as file:
+        with hdf5.new_file(path, alignment_threshold=1, alignment_interval=64, libver="latest") as new:
+            file = new.file
             fields = {k: x if isinstance(x, (str, int)) else json.dumps(x) for k, x in vars(self.meta).items()}
             write_attributes(file, schema=SCHEMA, program=__version__, meta_sha256=_meta_sha256(self.meta), **fields)
             for split in SPLITS:
@@ -271,15 +283,15 @@ class CacheWriter:
                     write_attributes(group.create_dataset(name, data=array), sha256=hashlib.sha256(array).hexdigest())
                 dtypes = {"step": np.uint16, "channel": np.uint16, "value": self._dtype or np.uint8}
                 for name, dtype in dtypes.items():
-                    _pour(self._spool[split, name], group.create_dataset(name, (length.sum(),), dtype))
+                    digest = hashlib.sha256()
+                    blocks = _blocks(self._spool[split, name], digest)
+                    dataset = new.array(f"{split}/{name}", dtype, int(length.sum()), blocks)
+                    write_attributes(dataset, sha256=digest.hexdigest())
 
 
-def _pour(spool, dataset: h5py.Dataset) -> None:
-    """Copy a spooled array into its data set, block by block, and note its checksum."""
-    digest = hashlib.sha256()
+def _blocks(spool, digest) -> Iterator[bytes]:
+    """A spooled array, block by block; its checksum is counted on the way."""
     spool.seek(0)
-    for begin in range(0, dataset.size, _BLOCK):
-        block = spool.read(_BLOCK * dataset.dtype.itemsize)
+    while block := spool.read(_BLOCK):
         digest.update(block)
-        dataset[begin : begin + _BLOCK] = np.frombuffer(block, dtype=dataset.dtype)
-    write_attributes(dataset, sha256=digest.hexdigest())
+        yield block

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from hrmas_sparse.storage.errors import Damaged, InputError
-from hrmas_sparse.storage.atomic import read_json, write_json
+from hrmas_sparse.storage.atomic import write_json
+from hrmas_sparse.storage.records import read_json
 
 EXCITATORY, INHIBITORY, NONE = range(3)
 TYPE_NAMES = ("excitatory", "inhibitory", "none")

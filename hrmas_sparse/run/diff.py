@@ -4,7 +4,7 @@ import numpy as np
 
 from hrmas_sparse.storage import arrayfile as checkpoint
 from hrmas_sparse.settings import load as config
-from hrmas_sparse.storage.atomic import read_json
+from hrmas_sparse.storage.records import read_json
 
 # Keys that may differ between identical runs: time, and the count baseline, which is SciPy's and BLAS's work.
 WALL_CLOCK = ("seconds", "created", "command", "counts_baseline")

@@ -24,7 +24,8 @@ from pathlib import Path
 from hrmas_sparse import __version__
 from hrmas_sparse.settings import load as config
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.storage.atomic import fits, read_json, remove_stale, write_json
+from hrmas_sparse.storage.atomic import remove_stale, write_json
+from hrmas_sparse.storage.records import fits, read_json
 from hrmas_sparse.storage.locks import held, locked, owner
 
 OUT = Path("runs/out")

@@ -20,7 +20,8 @@ from tqdm import tqdm
 
 from hrmas_sparse.storage import arrayfile as checkpoint
 from hrmas_sparse.storage.errors import Damaged, Diverged, InputError
-from hrmas_sparse.storage.atomic import append_line, fits
+from hrmas_sparse.storage.atomic import append_line
+from hrmas_sparse.storage.records import fits
 from hrmas_sparse.run.warnings import complaints, kind
 from hrmas_sparse.storage.memory import EVALUATION_BATCH
 

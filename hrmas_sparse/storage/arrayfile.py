@@ -8,17 +8,15 @@ Checkpoints of a run and the weights it ends with are both such files, told apar
 """
 
 import hashlib
-import io
 import json
-import os
 
-import h5py
 import numpy as np
 
-from hrmas_sparse.storage import memory
-from hrmas_sparse.storage.errors import Damaged, InputError
+from hrmas_sparse.storage import files, hdf5
 from hrmas_sparse.storage.atomic import write_bytes
+from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.storage.hdf5 import attributes, write_attributes
+from hrmas_sparse.storage.records import parsed_json
 
 SCHEMA = 2
 _DIGEST = 32
@@ -38,21 +36,27 @@ def save(path, kind, arrays, meta, previous=None):
     arrays : dict, name with slashes -> array
     meta : dict that JSON can hold
     previous : Path under which the file that was there is kept, or None
+
+    Raises
+    ------
+    InputError
+        A number is not finite, or the file cannot be written; what was there before is still there.
     """
+    bad = [name for name, array in arrays.items() if not _finite(array)]
+    if bad:
+        raise InputError(f"{path}: not written: numbers that are not finite in {', '.join(bad)}")
     image = _image(kind, arrays, json.dumps(meta))
     write_bytes(path, image + hashlib.sha256(image).digest(), previous)
 
 
 def _image(kind, arrays, text):
-    """The bytes of the HDF5 file. Made in memory: the HDF5 library does not survive a full disk."""
-    # "latest" puts checksums on HDF5's own structures.
-    with h5py.File("image", "w", driver="core", backing_store=False, libver="latest") as file:
+    """The bytes of the HDF5 file."""
+    with hdf5.new_image(libver="latest") as file:  # "latest" puts checksums on HDF5's own structures
         write_attributes(file, kind=kind, schema=SCHEMA, meta=text, meta_sha256=_sha256(text.encode()))
         for name, array in arrays.items():
             array = np.ascontiguousarray(array)
             write_attributes(file.create_dataset(name, data=array), sha256=_sha256(array.tobytes()))
-        file.flush()
-        return file.id.get_file_image()
+        return hdf5.bytes_of(file)
 
 
 def load(path, kind, expected=None):
@@ -77,7 +81,7 @@ def load(path, kind, expected=None):
     """
     image = _verified(path)
     try:
-        with h5py.File(io.BytesIO(image), "r") as file:
+        with hdf5.opened_image(image) as file:
             about = attributes(file)
             found, schema = about.get("kind"), about.get("schema")
             if found != kind or schema != SCHEMA:
@@ -86,28 +90,19 @@ def load(path, kind, expected=None):
             text = about["meta"]
             if about["meta_sha256"] != _sha256(text.encode()):
                 raise Damaged(f"{path}: damaged: its description does not match its checksum")
-            meta, names = json.loads(text), []
-            file.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+            meta, datasets = parsed_json(text, path), hdf5.datasets(file)
             wanted = None if expected is None else expected(meta)
-            if wanted is not None and sorted(names) != sorted(wanted):
-                odd = sorted(set(names) ^ set(wanted))
+            if wanted is not None and datasets.keys() != wanted.keys():
+                odd = sorted(datasets.keys() ^ wanted.keys())
                 raise InputError(f"{path}: arrays missing or too many: {', '.join(odd)}")
-            return {name: _checked(path, file[name], wanted and wanted[name]) for name in names}, meta
-    except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError) as error:
+            return {name: _checked(path, dataset, wanted and wanted[name]) for name, dataset in datasets.items()}, meta
+    except hdf5.BROKEN as error:
         raise Damaged(f"{path}: damaged or not a {kind} ({error})") from error
 
 
 def _verified(path):
     """The HDF5 part of a file whose checksum is right."""
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > memory.available() / 2:
-                raise InputError(f"{path}: {memory.text(size)} do not fit into the {memory.text(memory.available())} "
-                                 "of memory that are free")
-            data = file.read()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    data = files.read(path, own=True, copies=2)
     image, digest = data[:-_DIGEST], data[-_DIGEST:]
     if hashlib.sha256(image).digest() != digest:
         raise Damaged(f"{path}: damaged: does not match its checksum")
@@ -115,18 +110,22 @@ def _verified(path):
 
 
 def _checked(path, dataset, wanted):
-    """The array of a dataset; nothing is allocated before its size is known to be stored, and wanted."""
-    if dataset.is_virtual or dataset.external or dataset.chunks or dataset.dtype.kind not in "fiu":
+    """The array of a data set; nothing is allocated before it is known to be the one that is wanted."""
+    if dataset.chunks or dataset.dtype.kind not in "fiu":
         raise Damaged(f"{path}: {dataset.name} is not a plain array")
-    if dataset.nbytes != dataset.id.get_storage_size() and dataset.size:
-        raise Damaged(f"{path}: damaged: {dataset.name} claims {dataset.nbytes} bytes and stores fewer")
     if wanted is not None and (dataset.shape, dataset.dtype) != (wanted.shape, wanted.dtype):
         raise InputError(f"{path}: {dataset.name}: expected {wanted.dtype} {wanted.shape}, found {dataset.dtype} "
                          f"{dataset.shape}; not the same channels, classes or network")
-    array = dataset[()]
+    array = hdf5.read(dataset)
     if attributes(dataset)["sha256"] != _sha256(np.ascontiguousarray(array).tobytes()):
         raise Damaged(f"{path}: damaged: {dataset.name} does not match its checksum")
+    if not _finite(array):
+        raise Damaged(f"{path}: {dataset.name} holds numbers that are not finite")
     return array
+
+
+def _finite(array):
+    return np.asarray(array).dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def flatten(groups):

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, checked when read. JSON from others is data, not to be trusted."""
+"""Files written whole or not at all; records appended. Nothing is written through a link or into another's folder."""
 
 import contextlib
 import json
@@ -8,9 +8,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from hrmas_sparse.storage.errors import Damaged, InputError
-
-LARGEST_JSON = 1 << 28  # bytes; an architecture in which every connection has its own type is the largest we write
+from hrmas_sparse.storage import files, locks
+from hrmas_sparse.storage.errors import InputError
 
 
 @contextlib.contextmanager
@@ -20,6 +19,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     After an exception nothing is left and an older `path` is untouched.  Two processes may write the same `path`.
     """
     path = Path(path)
+    locks.check(path.parent)
     beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield beside
@@ -34,18 +34,8 @@ def remove_stale(folder: str | Path) -> None:
     """Remove from `folder` what `atomic_write` had begun in processes that were killed."""
     for path in Path(folder).glob(".*.tmp"):
         writer = re.search(r"\.(\d{1,9})-[0-9a-f]{8}\.tmp$", path.name)
-        if writer and not _alive(int(writer[1])):
+        if writer and not locks.alive(int(writer[1])):
             path.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)  # signal 0 only asks
-    except ProcessLookupError:
-        return False
-    except OSError:  # somebody else's
-        return True
-    return True
 
 
 def _fsync(path: Path) -> None:
@@ -80,13 +70,8 @@ def write_bytes(path, data, previous=None):
 
 
 def _pour(path, data):
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left):]
-    finally:
-        os.close(descriptor)
+    with files.created(path) as file:
+        files.pour(file, data)
 
 
 def _keep(path, previous):
@@ -113,74 +98,13 @@ def write_json(path, value):
 
 
 def append_line(path, text):
-    """Append a line to a file and see it on the disk; never through a link."""
+    """Append a line to a file of our own and see it on the disk."""
+    locks.check(Path(path).parent)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o666)
-        try:
-            left = memoryview(text.encode() + b"\n")
-            while left:
-                left = left[os.write(descriptor, left):]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with files.changed(path) as file:
+            file.seek(0, os.SEEK_END)
+            files.pour(file, text.encode() + b"\n")
+            os.fsync(file.fileno())
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror}); the run goes on from its last checkpoint: "
                          "make room, then give the same command again") from error
-
-
-def read_json(path, form=None):
-    """Read a JSON object.
-
-    Parameters
-    ----------
-    path : Path
-    form : what it must look like, see :func:`fits`, or None
-
-    Raises
-    ------
-    InputError
-        The file is missing, too large, does not hold a JSON object, or not of that form.
-    """
-    try:
-        size = os.stat(path).st_size
-        if size > LARGEST_JSON:
-            raise Damaged(f"{path}: {size} bytes: too large to be ours")
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
-    except (ValueError, RecursionError) as error:
-        raise Damaged(f"{path}: not JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise Damaged(f"{path}: expected a JSON object, found {type(value).__name__}")
-    for key, wanted in (form or {}).items():
-        if key not in value or not fits(value[key], wanted):
-            raise Damaged(f"{path}: {key}: missing or not what belongs there")
-    return value
-
-
-def fits(value, form):
-    """Whether a value read from JSON has a form.
-
-    A form is None, bool, int, float, str, a set of allowed values, [form] of every entry of a list,
-    {"key": form, ...} of an object's keys, others allowed, {str: form} of any object, or a tuple of
-    alternatives. Numbers are of moderate size and text is printable.
-    """
-    if isinstance(form, tuple):
-        return any(fits(value, one) for one in form)
-    if isinstance(form, set):
-        return isinstance(value, (str, int)) and not isinstance(value, bool) and value in form
-    if isinstance(form, list):
-        return isinstance(value, list) and all(fits(entry, form[0]) for entry in value)
-    if isinstance(form, dict):
-        if not isinstance(value, dict):
-            return False
-        if str in form:
-            return all(key.isprintable() and fits(entry, form[str]) for key, entry in value.items())
-        return all(key in value and fits(value[key], wanted) for key, wanted in form.items())
-    if form is None or form is bool:
-        return value is None if form is None else isinstance(value, bool)
-    if form is str:
-        return isinstance(value, str) and value.isprintable()
-    if form is float and isinstance(value, float):
-        return True
-    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53

@@ -1,12 +1,26 @@
 """The exceptions a user is meant to see, each as one line without a traceback."""
 
 
+def printable(text: object) -> str:
+    """A text that a terminal only shows: escape sequences, surrogates and line feeds are written out as \\x1b, ...
+
+    Names of files and what stands in them come from anybody.
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 class InputError(Exception):
     """A user's mistake: bad file, bad setting, bad argument.
 
-    The message names the file or key, what was expected, what was found and what to do.
+    The message names the file or key, what was expected, what was found and what to do; it is one printable line.
     The command line prints it without a traceback and exits with status 2.
     """
+
+    def __str__(self):
+        return printable(super().__str__())
 
 
 class Damaged(InputError):

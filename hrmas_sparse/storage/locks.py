@@ -4,16 +4,26 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import socket
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
+from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
+
+_NONE_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of file systems without locks
+_ATTEMPTS = 20
+_held: dict[Path, tuple[int, Path]] = {}  # folders that this process has locked: the lock file, open, and its path
 
 
 @contextlib.contextmanager
-def locked(path, what, wait=False):
+def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
     """Hold the lock file ``path`` while the block runs.
+
+    Nothing is written into its folder once that is no longer the folder that was locked, see :func:`check`.
 
     Parameters
     ----------
@@ -26,73 +36,133 @@ def locked(path, what, wait=False):
     InputError
         Another process holds it (the message says which), or the file system cannot lock.
     """
-    descriptor = _opened(path)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise InputError(f"{what}: in use by {owner(path) or 'another process'}; wait for it or stop it, or "
-                                 "give another --name (NAME=)") from None
-            print(f"{what}: waiting for {owner(path) or 'another process'}", file=sys.stderr, flush=True)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            _by_note(path, what, error)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(_locked_file(path, what, wait))
         stale = owner(path)
         if stale and not wait:
-            print(f"{what}: {stale} ended without a goodbye; taking over from its last checkpoint", file=sys.stderr)
-        _note(descriptor, f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M')}")
+            print(f"{what}: {stale} did not end properly; going on from its last checkpoint", file=sys.stderr)
+        _note(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M')}")
+        folder = _folder(path.parent)
+        if _same(file.fileno(), path):  # always, but where a file system numbers its files as it likes
+            _held[folder] = file.fileno(), folder / path.name
         try:
             yield
         finally:
-            _note(descriptor, "")
-    finally:
-        os.close(descriptor)  # gives the lock back
+            _held.pop(folder, None)
+            _note(file, "")
 
 
-def _opened(path):
+def _folder(path):
+    return Path(os.path.abspath(path))
+
+
+def _same(descriptor, path):
+    """Whether an open file is the one that has this path now."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        return os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False))
+    except OSError:
+        return False
+
+
+def _locked_file(path, what, wait):
+    """The lock file, open and locked; closing it gives the lock back."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        file = files.changed(path)
+        try:
+            _lock(file, path, what, wait)
+        except BaseException:
+            file.close()
+            raise
+        if _same(file.fileno(), path):
+            break
+        if attempt < _ATTEMPTS - 1:
+            file.close()  # the folder was renamed or deleted between the two: this is the lock of another one
+    return file
+
+
+def _lock(file, path, what, wait):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if not wait:
+            raise InputError(f"{what}: in use by {owner(path) or 'another process'}; wait for it or stop it, or "
+                             "give another --name (NAME=)") from None
+        print(f"{what}: waiting for {owner(path) or 'another process'}", file=sys.stderr, flush=True)
+        fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error
+        _by_note(path, what, error)
 
 
-def _note(descriptor, text):
+def _note(file, text):
     with contextlib.suppress(OSError):  # a full disk must not keep anybody from working: the lock holds without a note
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text.encode(), 0)
+        file.truncate(0)
+        os.pwrite(file.fileno(), text.encode(), 0)
 
 
 def _by_note(path, what, error):
     """On a file system without locks, believe the note."""
-    if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+    if error.errno not in _NONE_HERE:
         raise InputError(f"{path}: cannot be locked ({error.strerror})") from error
-    if owner(path):
+    if _may_run(owner(path)):
         raise InputError(f"{what}: in use by {owner(path)}, and this file system has no locks to tell whether it still "
                          f"runs; if it does not, delete {path}") from error
+    print(f"{what}: this file system has no locks; do not start a second process on it", file=sys.stderr)
 
 
-def owner(path):
+def _may_run(note):
+    """Whether the process of a note may still run: it does, or is another machine's."""
+    found = re.match(r"process (\d{1,9}) on (.*), since ", note)
+    return bool(note) and not (found and found[2] == socket.gethostname() and not alive(int(found[1])))
+
+
+def alive(process: int) -> bool:
+    """Whether there is a process of that number on this machine."""
+    try:
+        os.kill(process, 0)  # signal 0 only asks
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's
+        return True
+    return True
+
+
+def owner(path: Path) -> str:
     """The note in a lock file: who holds it or held it last and did not end properly; empty if nobody."""
     try:
-        with open(path, "rb") as file:
+        with files.opened(path, own=True) as file:
             text = file.read(200).decode(errors="replace")
-    except OSError:
+    except (InputError, OSError):
         return ""
     return text if text.isprintable() else ""
 
 
-def held(path):
+def held(path: Path) -> bool:
     """Whether some process holds the lock now."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except OSError:
+        with files.opened(path, own=True) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    finally:
-        os.close(descriptor)
+    except OSError:
+        return _may_run(owner(path))
+    except InputError:
+        return False
+    return False
+
+
+def check(folder: Path) -> None:
+    """Refuse to write into a folder that is no longer the one this process has locked.
+
+    Raises
+    ------
+    InputError
+        It was renamed, deleted or replaced meanwhile.
+    """
+    held_here = _held.get(_folder(folder))
+    if held_here and not _same(*held_here):
+        raise InputError(f"{folder}: was renamed, deleted or replaced while it was in use; nothing more is written. "
+                         "Put it back and give the same command again")

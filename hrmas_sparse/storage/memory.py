@@ -170,6 +170,19 @@ def simulation(samples, steps, layers, links, itemsize, networks=1):
     return neurons + output + weights + links * (4 * itemsize + 36)
 
 
+def require_room(what, size, copies=1):
+    """Refuse to take memory that is not free for ``what``, a file or a data set of ``size`` bytes, ``copies`` times.
+
+    Raises
+    ------
+    InputError
+        With both numbers.
+    """
+    free = available()
+    if copies * size > free:
+        raise InputError(f"{what}: {text(size)} do not fit into the {text(free)} of memory that are free")
+
+
 def require(needed, free=None, of="memory", others="fewer threads (NUMBA_NUM_THREADS) or another machine"):
     """Refuse what cannot fit.
 

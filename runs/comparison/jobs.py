@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hrmas_sparse.settings import validators as checks
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.storage.atomic import read_json
+from hrmas_sparse.storage.records import read_json
 from hrmas_sparse.run.folder import OUT
 from runs.comparison.worker import METHODS
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from hrmas_sparse.engine import architecture
 from hrmas_sparse.storage import arrayfile as checkpoint
 from hrmas_sparse.settings import load as config
-from hrmas_sparse.storage import atomic as files
 from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.storage import records
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.settings.schema import Config
 from runs.plan import FORM, RECORD, searches
@@ -149,7 +149,7 @@ def read(name):
     if folder is None:
         there = ", ".join(sorted(path.parent.name for path in rundir.OUT.glob(f"*/{RECORD}"))) or "none yet"
         raise InputError(f"{name}: no experiment of that name in {rundir.OUT}; experiments: {there}")
-    record = files.read_json(folder / RECORD, FORM)
+    record = records.read_json(folder / RECORD, FORM)
     groups, missing = {}, []
     for key, one in sorted(record["runs"].items(), key=lambda item: _order(record, item[1])):
         if one["row"] not in record["rows"] or key != Path(key).name:

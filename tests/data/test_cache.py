@@ -130,7 +130,7 @@ def test_an_exception_in_the_middle_leaves_nothing(tmp_path, error):
 
 def test_an_exception_while_closing_leaves_the_old_cache(path, monkeypatch):
     before = path.read_bytes()
-    monkeypatch.setattr("hrmas_sparse.data.cache._pour", lambda *_: 1 / 0)
+    monkeypatch.setattr("hrmas_sparse.data.cache._blocks", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write(path, dense_samples(4))
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
