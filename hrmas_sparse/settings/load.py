@@ -2,7 +2,8 @@
 
 `settings` (Python) and `load` (the command line) merge these layers; each one overrides what stands above it:
 
-1. ``runs/presets.toml``      ``[<preset>.<section>]``: what the paper leaves open (default, accurate, published)
+1. ``runs/presets.toml``      ``[default.<section>]``: what the paper leaves open; then ``[<preset>.<section>]``:
+                              where the preset (accurate, published) differs
 2. ``runs/<dataset>.toml``    ``[<section>]``: the data set's own settings (the paper's Table 1)
 3. the same file              ``[preset.<preset>.<section>]``: e.g. Table 1's learning rate in published
 4. the same file              ``[profile.<profile>.<section>]``: how long to run (paper, demo)
@@ -129,9 +130,9 @@ def load(dataset_or_path: str | os.PathLike[str], preset: str = "default", profi
         if not isinstance(value, str) or value not in known:
             raise InputError(f"{label}: expected one of {', '.join(known) or '(none)'} "
                              f"({where}), found {shown(value)}{_nearest(value, known)}")
-    layers = [(f"{presets_name} [{preset}]", presets[preset]), (name, table),
-              (f"{name} [preset.{preset}]", of_preset.get(preset, {})),
-              (f"{name} [profile.{profile}]", of_profile[profile])]
+    layers = [(f"{presets_name} [{label}]", presets[label]) for label in dict.fromkeys(("default", preset))]
+    layers += [(name, table), (f"{name} [preset.{preset}]", of_preset.get(preset, {})),
+               (f"{name} [profile.{profile}]", of_profile[profile])]
     return _build(layers + _override_layers(overrides), preset=preset, profile=profile, missing_in=name)
 
 
