@@ -24,6 +24,7 @@ from pathlib import Path
 
 from data_prep import dvsgesture, fsdd, nmnist, ntidigits, partition, synthetic, ti46
 from data_prep.source import Source, fingerprint, progress
+from hrmas_sparse import places
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.atomic import remove_stale
 from hrmas_sparse.data.cache import SCHEMA, SPLITS, CacheWriter, Meta, open_cache
@@ -81,7 +82,7 @@ def prepare(
 
 
 def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: int, say) -> Source:
-    reader, default = READERS[dataset], Path("data/raw") / dataset
+    reader, default = READERS[dataset], places.raw(dataset)
     if raw is not None:
         raw = Path(raw)
         if not raw.exists():

@@ -22,7 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data_prep.unpack import unpack
-from hrmas_sparse import __version__
+from hrmas_sparse import __version__, places
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -110,7 +110,7 @@ def download(dataset: str, folder: Path | None = None, say: Callable[[str], None
         A data set to be fetched by hand (the message says from where and where to), no connection after some
         attempts, another file than the published one, an archive that is broken or reaches out of its folder.
     """
-    folder = Path(folder or Path("data/raw") / dataset)
+    folder = Path(folder or places.raw(dataset))
     if dataset not in REMOTES:
         raise InputError(f"{dataset} {BY_HAND.get(dataset, 'is not known').format(folder=folder)}")
     try:

@@ -1,29 +1,27 @@
 """Experiments: rows of runs that differ in what the row names, run side by side and resumed where they were.
 
-    python -m runs.experiment table3 --data ti46 --raw <folder> --seeds 0-4
+    hrmas experiment table3 --data ti46 --raw <folder> --seeds 0-4
 
 An experiment is a file in runs/experiments, see :mod:`runs.plan`. Each of its runs is one like any other, made by
 `hrmas search`, in runs/out/<experiment>-<data set>/. What is finished is skipped, what is not is resumed.
 """
 
-import argparse
 import contextlib
 import datetime
 import functools
 import subprocess
 import sys
-from pathlib import Path
 
-from hrmas_sparse.settings import validators as checks
-from hrmas_sparse.storage import memory
+from hrmas_sparse.data.cache import open_cache
 from hrmas_sparse.engine.backends import check_usable, on_gpu
+from hrmas_sparse.settings.validators import plain
+from hrmas_sparse.storage import memory
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import held, locked
-from hrmas_sparse.data.cache import open_cache
 from runs import pool
-from runs.plan import folder_name, known, plan, read, record, refuse_other_settings, work, work_done
+from runs.plan import folder_name, plan, read, record, refuse_other_settings, work, work_done
 
-HRMAS = (sys.executable, "-m", "hrmas_sparse.cli")
+HRMAS = (sys.executable, "-m", "hrmas_sparse")
 
 
 def build_caches(runs, options):
@@ -71,36 +69,6 @@ def outcome(planned):
     return f"{100 * result['test']['accuracy']:.2f} % in {took}"
 
 
-def arguments(argv):
-    """The command line, checked against the experiment."""
-    parser = argparse.ArgumentParser(prog="python -m runs.experiment", description=__doc__.splitlines()[0])
-    parser.add_argument("experiment", help=f"{', '.join(known())}, or a TOML file of the same form")
-    parser.add_argument("--data", type=str.split, help="data set, several, or a settings file (default: the TOML's)")
-    parser.add_argument("--raw", type=Path, help="the raw recordings, for one data set")
-    parser.add_argument("--seeds", type=checks.argument(checks.seeds), help="0, 0-4 or 0,2,5 (default: the TOML's)")
-    parser.add_argument("--rows", type=str.split, help="only these rows")
-    parser.add_argument("--neurons", type=checks.argument(_sizes),
-                        help="only these layer sizes, for an experiment that has several")
-    parser.add_argument("--partitions", type=checks.argument(checks.partitions),
-                        help='values of data.partition, such as "official resample-1..4"; each row is run on all')
-    parser.add_argument("--name", help="name of the folder in runs/out (default <experiment>-<data set>)")
-    parser.add_argument("--preset", default="default", help="default, accurate or published")
-    parser.add_argument("--profile", help="paper or demo (default: the data set's; demo for the stand-in)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE",
-                        help="change a setting of every row; what a row names itself wins")
-    parser.add_argument("--jobs", type=int, help="runs at a time (default: one a core; on a GPU, one)")
-    parser.add_argument("--backend", default="auto")
-    parser.add_argument("--strict", action="store_true", help="never use the synthetic stand-in")
-    return parser.parse_args(argv)
-
-
-def _sizes(text):
-    try:
-        return [int(n) for n in text.replace(",", " ").split()]
-    except ValueError:
-        raise ValueError("whole numbers, such as 800 1600") from None
-
-
 def check_options(experiment, options):
     """Refuse options that do not fit the experiment or each other."""
     for row in options.rows or []:
@@ -112,7 +80,7 @@ def check_options(experiment, options):
                          '--set (SET=) "network.neurons=..."')
     if options.raw and len(options.data or experiment.data) > 1:
         raise InputError("--raw (RAW=): goes with one data set; name it with --data (DATA=)")
-    if options.name is not None and not checks.plain(options.name):
+    if options.name is not None and not plain(options.name):
         raise InputError(f"--name (NAME=): expected a plain name, found {options.name!r}")
     if options.jobs is not None and options.jobs < 1:
         raise InputError(f"--jobs (JOBS=): expected at least 1, found {options.jobs}")
@@ -123,8 +91,9 @@ def jobs_for(options):
     return options.jobs or (1 if on_gpu(options.backend) else pool.cores())
 
 
-def run(experiment, options):
-    """Run an experiment; returns the exit status."""
+def run(options):
+    """Run the experiment that the options of `hrmas experiment` name; returns the exit status."""
+    experiment = read(options.experiment)
     check_options(experiment, options)
     check_usable(options.backend)
     with contextlib.ExitStack() as stack:
@@ -163,20 +132,3 @@ def _goodbye(experiment, options, failed, signum):
     for dataset in options.data or experiment.data:
         print(f"all finished; make report NAME={folder_name(experiment, dataset, options)} shows what came out")
     return 0
-
-
-def main(argv=None):
-    """Run the program; exit statuses as those of `hrmas`."""
-    options = arguments(argv)
-    try:
-        return run(read(options.experiment), options)
-    except InputError as error:
-        print(f"experiment: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("experiment: interrupted", file=sys.stderr)
-        return 130
-
-
-if __name__ == "__main__":
-    sys.exit(main())

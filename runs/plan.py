@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hrmas_sparse import places
 from hrmas_sparse.settings import validators as checks
 from hrmas_sparse.settings import load as config
 from hrmas_sparse.storage import atomic as files
@@ -144,7 +145,7 @@ def plan(experiment, dataset, options, profile):
     -------
     list of :class:`Planned`
     """
-    found, parent = [], rundir.OUT / folder_name(experiment, dataset, options)
+    found, parent = [], places.out() / folder_name(experiment, dataset, options)
     own = config.load(dataset, options.preset, profile, options.set)
     for key in options.rows or experiment.rows:
         row = experiment.rows[key]

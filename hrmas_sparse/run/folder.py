@@ -21,14 +21,13 @@ import sys
 import time
 from pathlib import Path
 
-from hrmas_sparse import __version__
+from hrmas_sparse import __version__, places
 from hrmas_sparse.settings import load as config
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.atomic import remove_stale, write_json
 from hrmas_sparse.storage.records import fits, read_json
 from hrmas_sparse.storage.locks import held, locked, owner
 
-OUT = Path("runs/out")
 SCHEMA = 1
 # What the files must look like, see files.fits: a folder may come from anybody.
 _MANIFEST = {"schema": {SCHEMA}, "seed": int, "config": {"data": {"dataset": str}}, "raw": (None, str),
@@ -60,8 +59,8 @@ class RunDir:
     @property
     def name(self):
         """The folder's name; in runs/out with the experiment it is part of."""
-        path = self.path.resolve()
-        return str(path.relative_to(OUT.resolve())) if OUT.resolve() in path.parents else path.name
+        path, out = self.path.resolve(), places.out().resolve()
+        return str(path.relative_to(out)) if out in path.parents else path.name
 
     @property
     def finished(self):
@@ -118,16 +117,17 @@ def open_run(name):
     InputError
         There is no such run.
     """
-    for path in (Path(name), OUT / name):
+    for path in (Path(name), places.out() / name):
         if (path / "manifest.json").is_file():
             return RunDir(path)
     known = ", ".join(run.name for run in all_runs()) or "none yet"
-    raise InputError(f"{name}: no run of that name in {OUT} and no run folder; runs: {known}")
+    raise InputError(f"{name}: no run of that name in {places.out()} and no run folder; runs: {known}")
 
 
-def all_runs(out=OUT):
+def all_runs(out=None):
     """The runs under a folder and those of the experiments in it, by name."""
-    found = [*Path(out).glob("*/manifest.json"), *Path(out).glob("*/*/manifest.json")]
+    out = Path(out or places.out())
+    found = [*out.glob("*/manifest.json"), *out.glob("*/*/manifest.json")]
     return [RunDir(path.parent) for path in sorted(found)]
 
 

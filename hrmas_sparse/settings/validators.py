@@ -160,6 +160,14 @@ def seeds(text):
     return list(dict.fromkeys(found))
 
 
+def whole_numbers(text):
+    """"800 1600" or "800,1600" -> list of ints."""
+    found = text.replace(",", " ").split()
+    if not found or not all(re.fullmatch("[0-9]{1,10}", word, re.ASCII) for word in found):
+        raise ValueError("whole numbers, such as 800 1600")
+    return [int(word) for word in found]
+
+
 def argument(check: Callable) -> Callable:
     """A check as a type of argparse, whose message says what was expected and found."""
     def typed(text):

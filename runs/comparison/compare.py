@@ -1,7 +1,7 @@
-"""GRU, snnTorch and logistic regression on our spikes and partitions. `make compare` runs it.
+"""GRU, snnTorch and logistic regression on our spikes and partitions.
 
-    python -m runs.comparison.compare DATA [--raw DIR] [--seeds 0-2] [--partitions official,resample-1..4]
-        [--methods gru,snntorch,logistic] [--trials]
+    hrmas compare DATA [--raw DIR] [--seeds 0-2] [--partitions "official resample-1..4"]
+        [--methods "gru snntorch logistic"] [--trials]
 
 Builds the caches, then computes each result that is not there yet, a folder each in
 ``runs/out/compare-<data set>``: ``<method>-<partition>-s<seed>/result.json``. `--trials` computes those of
@@ -9,58 +9,41 @@ trials.toml on valid-1 and valid-2, parts of the training part, into ``runs/out/
 prints the table of docs/comparison.md.
 """
 
-import argparse
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from hrmas_sparse.settings import validators as checks
-from hrmas_sparse.settings import load as config
-from hrmas_sparse.run import folder as rundir
+from hrmas_sparse import places
+from hrmas_sparse.run.folder import git_state
+from hrmas_sparse.settings.load import load
+from hrmas_sparse.settings.validators import plain
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import locked
 from runs.comparison import jobs, tables, worker
 
 ROOT = Path(__file__).resolve().parents[2]
-CACHE = Path("data/cache")
 PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 PACKAGES = ("numpy", "h5py", "tqdm", "torch", "snntorch")  # the worker needs
 
 
-def _arguments(argv):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("dataset", help=f"{', '.join(config.datasets())}, or a settings file (TOML)")
-    parser.add_argument("--raw", type=Path, help="the recordings; default: data/raw/<data set>")
-    parser.add_argument("--seeds", default="0", help="0, 0-4 or 0,2,5")
-    parser.add_argument("--partitions", help="such as official,resample-1..4 (default: official; trials: valid-1..2)")
-    parser.add_argument("--methods", default=",".join(worker.METHODS), help="default: all of them")
-    parser.add_argument("--name", help="folder in runs/out (default: compare-<data set>)")
-    parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="of section data")
-    parser.add_argument("--strict", action="store_true", help="never use the synthetic stand-in")
-    parser.add_argument("--fresh", action="store_true", help="compute again what is there")
-    parser.add_argument("--trials", action="store_true", help="the settings of trials.toml, on the training part alone")
-    parser.add_argument("--peer-python", default=str(PYTHON), help="a Python that has PyTorch and snnTorch")
-    return parser.parse_args(argv)
-
-
-def _caches(args, partitions):
+def _caches(options, partitions):
     """{partition: its up to date spike cache}, and the settings of the data."""
     from data_prep import prepare
     from hrmas_sparse.data.cache import open_cache
-    each = {p: config.load(args.dataset, overrides=[*args.set, f"data.partition={p}"]).data for p in partitions}
-    found = {}
-    with locked(CACHE / "lock", str(CACHE), wait=True):
+    each = {p: load(options.dataset, overrides=[*options.set, f"data.partition={p}"]).data for p in partitions}
+    found, cache = {}, places.cache()
+    with locked(cache / "lock", str(cache), wait=True):
         for partition, data in each.items():
-            found[partition] = open_cache(prepare(data, args.raw, CACHE, strict=args.strict))
+            found[partition] = open_cache(prepare(data, options.raw, cache, strict=options.strict))
     return found, data
 
 
-def _partitions(args):
+def _partitions(options):
     """Partitions asked for; of trials none that holds a sample of the official test part."""
-    found = jobs.partitions(args.partitions or ("valid-1..2" if args.trials else "official"))
-    bad = [name for name in found if args.trials and not name.startswith("valid-")]
+    found = options.partitions or (["valid-1", "valid-2"] if options.trials else ["official"])
+    bad = [name for name in found if options.trials and not name.startswith("valid-")]
     if bad:
         raise InputError(f"--partitions: expected valid-1 or the like with --trials, found {bad[0]!r}: settings are "
                          "chosen on the training part alone")
@@ -106,34 +89,28 @@ def _say(text):
     print(text, flush=True)
 
 
-def main(argv=None):
-    """Run the program; returns the exit status, 2 for what the user can mend."""
-    args = _arguments(argv)
+def run(options):
+    """Compute what `hrmas compare` asks for and is not there yet; returns the exit status."""
     try:
-        return _main(args)
-    except InputError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 2
+        return _run(options)
     except KeyboardInterrupt:
-        print("compare: interrupted; the same command goes on, what is computed is kept", file=sys.stderr)
+        print("hrmas: interrupted; the same command goes on, what is computed is kept", file=sys.stderr)
         return 130
 
 
-def _main(args):
-    if args.name is not None and not checks.plain(args.name):
-        raise InputError(f"--name: expected a plain name, found {args.name!r}")
-    names, seeds, partitions = jobs.methods(args.methods), jobs.seeds(args.seeds), _partitions(args)
-    caches, data = _caches(args, partitions)
-    folder = jobs.default_folder(data.dataset, args.name, args.trials)
-    todo = plan = jobs.planned(names, caches, seeds, data, folder, rundir.git_state(), args.trials)
-    if not args.fresh:
+def _run(options):
+    if options.name is not None and not plain(options.name):
+        raise InputError(f"--name: expected a plain name, found {options.name!r}")
+    names = worker.METHODS if options.methods is None else jobs.methods(options.methods)
+    partitions = _partitions(options)
+    caches, data = _caches(options, partitions)
+    folder = jobs.default_folder(data.dataset, options.name, options.trials)
+    todo = plan = jobs.planned(names, caches, options.seeds, data, folder, git_state(), options.trials)
+    if not options.fresh:
         todo = [job for job in plan if jobs.result(job) is None]
     _say(f"{folder}: {len(plan) - len(todo)} of {len(plan)} results are there, {len(todo)} to compute")
-    status = _compute(todo, args.peer_python)
+    status = _compute(todo, options.peer_python or str(PYTHON))
     results = [found for job in plan if (found := jobs.result(job))]
-    _say("\n" + (tables.tried(results) if args.trials else tables.scored(results)))
+    _say("\n" + (tables.tried(results) if options.trials else tables.scored(results)))
     return status
 
-
-if __name__ == "__main__":
-    sys.exit(main())

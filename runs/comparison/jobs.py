@@ -6,10 +6,9 @@ import json
 import tomllib
 from pathlib import Path
 
-from hrmas_sparse.settings import validators as checks
+from hrmas_sparse import places
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.records import read_json
-from hrmas_sparse.run.folder import OUT
 from runs.comparison.worker import METHODS
 
 HERE = Path(__file__).parent
@@ -56,22 +55,6 @@ def methods(text):
     return list(dict.fromkeys(found))
 
 
-def seeds(text):
-    """"0", "0-4" or "0,2,5" -> list of ints; InputError for anything else."""
-    try:
-        return checks.seeds(text)
-    except ValueError as error:
-        raise InputError(f"--seeds: expected {error}; found {text!r}") from None
-
-
-def partitions(text):
-    """"official resample-1..4", commas allowed -> list; InputError for nothing or for a range of nothing."""
-    try:
-        return checks.partitions(text)
-    except ValueError as error:
-        raise InputError(f"--partitions: expected {error}; found {text!r}") from None
-
-
 def planned(names, caches, seeds, data, folder, git, tried=False):
     """One job for each result.
 
@@ -108,7 +91,7 @@ def _key(settings):
 
 def default_folder(dataset, name=None, tried=False):
     """Where the results of a data set go."""
-    return OUT / (name or f"compare-{dataset}{'-trials' if tried else ''}")
+    return places.out() / (name or f"compare-{dataset}{'-trials' if tried else ''}")
 
 
 def result(job):

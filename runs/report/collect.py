@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from hrmas_sparse import places
 from hrmas_sparse.engine import architecture
 from hrmas_sparse.storage import arrayfile as checkpoint
 from hrmas_sparse.settings import load as config
@@ -145,10 +146,10 @@ def read(name):
     InputError
         There is no such experiment, a file is damaged, or no run has finished.
     """
-    folder = next((path for path in (Path(name), rundir.OUT / name) if (path / RECORD).is_file()), None)
+    folder = next((path for path in (Path(name), places.out() / name) if (path / RECORD).is_file()), None)
     if folder is None:
-        there = ", ".join(sorted(path.parent.name for path in rundir.OUT.glob(f"*/{RECORD}"))) or "none yet"
-        raise InputError(f"{name}: no experiment of that name in {rundir.OUT}; experiments: {there}")
+        there = ", ".join(sorted(path.parent.name for path in places.out().glob(f"*/{RECORD}"))) or "none yet"
+        raise InputError(f"{name}: no experiment of that name in {places.out()}; experiments: {there}")
     record = records.read_json(folder / RECORD, FORM)
     groups, missing = {}, []
     for key, one in sorted(record["runs"].items(), key=lambda item: _order(record, item[1])):

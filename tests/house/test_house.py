@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = [
     {"hrmas_sparse", "storage", "environment"},
-    {"settings"},
+    {"settings", "places"},
     {"data"},
     {"engine"},
     {"search"},
@@ -21,7 +21,7 @@ FLOORS = [
     {"__main__"},
 ]
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
-DATA_PREP_MAY_IMPORT = {"hrmas_sparse", "storage", "environment", "settings", "data"}
+DATA_PREP_MAY_IMPORT = {"hrmas_sparse", "storage", "environment", "places", "settings", "data"}
 NEVER = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 AUTOGRAD = {"torch", "tensorflow", "jax", "flax", "keras", "autograd", "theano", "aesara", "pytensor",
             "mxnet", "chainer", "paddle", "tinygrad", "mindspore"}

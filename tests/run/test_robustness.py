@@ -19,7 +19,7 @@ import toys
 from event_files import write_words
 from test_cli import PROGRAM
 
-from hrmas_sparse import cli
+from hrmas_sparse import cli, places
 from hrmas_sparse.storage import memory
 from hrmas_sparse.run import folder as rundir
 from hrmas_sparse.run import loop as training
@@ -89,7 +89,7 @@ def search(name, settings="", seconds=0.02):
 def straight(name, settings=""):
     began = time.monotonic()
     assert wait(search(name, settings)) == 0, Path("log").read_text()
-    return rundir.RunDir(rundir.OUT / name), time.monotonic() - began
+    return rundir.RunDir(places.out() / name), time.monotonic() - began
 
 
 # ---- kills --------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_a_hundred_kills(house, show):
         expected, took = straight("straight", settings)
         mine = 0
         while mine < 25:
-            run, ended = rundir.RunDir(rundir.OUT / "killed"), False
+            run, ended = rundir.RunDir(places.out() / "killed"), False
             while not ended:
                 process = search("killed", settings)
                 time.sleep(rng.uniform(0, 0.4 * took))
@@ -158,14 +158,14 @@ def test_a_kill_at_every_call_that_touches_files(house, show):
         return wait(fork(child))
 
     assert go("first", 0) == go("straight", 0, calls=[]) == 0      # the first one makes the folders all runs share
-    calls, expected = Path("calls").read_text().split(), rundir.RunDir(rundir.OUT / "straight")
+    calls, expected = Path("calls").read_text().split(), rundir.RunDir(places.out() / "straight")
     kills = differences = 0
     for count, name in enumerate(calls, start=1):
         for half in (False, True) if name == "write" else (False,):
             assert go("killed", count, half) == -signal.SIGKILL
             kills += 1
             assert go("killed", 0) == 0, Path("log").read_text()
-            run = rundir.RunDir(rundir.OUT / "killed")
+            run = rundir.RunDir(places.out() / "killed")
             found = exact_differences(expected, run) + [p.name for p in run.path.iterdir() if p.name[0] == "."]
             differences += len(found)
             assert not found, (count, name, found)
@@ -191,9 +191,9 @@ def small_disk(house):
 def test_a_full_disk_at_fifty_levels(house, small_disk, show, monkeypatch):
     expected, _ = straight("straight", SHORT)
     needed = (sum(p.stat().st_size for p in expected.path.iterdir()) + 20 * 4096) // 2    # more is always enough
-    monkeypatch.setattr(cli, "CACHE", house / "data" / "cache")
-    monkeypatch.setattr(rundir, "OUT", small_disk / "out")
-    run, filler = rundir.RunDir(rundir.OUT / "run"), small_disk / "filler"
+    monkeypatch.setattr(places, "cache", lambda: house / "data" / "cache")
+    monkeypatch.setattr(places, "out", lambda: small_disk / "out")
+    run, filler = rundir.RunDir(places.out() / "run"), small_disk / "filler"
     refused = finished = lost = 0
     for level in range(50):
         shutil.rmtree(run.path, ignore_errors=True)

@@ -14,6 +14,7 @@ import h5py
 import pytest
 
 from hrmas_sparse import cli
+from hrmas_sparse.cli.parser import parser
 from hrmas_sparse.run import folder as rundir
 from hrmas_sparse.engine.backends import cuda
 from hrmas_sparse.engine.backends.cuda import Probe
@@ -39,7 +40,7 @@ set = "network.recurrence=none"
 title = "one motif"
 set = "network.motif_sizes=[{neurons}] network.tied=false network.inter=false"
 """
-COMMAND = [sys.executable, "-m", "runs.experiment"]
+COMMAND = [sys.executable, "-m", "hrmas_sparse", "experiment"]
 
 
 @pytest.fixture
@@ -58,7 +59,7 @@ def run(capfd):
     """Run an experiment: exit status, what it printed, what it complained."""
     def run(*arguments):
         try:
-            status = experiment.main([str(a) for a in arguments])
+            status = cli.main(["experiment", *map(str, arguments)])
         except SystemExit as error:
             status = error.code
         out, err = capfd.readouterr()
@@ -67,8 +68,12 @@ def run(capfd):
     return run
 
 
+def arguments_of(*words):
+    return parser().parse_args(["experiment", *map(str, words)])
+
+
 def planned(*arguments):
-    options = experiment.arguments([str(a) for a in arguments])
+    options = arguments_of(*arguments)
     return plan.plan(plan.read(options.experiment), options.data[0] if options.data else "ntidigits", options, None)
 
 
@@ -114,14 +119,13 @@ def test_partitions_make_runs_of_their_own(house):
     assert {one.partition for one in planned(*words_of("--rows", "ff"))} == {"official"}
 
 
-def test_words_that_are_no_numbers(capsys):
+def test_words_that_are_no_numbers():
     for option, message in (("--neurons", "expected whole numbers, such as 800 1600; found 'x'"),
                             ("--seeds", "expected a seed, a range or a list"),
                             ("--partitions", "expected partitions, such as official or resample-1..4")):
-        with pytest.raises(SystemExit):
-            experiment.arguments(["table4", option, "x" if option != "--partitions" else ","])
-        assert message in capsys.readouterr().err
-    found = experiment.arguments(["table4", "--neurons", "800,1600", "--partitions", "ab resample-2..3"])
+        with pytest.raises(InputError, match=re.escape(message)):
+            arguments_of("table4", option, "x" if option != "--partitions" else ",")
+    found = arguments_of("table4", "--neurons", "800,1600", "--partitions", "ab resample-2..3")
     assert (found.neurons, found.partitions) == ([800, 1600], ["ab", "resample-2", "resample-3"])
 
 
@@ -172,7 +176,7 @@ def test_mistakes(house, run, arguments, message):
 
 def test_what_is_added_to_a_folder_has_the_settings_of_what_is_there(house):
     def refuse(*more, settings=SMALL):
-        options = experiment.arguments(words_of(*more, settings=settings))
+        options = arguments_of(*words_of(*more, settings=settings))
         own = plan.read(options.experiment)
         plan.refuse_other_settings(own, "ntidigits", options, plan.plan(own, "ntidigits", options, None))
 
@@ -257,7 +261,7 @@ def test_the_caches_are_those_that_the_runs_use(house, own_settings, run, real):
 def test_runs_do_not_share_a_gpu_unless_asked_to(monkeypatch, words, gpu, jobs):
     monkeypatch.setattr(pool, "cores", lambda: 8)
     monkeypatch.setattr(cuda, "probe", lambda: Probe(*[None] * 6, "" if gpu else "no NVIDIA driver"))
-    assert experiment.jobs_for(experiment.arguments(["table3", *words])) == jobs
+    assert experiment.jobs_for(arguments_of("table3", *words)) == jobs
 
 
 def test_a_failing_run_is_named_and_the_others_finish(house, run):

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import toys
 
+from hrmas_sparse import cli
 from hrmas_sparse.storage import arrayfile as checkpoint
 from hrmas_sparse.storage.errors import InputError
-from runs.report import __main__ as report
 from runs.report import collect, figures, tables
 
 ROWS = {"hrmas": (), "without-ip": ("plasticity.mode=off",), "random": ("search.method=random",),
@@ -51,7 +51,7 @@ def experiment(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(experiment):
     pytest.importorskip("matplotlib", reason="REPORT NOT CHECKED: it needs the extra `plots`")
-    assert report.main([str(experiment)]) == 0
+    assert cli.main(["report", str(experiment)]) == 0
     return (experiment / "report.html").read_text(encoding="utf-8")
 
 
@@ -233,7 +233,7 @@ def test_captions_say_what_was_drawn(experiment, page):
 
 
 def test_it_is_the_same_page_again_and_its_tables_are_printed(experiment, page, capsys):
-    assert report.main([str(experiment)]) == 0
+    assert cli.main(["report", str(experiment)]) == 0
     assert (experiment / "report.html").read_text(encoding="utf-8") == page
     out = capsys.readouterr().out
     assert out.startswith("|  | neurons | differs in | n | best | mean | std |") and "report.html" in out
@@ -248,7 +248,7 @@ def test_a_row_of_several_settings_and_a_search_without_plasticity_are_called_so
     manifest = json.loads(path.read_text())
     manifest["config"]["training"]["lr"] = 0.125
     path.write_text(json.dumps(manifest))
-    assert report.main([str(folder)]) == 0
+    assert cli.main(["report", str(folder)]) == 0
     assert "Not all runs of a row have the same settings: row &lt;hrmas&gt;." in (folder / "report.html").read_text()
 
 
@@ -264,7 +264,7 @@ def test_what_is_not_there_is_left_out_and_said(copy, capsys):
     (copy / "hrmas-official-s0" / "search.h5").write_bytes(b"x")
     for path in copy.glob("*/manifest.json"):
         path.write_text(path.read_text().replace("toy.h5", "gone.h5"))
-    assert report.main([str(copy)]) == 0
+    assert cli.main(["report", str(copy)]) == 0
     page = (copy / "report.html").read_text()
     assert "Not finished, and so not in here: without-ip-official-s0." in page
     assert re.search(r"Figures that could not be drawn: intrinsic-end: .*search.h5.*; raster: .*gone.h5", page)
@@ -279,7 +279,7 @@ def test_what_is_not_there_is_left_out_and_said(copy, capsys):
 def test_real_recordings_that_are_a_part_are_called_so(tmp_path):
     pytest.importorskip("matplotlib", reason="REPORT NOT CHECKED: it needs the extra `plots`")
     folder = make(tmp_path / "toy", toys.cache(tmp_path / "toy.h5"), PAIRS[:1], {"hrmas": ()})
-    assert report.main([str(folder)]) == 0
+    assert cli.main(["report", str(folder)]) == 0
     page = (folder / "report.html").read_text()
     assert "The recordings are a part of the real recordings: 31 of about 4,950." in page
     assert "mean difference" not in page and "seed 0;" in page
@@ -293,7 +293,7 @@ def test_two_layers_and_two_sizes(tmp_path):
         toys.run(tmp_path / "toy" / name, toys.settings(f"network.neurons={neurons}"), events)
         runs[name] = {"row": "hrmas", "neurons": neurons, "partition": "official", "seed": 0}
     write_record(tmp_path / "toy", runs, {"hrmas": ()})
-    assert report.main([str(tmp_path / "toy")]) == 0
+    assert cli.main(["report", str(tmp_path / "toy")]) == 0
     assert "12 + 6" in (tmp_path / "toy/report.html").read_text()
     assert (tmp_path / "toy/figures/size.png").exists() and (tmp_path / "toy/figures/raster.png").exists()
 
@@ -302,7 +302,7 @@ def test_two_layers_and_two_sizes(tmp_path):
 
 
 def complains(capsys, arguments, message):
-    assert report.main([str(a) for a in arguments]) == 2
+    assert cli.main(["report", *map(str, arguments)]) == 2
     err = capsys.readouterr().err
     assert re.search(message, err) and err.count("\n") == 1 and "Traceback" not in err
 
@@ -339,6 +339,6 @@ def test_a_row_of_the_search_that_is_alone(tmp_path):
     folder = make(tmp_path / "toy", events, PAIRS[:2], rows)
     for path in Path(folder).glob("hrmas-*/result.json"):
         path.unlink()
-    assert report.main([str(folder)]) == 0
+    assert cli.main(["report", str(folder)]) == 0
     page = (folder / "report.html").read_text()
     assert "row &lt;feedforward&gt;" in page and "The search" not in page

@@ -1,9 +1,8 @@
 """Write the report of an experiment: report.html, and figures/ as PNG and SVG, in its folder.
 
-    python -m runs.report table3-ti46
+    hrmas report table3-ti46
 """
 
-import argparse
 import io
 import sys
 
@@ -151,18 +150,11 @@ def _appendix(study, drawn):
     return page.section("Times and single runs", *parts)
 
 
-def main(argv=None):
-    """Run the program; exit status 2 for a mistake."""
-    parser = argparse.ArgumentParser(prog="python -m runs.report", description=__doc__.splitlines()[0])
-    parser.add_argument("name", help="an experiment's folder: its name in runs/out, or its path")
-    options = parser.parse_args(argv)
-    try:
-        plots()
-        study = collect.read(options.name)
-        path, left_out = write(study)
-    except InputError as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 2
+def run(options):
+    """Write the report that `hrmas report` asks for and print its tables; returns the exit status."""
+    plots()
+    study = collect.read(options.name)
+    path, left_out = write(study)
     for header, rows in (tables.score_rows(study), tables.difference_rows(study), tables.discrete_rows(study)):
         if rows:
             print(tables.markdown(header, rows), end="\n\n")
@@ -170,7 +162,3 @@ def main(argv=None):
         print(f"left out: {text}", file=sys.stderr)
     print(f"{path} and {path.parent / 'figures'}/*.png, *.svg")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

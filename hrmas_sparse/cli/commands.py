@@ -1,0 +1,138 @@
+"""What the commands do; each returns the exit status. Those about data stand in data.py."""
+
+import sys
+
+from hrmas_sparse import places
+from hrmas_sparse.cli.data import prepared
+from hrmas_sparse.run.folder import all_runs, open_run, status_line
+from hrmas_sparse.run.parent import end_with_stdin
+from hrmas_sparse.settings.load import load, with_overrides
+from hrmas_sparse.settings.validators import plain
+from hrmas_sparse.storage.errors import InputError
+
+
+def _run_name(options, default, seed):
+    if options.name is None:
+        return f"{default}-s{seed}"
+    return options.name if len(options.seeds) == 1 else f"{options.name}-s{seed}"
+
+
+def _check_names(options, default):
+    """The names of the runs, one a seed, before any work is done for them."""
+    names = [_run_name(options, default, seed) for seed in options.seeds]
+    for name in names:
+        if not plain(name):
+            raise InputError(f"--name: expected a plain name, found {name!r}")
+    return names
+
+
+def _every_seed(options, names, settings, cache, backend, raw, given=None, origin=None):
+    """One run a seed; returns the worst exit status."""
+    from data_prep.separability import count_baseline
+    from hrmas_sparse.run import seeds
+    facts = {"raw": str(raw) if raw else None, **(origin or {})}
+    folders = [(options.out or places.out()) / name for name in names]
+    return seeds.execute(options.seeds, folders, settings, cache, backend, facts, lambda: count_baseline(cache), given,
+                         options.fresh)
+
+
+def search(options):
+    from hrmas_sparse.engine.backends import get_backend
+    if options.end_with_stdin:
+        end_with_stdin()
+    settings = load(options.dataset, options.preset, options.profile, options.set)
+    names, backend = _check_names(options, settings.data.dataset), get_backend(options.backend)
+    cache = prepared(settings, options.raw, options.strict)
+    if options.profile is None and cache.meta.provenance != "real":
+        demo = load(options.dataset, options.preset, "demo", options.set)
+        cache = cache if demo.data == settings.data else prepared(demo, options.raw, options.strict)
+        settings = demo
+    if options.check_determinism:
+        from hrmas_sparse.run.determinism import check
+        return check(settings, options.seeds[0], cache, options.backend)
+    return _every_seed(options, names, settings, cache, backend, options.raw)
+
+
+def retrain(options):
+    from hrmas_sparse.engine import architecture
+    from hrmas_sparse.engine.backends import get_backend
+    source = open_run(options.run)
+    settings = with_overrides(source.config(), options.set)
+    if settings.plasticity.carry_intrinsic:
+        raise InputError("plasticity.carry_intrinsic: R and tau of the search are not kept; a retrained architecture "
+                         "starts from tau_m. Add --set plasticity.carry_intrinsic=false")
+    if not source.architecture_path.exists():
+        raise InputError(f"{source.path}: has no architecture yet (or no recurrence); let its search end first")
+    given = architecture.load(source.architecture_path)
+    names, backend = _check_names(options, f"{source.path.resolve().name}-retrain"), get_backend(options.backend)
+    raw = options.raw or source.manifest()["raw"]
+    cache = prepared(settings, raw, options.strict)
+    origin = {"architecture": source.architecture_path.read_text(encoding="utf-8")}
+    return _every_seed(options, names, settings, cache, backend, raw, given=given, origin=origin)
+
+
+def evaluate(options):
+    from hrmas_sparse.run.job import load_trained
+    from hrmas_sparse.run.loop import evaluate as score
+    run = open_run(options.run)
+    settings = run.config()
+    raw = options.raw or run.manifest()["raw"]
+    cache = prepared(settings, raw, options.strict, lambda line: print(line, file=sys.stderr), needed=(options.split,))
+    network, parameters, intrinsic = load_trained(run, settings, cache.meta, options.backend)
+    found = score(network, parameters, intrinsic, getattr(cache, options.split))
+    real = "" if cache.meta.provenance == "real" else f" ({cache.meta.provenance})"
+    print(f"{run.name} on {cache.meta.dataset}{real}, {options.split}: accuracy {100 * found['accuracy']:.2f} % of "
+          f"{found['samples']} samples, loss {found['loss']:.4g}")
+    return 0
+
+
+def gradcheck(options):
+    from hrmas_sparse.gradcheck import main as check
+    return check(options.golden, options.backend)
+
+
+def doctor(options):
+    from hrmas_sparse import doctor
+    if options.gpu:
+        doctor.require_gpu()
+        return 0
+    lines, works = doctor.report()
+    print("\n".join(lines))
+    return 0 if works else 1
+
+
+def runs(options):
+    found = all_runs()
+    if not found:
+        print(f"no runs in {places.out()}; make one: hrmas search ntidigits")
+    for run in found:
+        print(status_line(run))
+    return 0
+
+
+def show(options):
+    from hrmas_sparse.run.summary import summary
+    run = open_run(options.run)
+    if options.figure:
+        from hrmas_sparse.run.figure import draw
+        draw(run, options.figure)
+        print(f"{options.figure}: how it learnt, its motif, its weights\n")
+    if run.finished:
+        print("\n".join(summary(run, run.result())))
+        return 0
+    print(status_line(run))
+    if run.architecture_path.exists():
+        from hrmas_sparse.engine import architecture
+        for found in architecture.load(run.architecture_path):
+            print("\n".join(found.describe()))
+    return 0
+
+
+def diff(options):
+    from hrmas_sparse.run import diff as compare
+    a, b = open_run(options.a), open_run(options.b)
+    found = compare.exact_differences(a, b) if options.exact else compare.differences(a, b)
+    if not found:
+        print("bit-identical, wall clock apart" if options.exact else "same settings, data and results")
+    print("\n".join(found), end="\n" if found else "")
+    return 1 if found and options.exact else 0

@@ -1,0 +1,126 @@
+"""Every option and every command of the program, once. The Makefile's variables have the names of the options."""
+
+import argparse
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from hrmas_sparse import __version__
+from hrmas_sparse.settings.load import datasets
+from hrmas_sparse.settings.validators import argument, partitions, seeds, whole_numbers
+from hrmas_sparse.storage.errors import InputError
+
+_FLAG: dict[str, Any] = {"action": "store_true"}
+# Option -> how argparse reads it. A command may give another help text or default, see `Command.options`.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "raw": {"type": Path, "metavar": "PATH", "help": "the raw recordings: a folder, or the file of N-TIDIGITS"},
+    "seeds": {"type": argument(seeds), "help": "0, 0-4 or 0,2,5; one run each, on a GPU together (default 0)"},
+    "name": {"help": "name of the run; several seeds add -s<seed>"},
+    "out": {"type": Path, "metavar": "DIR", "help": "where runs go (default runs/out)"},
+    "backend": {"default": "auto", "help": "auto, cpu or cuda"},
+    "preset": {"default": "default", "help": "default, accurate or published"},
+    "profile": {"help": "paper or demo (default: the data set's; demo for the stand-in)"},
+    "set": {"action": "append", "default": [], "metavar": "SECTION.KEY=VALUE", "help": "change a setting"},
+    "strict": {**_FLAG, "help": "never use the synthetic stand-in"},
+    "fresh": {**_FLAG, "help": "set an old run of that name aside and start over"},
+    "split": {"choices": ("train", "test"), "default": "test"},
+    "golden": {"type": Path, "metavar": "DIR", "help": "folder of golden .npz files"},
+    "raster": {"type": Path, "metavar": "FILE.png", "help": "for info: draw a sample of each class"},
+    "figure": {"type": Path, "metavar": "FILE", "help": "draw it too: PNG, SVG or PDF (extra `plots`)"},
+    "gpu": {**_FLAG, "help": "instead: say nothing, or, with exit status 2, why no GPU can be used"},
+    "exact": {**_FLAG, "help": "every array and attribute, bit by bit, wall clock apart; exit status 1 if any differs"},
+    "check-determinism": {**_FLAG, "help": "instead: a short search twice, on one thread and on two, compared bit by "
+                                           "bit"},
+    "end-with-stdin": {**_FLAG, "help": "stop, checkpointed, when standard input ends: for programs that start runs"},
+    "data": {"type": str.split, "help": "data set, several, or a settings file (default: the experiment's)"},
+    "rows": {"type": str.split, "help": "only these rows"},
+    "neurons": {"type": argument(whole_numbers), "help": "only these layer sizes, for an experiment that has several"},
+    "partitions": {"type": argument(partitions), "help": 'values of data.partition, such as "official resample-1..4"'},
+    "jobs": {"type": int, "help": "runs at a time (default: one a core; on a GPU, one)"},
+    "methods": {"help": 'such as "gru logistic" (default: all of them)'},
+    "trials": {**_FLAG, "help": "the settings of trials.toml, on the training part alone"},
+    "peer-python": {"metavar": "PYTHON", "help": "a Python that has PyTorch and snnTorch"},
+}
+_DATASET = ("dataset", {"help": f"{', '.join(datasets())}, or a settings file (TOML)"})
+_RUN = ("run", {"help": "a run's name or folder"})
+_JOB = "raw seeds name out backend set strict fresh"
+
+
+class Command(NamedTuple):
+    """A command: the function "module:name" that does it, its help, its positional arguments and its options."""
+
+    function: str
+    help: str
+    positional: Sequence[tuple[str, dict[str, Any]]] = ()
+    options: str = ""                                      # names of OPTIONS
+    changed: dict[str, dict[str, Any]] = {}                # what is different here in OPTIONS
+
+
+COMMANDS = {
+    "search": Command("hrmas_sparse.cli.commands:search",
+                      "the whole job: cache, search, discretise, retrain, test", [_DATASET],
+                      f"preset profile check-determinism end-with-stdin {_JOB}", {"seeds": {"default": [0]}}),
+    "retrain": Command("hrmas_sparse.cli.commands:retrain",
+                       "train the architecture another run found, from fresh weights, and test it",
+                       [_RUN], _JOB, {"seeds": {"default": [0]}}),
+    "evaluate": Command("hrmas_sparse.cli.commands:evaluate",
+                        "score a finished run on any raw recordings of the same layout", [_RUN],
+                        "raw split backend strict", {"raw": {"help": "raw recordings; default: those of the run"}}),
+    "data": Command("hrmas_sparse.cli.data:data",
+                    "recordings and spike caches: fetch, build, verify, describe; check the front end",
+                    [("action", {"choices": ("build", "verify", "info", "download", "check")}),
+                     ("target", {"nargs": "?", "help": "data set or settings file; for verify and info a cache file "
+                                                       "does too"})],
+                    "golden raster raw preset profile set strict"),
+    "download": Command("hrmas_sparse.cli.data:download", "fetch recordings to data/raw/, or say how to get them",
+                        [_DATASET], "raw set", {"raw": {"help": "where they go (default data/raw/<data set>)"}}),
+    "runs": Command("hrmas_sparse.cli.commands:runs", "list the runs in runs/out"),
+    "show": Command("hrmas_sparse.cli.commands:show", "what a run found", [_RUN], "figure"),
+    "diff": Command("hrmas_sparse.cli.commands:diff", "compare two runs: settings and results", [("a", {}), ("b", {})],
+                    "exact"),
+    "experiment": Command("runs.experiment:run", "many runs side by side: table2, table3, table4, comparison, figures",
+                          [("experiment", {"help": "its name, or a TOML file of the same form as runs/experiments/*"})],
+                          "data raw seeds rows neurons partitions name preset profile set jobs backend strict",
+                          {"seeds": {"help": "0, 0-4 or 0,2,5 (default: the experiment's)"},
+                           "name": {"help": "name of the folder in runs/out (default <experiment>-<data set>)"},
+                           "set": {"help": "change a setting of every row; what a row names itself wins"}}),
+    "report": Command("runs.report.write:run", "tables and figures of an experiment as one HTML page (extra `plots`)",
+                      [("name", {"help": "an experiment's folder: its name in runs/out, or its path"})]),
+    "compare": Command("runs.comparison.compare:run", "GRU, snnTorch and logistic regression on the same spikes",
+                       [_DATASET], "raw seeds partitions methods name set strict fresh trials peer-python",
+                       {"seeds": {"default": [0]}, "fresh": {"help": "compute again what is there"},
+                        "name": {"help": "folder in runs/out (default compare-<data set>)"}}),
+    "gradcheck": Command("hrmas_sparse.cli.commands:gradcheck",
+                         "check the gradients against finite differences, or golden numbers", (), "golden backend"),
+    "doctor": Command("hrmas_sparse.cli.commands:doctor",
+                      "what is installed and found here, what is missing, how to install it", (), "gpu"),
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are an InputError: one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message.removeprefix('argument ')} ({self.prog} --help lists the options)")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the program."""
+    found = _Parser(prog="hrmas", description="Recurrent spiking networks built from motifs: search, train, compare.")
+    found.add_argument("--version", action="version", version=f"hrmas_sparse {__version__}")
+    commands = found.add_subparsers(dest="command", required=True, metavar="command")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.help, description=command.help)
+        for argument_name, how in command.positional:
+            sub.add_argument(argument_name, **how)
+        for option in command.options.split():
+            sub.add_argument(f"--{option}", **OPTIONS[option] | command.changed.get(option, {}))
+    return found
+
+
+def parse(argv: Sequence[str] | None = None) -> tuple[Callable[[argparse.Namespace], int], argparse.Namespace]:
+    """Return the function of the command that was asked for, and its options."""
+    options = parser().parse_args(argv)
+    module, _, name = COMMANDS[options.command].function.partition(":")
+    return getattr(importlib.import_module(module), name), options
