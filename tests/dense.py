@@ -5,14 +5,15 @@ what the two find.  Kinds of hidden layers: "feedforward", "free" (half of all l
 "motif" and "supernet".
 """
 
-import functools
 from dataclasses import dataclass, field
 
 import naive
 import numpy as np
 
 from hrmas_sparse.engine.architecture import Architecture
-from hrmas_sparse.engine.network import Layer, Network, Neurons, cross_entropy_loss, psc_loss
+from hrmas_sparse.engine.losses import CrossEntropyLoss, PscLoss
+from hrmas_sparse.engine.network import Layer, Network, Neurons
+from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.recurrence import Free, Motif, Supernet
 
@@ -33,7 +34,8 @@ def error(found, expected):
 
 
 def assert_close(found, expected, tolerance):
-    """Every array of a dict; the failure shows every error."""
+    """Every array of a dict or of Parameters; the failure shows every error."""
+    found, expected = (x.flatten() if isinstance(x, Parameters) else x for x in (found, expected))
     assert found.keys() == expected.keys()
     errors = {name: error(found[name], expected[name]) for name in expected}
     assert all(e <= tolerance for e in errors.values()), errors
@@ -41,6 +43,8 @@ def assert_close(found, expected, tolerance):
 
 def flat(value, name=""):
     """Every array inside nested dicts, lists and tuples, by a name that says where it was."""
+    if isinstance(value, Parameters):
+        value = value.flatten()
     if isinstance(value, dict):
         return {k: x for key, item in value.items() for k, x in flat(item, f"{name}/{key}").items()}
     if isinstance(value, (list, tuple)):
@@ -143,8 +147,7 @@ class Case:
     def network(self, backend, dtype="float64"):
         s = {"loss": "psc", "period": 1, "scale": 0.02, "slope_cap": 8.0, "width": 0.2, "smooth": False,
              **self.settings}
-        loss = functools.partial(cross_entropy_loss, scale=s["scale"]) if s["loss"] == "cross_entropy" else \
-            functools.partial(psc_loss, tau_s=TAU_S, period=s["period"])
+        loss = CrossEntropyLoss(s["scale"]) if s["loss"] == "cross_entropy" else PscLoss(s["period"])
         hidden = [Layer(len(layer["W_in"]), layer["v_th"], recurrence)
                   for layer, recurrence in zip(self.layers, self.recurrences)]
         output = Layer(len(self.layers[-1]["W_in"]), self.layers[-1]["v_th"])
@@ -152,17 +155,12 @@ class Case:
         return Network(self.X.shape[2], hidden, output, neurons, loss, backend, dtype)
 
     def parameters(self, dtype="float64"):
-        found = {}
-        for n, layer in enumerate(self.layers, start=1):
-            found["w_out" if n == len(self.layers) else f"w{n}"] = layer["W_in"].T
-        for n, (layer, recurrence) in enumerate(zip(self.layers, self.recurrences), start=1):
-            if recurrence is not None:
-                found.update({f"rec{n}.{key}": x for key, x in recurrent_values(layer, recurrence).items()})
-        return {name: np.array(x, dtype, order="C") for name, x in found.items()}
-
-    def intrinsic(self, dtype="float64"):
-        return {f"{key}{n}": np.array(layer[key], dtype)
-                for n, layer in enumerate(self.layers[:-1], start=1) for key in ("R", "tau")}
+        found = []
+        for layer, recurrence in zip(self.layers, [*self.recurrences, None]):
+            own = {} if recurrence is None else recurrent_values(layer, recurrence)
+            intrinsic = {} if layer is self.layers[-1] else {key: layer[key] for key in ("R", "tau")}
+            found.append({"w": layer["W_in"].T, **own, **intrinsic})
+        return Parameters(found).map(lambda x: np.array(x, dtype, order="C"))
 
     def events(self):
         return events(self.X, self.Y)
@@ -170,7 +168,7 @@ class Case:
     def run(self, backend, dtype="float64", way="gradients", **options):
         """An outcome of the engine, everything recorded."""
         return getattr(self.network(backend, dtype), way)(
-            self.parameters(dtype), self.intrinsic(dtype), self.events(), record=True, **options)
+            self.parameters(dtype), self.events(), record=True, **options)
 
     def plain(self):
         """naive's layers, relaxations resolved to their effective matrix."""
@@ -178,7 +176,7 @@ class Case:
                 for x in self.layers]
 
     def reference(self):
-        """What naive finds: its dict, and ``gradients`` under the engine's names and shapes."""
+        """What naive finds: its dict, and ``gradients`` under the names of files and in the engine's shapes."""
         found = naive.network_gradients(self.X, self.Y, self.plain(), TAU_S, **self.settings)
         gradients = {}
         for n, dW in enumerate(found["dW_in"], start=1):
@@ -209,8 +207,8 @@ class Case:
             assert_close({key: record[key] for key in compared}, compared, tolerance)
         assert abs(found.loss - expected["loss"]) <= tolerance * abs(expected["loss"])
         np.testing.assert_array_equal(found.predicted, expected["pred"])
-        assert_close(found.gradients, expected["gradients"], tolerance)
-        assert all(x.dtype == dtype for x in found.gradients.values())
+        assert_close(found.gradients.flatten(), expected["gradients"], tolerance)
+        assert all(x.dtype == dtype for _, x in found.gradients.items())
         return found, expected
 
 

@@ -78,8 +78,8 @@ def evaluate(options):
     settings = run.config()
     raw = options.raw or run.manifest()["raw"]
     cache = prepared(settings, raw, options.strict, lambda line: print(line, file=sys.stderr), needed=(options.split,))
-    network, parameters, intrinsic = load_trained(run, settings, cache.meta, options.backend)
-    found = score(network, parameters, intrinsic, getattr(cache, options.split))
+    network, parameters = load_trained(run, settings, cache.meta, options.backend)
+    found = score(network, parameters, getattr(cache, options.split))
     real = "" if cache.meta.provenance == "real" else f" ({cache.meta.provenance})"
     print(f"{run.name} on {cache.meta.dataset}{real}, {options.split}: accuracy {100 * found['accuracy']:.2f} % of "
           f"{found['samples']} samples, loss {found['loss']:.4g}")

@@ -17,6 +17,7 @@ import numpy as np
 
 from hrmas_sparse.engine import neuron
 from hrmas_sparse.engine.backends.base import Above, Gradients, Synapses
+from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.data.events import EVENT_ARRAYS
 
 
@@ -24,8 +25,7 @@ class Asked(NamedTuple):
     """A pass somebody wants: of a network, over a batch. Its arrays lie where the backend computes."""
 
     network: Any               # hrmas_sparse.engine.network.Network
-    parameters: dict
-    intrinsic: dict
+    parameters: Parameters
     events: Any
     backward: bool
     plasticity: Any = None     # SpiKL-IP runs during the pass
@@ -35,16 +35,16 @@ class Asked(NamedTuple):
     @property
     def kind(self):
         """Passes run together where this is the same, if their networks differ in links and parameters at most."""
-        shapes = tuple(values.shape for values in self.intrinsic.values())
-        return (*self[4:], shapes, len(self.events), self.network.backend.form(self.events))
+        shapes = tuple(own[name].shape for own in self.parameters.layers[:-1] for name in INTRINSIC)
+        return (*self[3:], shapes, len(self.events), self.network.backend.form(self.events))
 
 
 class Found(NamedTuple):
     """What a pass finds out about one network, arrays where the backend computes."""
 
-    numbers: Any               # (2 B + layers,) float64: loss of each sample, its decided class; spikes of each layer
-    gradients: dict | None     # of the batch mean
-    intrinsic: dict | None     # R and tau after SpiKL-IP
+    numbers: Any               # (B + B O + layers,) float64: loss of each sample, its scores; spikes of each layer
+    gradients: Parameters | None   # of the batch mean
+    intrinsic: Parameters | None   # R and tau after SpiKL-IP
     records: list | None       # a dict of arrays per layer
 
 
@@ -87,15 +87,10 @@ class _Part(NamedTuple):
     """A chunk's contribution; sums, not means."""
 
     loss: np.ndarray
-    predicted: np.ndarray
+    scores: np.ndarray         # (b, O) summed output psc: the largest decides
     plastic: list
     records: list | None
     spikes: list
-
-
-def decide(psc):
-    """The decided class of each sample: largest summed output psc, the lower class of a tie; (b,)."""
-    return psc.sum(axis=1, dtype=np.float64).argmax(axis=1)
 
 
 def joined(records):
@@ -139,8 +134,9 @@ class Pass:
     def __init__(self, asked):
         first = asked[0]
         self.asked, self.network = asked, first.network  # what the networks have in common is the first's
-        self.backward, self.plasticity, self.record, self.feedforward = first[4:]
-        self.intrinsic = {name: _each([own.intrinsic[name] for own in asked]) for name in first.intrinsic}
+        self.backward, self.plasticity, self.record, self.feedforward = first[3:]
+        self.intrinsic = [{name: _each([own[name] for own in layer]) for name in INTRINSIC}
+                          for layer in zip(*(own.parameters.layers[:-1] for own in asked))]
         layers = zip(*(own.network.synapses(own.parameters) for own in asked))
         self.synapses = [_side_by_side(layer) for layer in layers]
         self.fixed = self.network.backend.to_device(
@@ -161,12 +157,12 @@ class Pass:
         tapes, intrinsics, plastics = self._forward(chunk)
         size = len(chunk.labels)
         psc = self.network.backend.psc(tapes[-1], size)
-        loss, psc_gradient = self.network.loss(psc, chunk.labels)
+        loss, psc_gradient = self.network.criterion(psc, chunk.labels)
         records = [self._record(tape, plastic, size) for tape, plastic in zip(tapes, plastics)] if self.record else None
         if self.backward:
             self._backward(index, tapes, intrinsics, psc_gradient, records, size)
         spikes = [self.network.backend.count(tape.spikes, size, len(self.asked)) for tape in tapes]
-        return _Part(loss, decide(psc), plastics, records, spikes)
+        return _Part(loss, psc.sum(axis=1, dtype=np.float64), plastics, records, spikes)
 
     def _forward(self, chunk):
         net, backend = self.network, self.network.backend
@@ -174,8 +170,7 @@ class Pass:
         received, tapes, intrinsics, plastics = chunk.spikes, [], [], []
         for slot, (layer, k, synapses) in enumerate(zip(net.layers, net.constants, self.synapses)):
             last = slot == len(net.layers) - 1
-            R, tau = (self.fixed, self.fixed) if last else (
-                self.intrinsic[f"R{slot + 1}"], self.intrinsic[f"tau{slot + 1}"])
+            R, tau = (self.fixed, self.fixed) if last else self.intrinsic[slot].values()
             plastic = None
             if self.plasticity and layer.recurrence is not None:
                 p = neuron.plasticity_constants(net.dtype, net.neurons.tau_m, self.plasticity.tau_cal, layer.v_th,
@@ -225,10 +220,10 @@ class Pass:
     def found(self):
         """What the pass found, once all chunks have run: a list of :class:`Found`."""
         networks, parts = len(self.asked), self.parts
-        losses, predicted = (np.concatenate([getattr(part, name) for part in parts]).reshape(networks, -1)
-                             for name in ("loss", "predicted"))
+        losses, scores = (np.concatenate([getattr(part, name) for part in parts]).reshape(networks, -1)
+                          for name in ("loss", "scores"))
         spikes = np.stack([np.stack(part.spikes) for part in parts]).astype(np.float64).sum(axis=0)
-        numbers = np.concatenate([losses, predicted, spikes.T], axis=1)
+        numbers = np.concatenate([losses, scores, spikes.T], axis=1)
         gradients = self._gradients() if self.backward else [None] * networks
         after = self._intrinsic_after() if self.plasticity else [None] * networks
         records = None
@@ -237,32 +232,31 @@ class Pass:
         return [Found(*own, records) for own in zip(numbers, gradients, after)]
 
     def _gradients(self):
-        """Gradients of the batch mean, pulled back to the parameters of each network: a list of dicts."""
-        net, found = self.network, [{} for _ in self.asked]
+        """Gradients of the batch mean, pulled back to the parameters of each network: a list of Parameters."""
+        net, found = self.network, [[] for _ in self.asked]
         scale = net.dtype.type(1 / len(self.asked[0].events))
-        for n, (name, layer, total) in enumerate(zip(net.names, net.layers, self.total), start=1):
+        for n, (layer, total) in enumerate(zip(net.layers, self.total)):
             for array in total:
                 array *= scale
             dw, start = total.dw.reshape(len(found), -1, layer.size), 0
-            for m, (asked, own) in enumerate(zip(self.asked, found)):
-                if self.feedforward:
-                    own[name] = dw[m]
-                recurrence = asked.network.layers[n - 1].recurrence
+            for m, (asked, layers) in enumerate(zip(self.asked, found)):
+                own = {"w": dw[m]} if self.feedforward else {}
+                recurrence = asked.network.layers[n].recurrence
                 if recurrence is not None:
                     end = start + recurrence.indices.size
-                    pulled = recurrence.pullback(net.own(asked.parameters, n), total.dlinks[start:end])
-                    own.update({f"rec{n}.{key}": value for key, value in pulled.items()})
+                    own |= recurrence.pullback(asked.parameters.layers[n], total.dlinks[start:end])
                     start = end
-        return found
+                layers.append(own)
+        return [Parameters(layers) for layers in found]
 
     def _intrinsic_after(self):
-        """The window's result: each neuron's mean over the samples' copies, summed chunk by chunk; a list of dicts."""
-        net, found = self.network, [dict(own.intrinsic) for own in self.asked]
-        for n, layer in enumerate(net.hidden, start=1):
+        """The window's result: each neuron's mean over the samples' copies, summed chunk by chunk; R, tau alone."""
+        net, found = self.network, [own.parameters.intrinsic() for own in self.asked]
+        for n, layer in enumerate(net.hidden):
             if layer.recurrence is not None:
-                for name in ("R", "tau"):
-                    total = sum(getattr(part.plastic[n - 1], f"{name}_sum") for part in self.parts)
+                for name in INTRINSIC:
+                    total = sum(getattr(part.plastic[n], f"{name}_sum") for part in self.parts)
                     means = (total / len(self.asked[0].events)).astype(net.dtype).reshape(-1, layer.size)
                     for own, mean in zip(found, means):
-                        own[f"{name}{n}"] = mean
+                        own.layers[n][name] = mean
         return found

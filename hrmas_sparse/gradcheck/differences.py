@@ -53,26 +53,25 @@ def problem(backend, case, seed=0):
     layers = build()
     net = Network(INPUTS, layers, Layer(CLASSES, V_TH), Neurons(TAU_M, TAU_S, 1.0, 0.2, smooth=True),
                   loss_named(loss, period), backend, "float64")
-    parameters = net.initial_parameters(rng)
-    for name, value in parameters.items():
-        if name.endswith("w_exc"):
-            value *= rng.uniform(0.5, 2, value.shape)
-        elif name in net.names:
-            value += 0.8  # enough input for every layer to be active: errors then stand out from rounding
+    parameters = net.init(rng)
+    for layer in parameters.layers:
+        layer.w += 0.8  # enough input for every layer to be active: errors then stand out from rounding
+        if "w_exc" in layer:
+            layer.w_exc *= rng.uniform(0.5, 2, layer.w_exc.shape)
     events = random_events(rng, batch, STEPS, INPUTS, real=period == 2, share=MANY if period == 2 else FEW)
-    return Problem(net, parameters, random_intrinsic(rng, layers, leading), events)
+    return Problem(net, parameters.replaced(random_intrinsic(rng, layers, leading)), events)
 
 
 def lines(backend):
     """One line per parameter group of every case."""
     found = []
     for case in CASES:
-        net, parameters, intrinsic, events = problem(backend, case)
-        gradients = net.gradients(parameters, intrinsic, events).gradients
+        net, parameters, events = problem(backend, case)
+        gradients = net.gradients(parameters, events).gradients.flatten()
         title = f"smooth, {case[0]}, {case[2]}" + (f" period {case[3]}" if case[2] == "psc" else "")
-        for name, value in parameters.items():
+        for name, value in parameters.trained().flatten().items():
             expected = central_differences(
-                lambda: net.evaluate(parameters, intrinsic, events).loss, value, STEP)  # noqa: B023
+                lambda: net.evaluate(parameters, events).loss, value, STEP)  # noqa: B023
             found.append(Line(f"{title}: {name}", "central differences of the loss",
                               relative_error(gradients[name], expected), BOUND))
     return found

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import numpy as np
 
-from hrmas_sparse.engine import network
 from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.gradcheck.arrays import Arrays
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import Problem, events_of
+from hrmas_sparse.engine.losses import PscLoss
 from hrmas_sparse.engine.network import Layer, Network, Neurons, Plasticity
+from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.search.optim import global_norm
 from hrmas_sparse.engine.recurrence import Free, Supernet
 
@@ -30,7 +31,7 @@ def _network(file, layers, classes, dtype, backend, smooth=False):
     tau_s = file.number("tau_s")
     neurons = Neurons(file.number("tau_m"), tau_s, file.number("slope_cap", SLOPE_CAP),
                       file.number("surrogate_width", WIDTH), smooth)
-    loss = partial(network.psc_loss, tau_s=tau_s, period=int(file.number("period", PERIOD)))
+    loss = PscLoss(int(file.number("period", PERIOD)))
     output = Layer(classes, file.number("v_th_out", tau_s))
     return Network(file.get("X", (None, None, None)).shape[2], layers, output, neurons, loss, backend, dtype)
 
@@ -57,49 +58,50 @@ def _sent(weights, dtype):
 
 def _fixed_layer(file, n, senders, wanted, dtype, problem):
     """Add hidden layer n with its parameters to a problem; returns its size."""
-    parameters, intrinsic, layers = problem
+    parameters, layers = problem
     suffix = "" if n == 1 else f"_{n}"
     weights = file.get("W_in" + suffix, (None, senders))
-    size, recurrence = len(weights), None
-    parameters[f"w{n}"] = _sent(weights, dtype)
+    size, recurrence, own = len(weights), None, {"w": _sent(weights, dtype)}
     steps = file.get("X", (None, None, None)).shape[:2]
-    for name in ("R", "tau"):
+    for name in INTRINSIC:
         values = np.full(size, file.number("tau_m"))
         if "dW_rec" + suffix in wanted:
             values = file.get(name + suffix, (size,), (steps[1], size), (*steps, size))
-        intrinsic[f"{name}{n}"] = values.astype(dtype)
+        own[name] = values.astype(dtype)
     if "dW_rec" + suffix in wanted:
-        recurrence, own = _free(file.get("W_rec" + suffix, (size, size)))
-        parameters[f"rec{n}.w_rec"] = own.astype(dtype)
+        recurrence, values = _free(file.get("W_rec" + suffix, (size, size)))
+        own["w_rec"] = values.astype(dtype)
+    parameters.append(own)
     layers.append(Layer(size, file.number("v_th" + suffix, file.number("tau_s")), recurrence))
     return size
 
 
 def _fixed_problem(file, wanted, dtype, backend, smooth):
     """The network of a file without relaxation."""
-    parameters, intrinsic, layers = {}, {}, []
+    parameters, layers = [], []
     senders = file.get("X", (None, None, None)).shape[2]
     for n in range(1, 3 if "dW_in_2" in wanted else 2):
-        senders = _fixed_layer(file, n, senders, wanted, dtype, (parameters, intrinsic, layers))
+        senders = _fixed_layer(file, n, senders, wanted, dtype, (parameters, layers))
     out = file.get("W_out", (None, senders))
-    parameters["w_out"] = _sent(out, dtype)
+    parameters.append({"w": _sent(out, dtype)})
     net = _network(file, layers, len(out), dtype, backend, smooth)
-    return Problem(net, parameters, intrinsic, _events(file, len(out)))
+    return Problem(net, Parameters(parameters), _events(file, len(out)))
 
 
 def fixed(file, wanted, dtype, backend, smooth=False):
     """(name, found, expected) of a network without relaxation."""
-    net, parameters, intrinsic, events = _fixed_problem(file, wanted, dtype, backend, smooth)
-    outcome = net.gradients(parameters, intrinsic, events, record=True)
+    net, parameters, events = _fixed_problem(file, wanted, dtype, backend, smooth)
+    outcome = net.gradients(parameters, events, record=True)
+    gradients = outcome.gradients.layers
     last = outcome.records[-1]
     found = {"loss": outcome.loss, "pred": outcome.predicted, "out_psc": last["psc"], "delta_out": last.get("delta"),
-             "dW_out": outcome.gradients["w_out"].T}
-    for n, (layer, record) in enumerate(zip(net.hidden, outcome.records), start=1):
+             "dW_out": gradients[-1].w.T}
+    for n, (layer, record, own) in enumerate(zip(net.hidden, outcome.records, gradients), start=1):
         suffix = "" if n == 1 else f"_{n}"
         found |= {"spikes" + suffix: record["spikes"], "hidden_psc" + suffix: record["psc"],
-                  "delta_hidden" + suffix: record.get("delta"), "dW_in" + suffix: outcome.gradients[f"w{n}"].T}
+                  "delta_hidden" + suffix: record.get("delta"), "dW_in" + suffix: own.w.T}
         if layer.recurrence is not None:
-            found["dW_rec" + suffix] = layer.recurrence.dense(outcome.gradients[f"rec{n}.w_rec"])
+            found["dW_rec" + suffix] = layer.recurrence.dense(own.w_rec)
     for name in wanted:
         expected = file.get(name)
         if name.startswith("dW_rec"):  # stored where there is a weight
@@ -117,13 +119,14 @@ def spikl_ip(file, wanted, dtype, backend):
     size = len(weights)
     recurrence, own = _free(file.get("W_rec", (size, size)))
     net = _network(file, [Layer(size, file.number("v_th", file.number("tau_s")), recurrence)], 1, dtype, backend)
-    parameters = {"w1": _sent(weights, dtype), "rec1.w_rec": own.astype(dtype), "w_out": np.zeros((size, 1), dtype)}
+    parameters = Parameters([{"w": _sent(weights, dtype), "w_rec": own.astype(dtype)},
+                             {"w": np.zeros((size, 1), dtype)}]).replaced(net.initial_intrinsic())
     plasticity = Plasticity(*(file.number(name) for name in ("tau_cal", "gamma", "mu")))
     events = events_of(dense, np.zeros(len(dense), np.int64))
-    outcome = net.adapt(parameters, net.initial_intrinsic(), events, plasticity, record=True)
-    record = outcome.records[0]
+    outcome = net.adapt(parameters, events, plasticity, record=True)
+    record, after = outcome.records[0], outcome.intrinsic.layers[0]
     found = {"spikes": record["spikes"], "R": record["trajectory"][0], "tau": record["trajectory"][1],
-             "R_end": outcome.intrinsic["R1"], "tau_end": outcome.intrinsic["tau1"]}
+             "R_end": after.R, "tau_end": after.tau}
     for name in wanted:
         yield name, found[name], file.get(name)
 
@@ -148,31 +151,31 @@ def _supernet_problem(file, dtype, backend):
     size, out = len(weights), file.get("W_out", (None, len(weights)))
     sizes = tuple(int(v) for v in file.counts("sizes", None, 1, size + 1))
     supernet = Supernet(size, sizes, w_inh=file.number("w_inh", W_INH))
-    parameters = {"w1": weights.T, "w_out": out.T, "rec1.alpha_size": file.get("alpha_size", (len(sizes),)),
-                  "rec1.w_exc": file.get("w_exc", (size, size))[supernet.target, supernet.source]}
+    own = {"w": weights.T, "alpha_size": file.get("alpha_size", (len(sizes),)),
+           "w_exc": file.get("w_exc", (size, size))[supernet.target, supernet.source]}
     for v in sizes:
         parts = file.get(f"alpha_intra_{v}", (v, v, 3)), file.get(f"alpha_inter_{v}", (v, 2, 3))
-        parameters[f"rec1.alpha_{v}"] = np.concatenate([part.reshape(-1, 3) for part in parts])
+        own[f"alpha_{v}"] = np.concatenate([part.reshape(-1, 3) for part in parts])
     layer = Layer(size, file.number("v_th", file.number("tau_s")), supernet)
     net = _network(file, [layer], len(out), dtype, backend)
-    parameters = {name: np.ascontiguousarray(value, dtype=dtype) for name, value in parameters.items()}
-    return Problem(net, parameters, net.initial_intrinsic(), _events(file, len(out)))
+    parameters = Parameters([own, {"w": out.T}]).map(partial(np.ascontiguousarray, dtype=dtype))
+    return Problem(net, parameters.replaced(net.initial_intrinsic()), _events(file, len(out)))
 
 
 def relaxed(file, wanted, dtype, backend):
     """(name, found, expected) of a relaxed network and its second-order gradient of alpha."""
-    net, parameters, intrinsic, events = _supernet_problem(file, dtype, backend)
-    supernet, own = net.hidden[0].recurrence, net.own(parameters, 1)
-    outcome = net.gradients(parameters, intrinsic, events)
+    net, parameters, events = _supernet_problem(file, dtype, backend)
+    supernet, own = net.hidden[0].recurrence, parameters.layers[0]
+    outcome = net.gradients(parameters, events)
     valid = _events(file, net.output.size, "_valid")
-    hyper, after = search.alpha_gradient(net, parameters, intrinsic, events, valid, file.number("eta"))
-    direction = {name: after.gradients[name] for name in net.weight_names()}
-    gradients = net.own(outcome.gradients, 1)
+    hyper, after = search.alpha_gradient(net, parameters, events, valid, eta=file.number("eta"), clip=None)
+    direction = after.gradients.only(net.weight_names)
+    gradients, top = outcome.gradients.layers
     found = {"pattern": supernet.dense(np.ones(supernet.source.size)), "W": supernet.dense(supernet.effective(own)),
-             "loss": outcome.loss, "dW_in": outcome.gradients["w1"].T, "dW_out": outcome.gradients["w_out"].T,
-             "dw_exc": supernet.dense(gradients["w_exc"]), "loss_valid": after.loss,
+             "loss": outcome.loss, "dW_in": gradients.w.T, "dW_out": top.w.T,
+             "dw_exc": supernet.dense(gradients.w_exc), "loss_valid": after.loss,
              "eps": 0.01 / global_norm(direction)}
-    found |= _alphas(supernet, gradients, "dalpha") | _alphas(supernet, net.own(hyper, 1), "hyper")
+    found |= _alphas(supernet, gradients, "dalpha") | _alphas(supernet, hyper.layers[0], "hyper")
     for name in found:
         yield name, found[name], file.get(name)
 

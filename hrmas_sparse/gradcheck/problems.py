@@ -1,11 +1,11 @@
 """Small seeded problems to check the engine on."""
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.engine import network
+from hrmas_sparse.engine import losses, network
+from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.data.events import Events
 
 TAU_M, TAU_S, V_TH = 16.0, 8.0, 8.0
@@ -16,8 +16,7 @@ class Problem(NamedTuple):
     """A network with everything a pass needs."""
 
     network: network.Network
-    parameters: dict
-    intrinsic: dict
+    parameters: Parameters
     events: Events
 
 
@@ -41,18 +40,13 @@ def random_events(rng, batch, steps, channels, real=False, share=MANY):
 
 def loss_named(name, period=1):
     """A loss as a network takes it, looked up now."""
-    if name == "cross_entropy":
-        return functools.partial(network.cross_entropy_loss, scale=0.3)
-    return functools.partial(network.psc_loss, tau_s=TAU_S, period=period)
+    return losses.CrossEntropyLoss(scale=0.3) if name == "cross_entropy" else losses.PscLoss(period)
 
 
 def random_intrinsic(rng, layers, leading):
-    """R and tau of every hidden layer; leading holds each layer's axes before N: (), (T,) or (B, T)."""
-    found = {}
-    for n, (layer, axes) in enumerate(zip(layers, leading), start=1):
-        found[f"R{n}"] = TAU_M * rng.uniform(0.6, 1.5, (*axes, layer.size))
-        found[f"tau{n}"] = TAU_M * rng.uniform(0.6, 1.5, (*axes, layer.size))
-    return found
+    """R and tau of every hidden layer, as Parameters; leading holds each layer's axes before N: (), (T,) or (B, T)."""
+    return Parameters([*({name: TAU_M * rng.uniform(0.6, 1.5, (*axes, layer.size)) for name in INTRINSIC}
+                         for layer, axes in zip(layers, leading)), {}])
 
 
 def central_differences(function, x, step):

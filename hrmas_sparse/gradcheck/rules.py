@@ -11,6 +11,7 @@ from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
     CLASSES, TAU_M, TAU_S, V_TH, central_differences, events_of, loss_named, random_events, random_intrinsic)
+from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.engine.recurrence import Free, Supernet, motif_connections
 
 KL_BOUND = 1e-8
@@ -43,10 +44,10 @@ def one_step(backend, tau_cal, R, tau, fire):
     none = np.zeros(0, np.int64)
     net = network.Network(1, [network.Layer(NEURONS, V_TH, Free(NEURONS, none, none))], network.Layer(CLASSES, V_TH),
                           neurons, loss_named("psc"), backend, "float64")
-    parameters = {"w1": 100 * V_TH * fire[None, :], "rec1.w_rec": np.zeros(0), "w_out": np.zeros((NEURONS, CLASSES))}
-    after = net.adapt(parameters, {"R1": R, "tau1": tau}, events_of(np.ones((1, 1, 1)), [0]),
-                      network.Plasticity(tau_cal, GAMMA, MU)).intrinsic
-    return after["R1"], after["tau1"]
+    parameters = Parameters([{"w": 100 * V_TH * fire[None, :], "w_rec": np.zeros(0), "R": R, "tau": tau},
+                             {"w": np.zeros((NEURONS, CLASSES))}])
+    after = net.adapt(parameters, events_of(np.ones((1, 1, 1)), [0]), network.Plasticity(tau_cal, GAMMA, MU)).intrinsic
+    return after.layers[0].R, after.layers[0].tau
 
 
 def intrinsic_plasticity(backend):
@@ -77,15 +78,17 @@ def online(backend):
     layers = [network.Layer(8, V_TH, Free(8, pattern.source, pattern.target))]
     net = network.Network(INPUTS, layers, network.Layer(CLASSES, V_TH), network.Neurons(TAU_M, TAU_S, 1.0, 0.2),
                           loss_named("psc"), backend, "float64")
-    parameters = {"w1": rng.standard_normal((INPUTS, 8)) + 1.2, "w_out": rng.standard_normal((8, CLASSES)) + 1.2,
-                  "rec1.w_rec": rng.uniform(-0.6, 0.4, pattern.source.size)}
+    weights = [rng.standard_normal(shape) + 1.2 for shape in ((INPUTS, 8), (8, CLASSES))]
+    parameters = Parameters([{"w": weights[0], "w_rec": rng.uniform(-0.6, 0.4, pattern.source.size)},
+                             {"w": weights[1]}])
     events = random_events(rng, 18, 14, INPUTS)
-    moving = net.gradients(parameters, random_intrinsic(rng, layers, [()]), events,
-                           network.Plasticity(15.0, GAMMA, MU), record=True)
+    parameters = parameters.replaced(random_intrinsic(rng, layers, [()]))
+    moving = net.gradients(parameters, events, network.Plasticity(15.0, GAMMA, MU), record=True)
     R, tau = moving.records[0]["trajectory"]
-    given = net.gradients(parameters, {"R1": R, "tau1": tau}, events)
+    given = net.gradients(parameters.replaced(Parameters([{"R": R, "tau": tau}, {}])), events).gradients.flatten()
     return [Line(f"SpiKL-IP online: {name}", "the same pass, R[t] and tau[t] given",
-                 relative_error(moving.gradients[name], given.gradients[name]), EXACT_BOUND) for name in parameters]
+                 relative_error(gradient, given[name]), EXACT_BOUND)
+            for name, gradient in moving.gradients.flatten().items()]
 
 
 # ---- the second-order gradient of alpha --------------------------------------------------------------
@@ -107,28 +110,31 @@ def alpha_problem(backend, seed=13):
               for n, sizes in ((6, (2, 3)), (4, (1, 2)))]
     net = network.Network(INPUTS, layers, network.Layer(CLASSES, V_TH / UNIT),
                           network.Neurons(TAU_M, TAU_S, 1.0, 0.2, smooth=True), loss_named("psc"), backend, "float64")
-    parameters = net.initial_parameters(rng)
-    parameters |= {name: (parameters[name] + 0.8) / UNIT for name in net.names}
+    parameters = net.init(rng)
+    for layer in parameters.layers:
+        layer.w = (layer.w + 0.8) / UNIT
     batches = [random_events(rng, BATCH, STEPS, INPUTS) for _ in range(2)]
-    return net, parameters, random_intrinsic(rng, layers, [(), (STEPS,)]), *batches
+    return net, parameters.replaced(random_intrinsic(rng, layers, [(), (STEPS,)])), *batches
 
 
 def second_order(backend):
     """Lines of each group of alphas, and of what the second order adds to the first."""
-    net, parameters, intrinsic, train, valid = alpha_problem(backend)
+    net, parameters, train, valid = alpha_problem(backend)
     eta = ETA / UNIT**2
 
     def after_step():
-        step = net.gradients(parameters, intrinsic, train).gradients
-        return parameters | {name: parameters[name] - eta * step[name] for name in net.weight_names()}
+        step = net.gradients(parameters, train).gradients.only(net.weight_names)
+        return parameters.replaced(Parameters(
+            {name: own[name] - eta * g for name, g in layer.items()}
+            for own, layer in zip(parameters.layers, step.layers)))
 
-    names = net.alpha_names()
-    found, _ = search.alpha_gradient(net, parameters, intrinsic, train, valid, eta)
-    expected = {name: central_differences(lambda: net.evaluate(after_step(), intrinsic, valid).loss,
-                                          parameters[name], 1e-3) for name in names}
-    first = net.gradients(after_step(), intrinsic, valid).gradients
-    added = [np.concatenate([(g[name] - first[name]).ravel() for name in names]) for g in (found, expected)]
-    pairs = [*((name, found[name], expected[name]) for name in names), ("what it adds to the first", *added)]
+    gradients, _ = search.alpha_gradient(net, parameters, train, valid, eta=eta, clip=None)
+    gradients = gradients.flatten()
+    expected = {name: central_differences(lambda: net.evaluate(after_step(), valid).loss, alpha, 1e-3)
+                for name, alpha in parameters.only(net.alpha_names).flatten().items()}
+    first = net.gradients(after_step(), valid).gradients.flatten()
+    added = [np.concatenate([(g[name] - first[name]).ravel() for name in expected]) for g in (gradients, expected)]
+    pairs = [*((name, gradients[name], x) for name, x in expected.items()), ("what it adds to the first", *added)]
     return [Line(f"second order, smooth: {what}", "differences of L_valid(w - eta dL_train/dw)",
                  relative_error(a, b), ALPHA_BOUND) for what, a, b in pairs]
 

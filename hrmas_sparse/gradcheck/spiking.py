@@ -11,6 +11,7 @@ from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
     CLASSES, FEW, MANY, TAU_M, TAU_S, V_TH, Problem, loss_named, random_events, random_intrinsic)
 from hrmas_sparse.engine.network import Layer, Network, Neurons
+from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.engine.recurrence import Free, motif_connections
 
 BOUND = 1e-9
@@ -107,35 +108,35 @@ def problem(backend, trajectory, seed=5):
                   loss_named("psc", PERIOD), backend, "float64")
     sizes = [INPUTS, *(layer.size for layer in net.layers)]
     mean = 0.4 if trajectory else 1.5  # so that about half of the neurons are silent at a time
-    parameters = {name: rng.standard_normal(pair) + mean for name, pair in zip(net.names, zip(sizes, sizes[1:]))}
-    for n, layer in enumerate(layers, start=1):
-        parameters[f"rec{n}.w_rec"] = rng.uniform(-0.6, 0.4, layer.recurrence.source.size)
+    parameters = Parameters({"w": rng.standard_normal(pair) + mean} for pair in zip(sizes, sizes[1:]))
+    for layer, own in zip(layers, parameters.layers):
+        own.w_rec = rng.uniform(-0.6, 0.4, layer.recurrence.source.size)
     leading = [(BATCH, STEPS), (STEPS,)] if trajectory else [(), ()]
     events = random_events(rng, BATCH, STEPS, INPUTS, trajectory, MANY if trajectory else FEW)
-    return Problem(net, parameters, random_intrinsic(rng, layers, leading), events)
+    return Problem(net, parameters.replaced(random_intrinsic(rng, layers, leading)), events)
 
 
-def _stack(net, parameters, intrinsic, sample):
+def _stack(net, parameters, sample):
     """The layers as :func:`sample_sums` takes them."""
     stack = []
-    for n, (name, layer) in enumerate(zip(net.names, net.layers), start=1):
-        R, tau = intrinsic.get(f"R{n}", np.array(TAU_M)), intrinsic.get(f"tau{n}", np.array(TAU_M))
+    for layer, own in zip(net.layers, parameters.layers):
+        R, tau = (own.get(name, np.array(TAU_M)) for name in INTRINSIC)
         R, tau = (np.broadcast_to(x[sample] if x.ndim == 3 else x, (STEPS, layer.size)) for x in (R, tau))
         W = np.zeros((layer.size, layer.size))
         if layer.recurrence is not None:
-            W[layer.recurrence.target, layer.recurrence.source] = parameters[f"rec{n}.w_rec"]
-        stack.append((parameters[name], W, R, tau, layer.v_th))
+            W[layer.recurrence.target, layer.recurrence.source] = own.w_rec
+        stack.append((own.w, W, R, tau, layer.v_th))
     return stack
 
 
-def expected(net, parameters, intrinsic, events):
+def expected(net, parameters, events):
     """What every sample's sums say, as a list of dicts."""
     found = []
     for b in range(len(events)):
         own = slice(events.indptr[b], events.indptr[b + 1])
         dense = np.zeros((STEPS, INPUTS))
         dense[events.step[own], events.channel[own]] = events.value[own]
-        found.append(sample_sums(dense, events.labels[b], _stack(net, parameters, intrinsic, b)))
+        found.append(sample_sums(dense, events.labels[b], _stack(net, parameters, b)))
     return found
 
 
@@ -143,19 +144,19 @@ def lines(backend):
     """Forward and backward, with constant and with moving R and tau."""
     found = []
     for trajectory, title in ((False, "R, tau constant"), (True, "R, tau moving")):
-        net, parameters, intrinsic, events = problem(backend, trajectory)
-        outcome = net.gradients(parameters, intrinsic, events, record=True)
-        sums = expected(net, parameters, intrinsic, events)
+        net, parameters, events = problem(backend, trajectory)
+        outcome = net.gradients(parameters, events, record=True)
+        sums = expected(net, parameters, events)
         mean = {key: sum(s[key] for s in sums) / BATCH for key in sums[0]}
         pairs = [("loss", outcome.loss, mean["loss"])]
-        for n, (name, layer) in enumerate(zip(net.names, net.layers), start=1):
+        for n, (layer, gradients) in enumerate(zip(net.layers, outcome.gradients.layers), start=1):
             for key in ("v", "spikes", "delta"):
                 title_n = f"{key}, layer {n}"
                 pairs.append((title_n, outcome.records[n - 1][key], np.array([s[title_n] for s in sums])))
-            pairs.append((f"gradient of w, layer {n}", outcome.gradients[name], mean[f"w, layer {n}"]))
+            pairs.append((f"gradient of w, layer {n}", gradients.w, mean[f"w, layer {n}"]))
             if layer.recurrence is not None:
                 links = mean[f"W, layer {n}"][layer.recurrence.target, layer.recurrence.source]
-                pairs.append((f"gradient of W, layer {n}", outcome.gradients[f"rec{n}.w_rec"], links))
+                pairs.append((f"gradient of W, layer {n}", gradients.w_rec, links))
         found += [Line(f"spiking, {title}: {what}", "double sums over all steps", relative_error(a, b), BOUND)
                   for what, a, b in pairs]
     return found

@@ -16,6 +16,7 @@ all weights that a discrete architecture has. What they lose is their share. A l
 hat_exc w_exc + hat_inh w_inh [11, 15], a discrete one w_exc, w_inh or nothing.
 """
 
+from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.run.loop import Stopped, evaluate
 
 EPOCHS = 5
@@ -40,29 +41,28 @@ def diagnose(relaxed, discrete, learner, events, judges, windows, plasticity, as
     dict with "windows", how many there were, and "relaxed", "reset", "discrete", "adapted", each a dict with
     "accuracy", "loss", "samples" and "rates" as :func:`hrmas_sparse.run.loop.evaluate` has them, or None
     """
-    weights = carried(discrete, learner.parameters)
+    parameters = carried(discrete, learner.parameters)
 
-    def score(network, parameters, intrinsic):
-        found = evaluate(network, parameters, intrinsic, events, asked, judges)
+    def score(network, parameters):
+        found = evaluate(network, parameters, events, asked, judges)
         return {key: found[key] for key in ("accuracy", "loss", "samples", "rates")}
 
-    found = {"relaxed": score(relaxed, learner.parameters, learner.intrinsic), "reset": None,
-             "discrete": score(discrete, weights, learner.intrinsic), "adapted": None, "windows": 0}
+    found = {"relaxed": score(relaxed, learner.parameters), "reset": None,
+             "discrete": score(discrete, parameters), "adapted": None, "windows": 0}
     if plasticity is None:
         return found
-    intrinsic = learner.intrinsic
+    adapted = parameters
     for samples in windows:
-        intrinsic = discrete.adapt(weights, intrinsic, events[samples], plasticity).intrinsic
+        adapted = adapted.replaced(discrete.adapt(adapted, events[samples], plasticity).intrinsic)
         if asked:
             raise Stopped(asked[0])
-    return found | {"reset": score(discrete, weights, discrete.initial_intrinsic()),
-                    "adapted": score(discrete, weights, intrinsic), "windows": len(windows)}
+    return found | {"reset": score(discrete, parameters.replaced(discrete.initial_intrinsic())),
+                    "adapted": score(discrete, adapted), "windows": len(windows)}
 
 
 def carried(discrete, searched):
-    """Parameters of a discrete network, with the weights that a relaxed one has learnt."""
-    found = {name: searched[name] for name in discrete.names}
-    for n, layer in enumerate(discrete.hidden, start=1):
-        own = layer.recurrence.carried(discrete.own(searched, n))
-        found |= {f"rec{n}.{key}": value for key, value in own.items()}
-    return found
+    """Parameters of a discrete network: the weights, R and tau that a relaxed one has learnt."""
+    return Parameters(
+        {"w": own.w, **(layer.recurrence.carried(own) if layer.recurrence else {}),
+         **{name: own[name] for name in INTRINSIC if name in own}}
+        for layer, own in zip(discrete.layers, searched.layers))

@@ -26,10 +26,12 @@ from hrmas_sparse.search.baselines import fully_connected, random_architecture
 from hrmas_sparse.run.diagnosis import EPOCHS, diagnose
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.storage.atomic import write_json, write_text
-from hrmas_sparse.engine.network import Layer, Network, Neurons, Plasticity, cross_entropy_loss, psc_loss
+from hrmas_sparse.engine.losses import LOSSES
+from hrmas_sparse.engine.network import Layer, Network, Neurons, Plasticity
+from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.search.optim import Adam, scheduled
 from hrmas_sparse.search.hrmas import (
-    Learner, discretize, dropout_scales, entropy, keep_best_sizes, search_step, weight_step)
+    Learner, StepSettings, discretize, dropout_scales, entropy, keep_best_sizes, search_step, weight_step)
 from hrmas_sparse.data.events import epoch_order, halve
 from hrmas_sparse.run.summary import connections, summary
 from hrmas_sparse.engine.recurrence import Motif, Supernet, softmax
@@ -51,12 +53,10 @@ def build_network(settings, meta, recurrences, backend):
     recurrences : one object of topology.py, or None, per hidden layer
     backend : see :func:`hrmas_sparse.engine.backends.get_backend`
     """
-    net, loss = settings.network, settings.loss
+    net, loss = settings.network, LOSSES[settings.loss.name].from_settings(settings.loss)
     hidden = [Layer(size, net.v_th * net.tau_s, recurrence) for size, recurrence in zip(net.neurons, recurrences)]
-    function = (functools.partial(psc_loss, tau_s=net.tau_s, period=loss.target_period) if loss.name == "psc"
-                else functools.partial(cross_entropy_loss, scale=loss.softmax_scale, smoothing=loss.smoothing))
     return Network(meta.channels, hidden, Layer(meta.classes, net.v_th_out * net.tau_s),
-                   Neurons(net.tau_m, net.tau_s, net.slope_cap, net.surrogate_width), function, backend, net.dtype)
+                   Neurons(net.tau_m, net.tau_s, net.slope_cap, net.surrogate_width), loss, backend, net.dtype)
 
 
 def recurrences_of(settings, found):
@@ -91,7 +91,7 @@ class Job:
         plastic = settings.plasticity
         self.plasticity = Plasticity(plastic.tau_cal, plastic.gamma, plastic.mu)
         self.metrics = Metrics(run.metrics_path)
-        self.learner = Learner({}, {}, Adam(settings.training.betas), Adam(settings.search.alpha_betas))
+        self.learner = Learner(Parameters([]), Adam(settings.training.betas), Adam(settings.search.alpha_betas))
         self.position, self.checkpoints = None, Checkpoints(self._save)
 
     # ---- the three phases ----------------------------------------------------------------------------
@@ -126,10 +126,8 @@ class Job:
             if position.phase == "search-2" and not self._sizes_fit(position.sizes):
                 raise Damaged(f"{self.run.checkpoint_path}: damaged: motif sizes {position.sizes}")
             network = self._supernetwork(position.sizes if position.phase == "search-2" else None)
-        parameters = network.initial_parameters(np.random.default_rng(0))
-        weights, alphas = ({name: parameters[name] for name in names}
-                           for names in (network.weight_names(), network.alpha_names()))
-        return parameters, weights, alphas, network.initial_intrinsic()
+        parameters = network.init(0)
+        return parameters, parameters.only(network.weight_names), parameters.only(network.alpha_names)
 
     def _sizes_fit(self, sizes):
         net = self.settings.network
@@ -141,8 +139,7 @@ class Job:
         self.position = Position("search-1")
         if self.given is None and net.recurrence == "motif" and method == "hrmas":
             network = self._supernetwork(None)
-            self.learner.parameters = network.initial_parameters(np.random.default_rng([self.seed, SEARCH_START]))
-            self.learner.intrinsic = network.initial_intrinsic()
+            self.learner.parameters = network.init([self.seed, SEARCH_START])
             return
         if net.recurrence == "motif":
             if self.given:
@@ -153,12 +150,12 @@ class Job:
 
     def _phase(self, phase, asked):
         """Run a phase; while it lasts the learner lies where the backend computes."""
-        self.learner = self.learner.moved(self.backend.to_device)
+        self.learner = self.learner.to(self.backend.to_device)
         run_phase(phase, self.position, self.metrics, self.checkpoints, asked)
-        self.learner = self.learner.moved(self.backend.to_host)
+        self.learner = self.learner.to(self.backend.to_host)
 
     def _save(self):
-        save_state(self.run.checkpoint_path, self.learner.moved(self.backend.to_host), self.position, self.identity)
+        save_state(self.run.checkpoint_path, self.learner.to(self.backend.to_host), self.position, self.identity)
 
     def _next(self, name, sizes=None):
         """The position at the start of the next phase."""
@@ -166,13 +163,11 @@ class Job:
 
     def _fresh_weights(self):
         """Start of phase 2: everything reinitialised, R and tau too unless they are carried on (paper 3.1.4)."""
-        searched = self.learner.intrinsic
-        network = self._final_network()
-        self.learner = Learner(network.initial_parameters(np.random.default_rng([self.seed, RETRAIN_START])),
-                               network.initial_intrinsic(), Adam(self.settings.training.betas),
-                               Adam(self.settings.search.alpha_betas))
-        if self.settings.plasticity.carry_intrinsic and searched:
-            self.learner.intrinsic = searched
+        searched = self.learner.parameters.intrinsic()
+        parameters = self._final_network().init([self.seed, RETRAIN_START])
+        if self.settings.plasticity.carry_intrinsic and searched.layers:
+            parameters = parameters.replaced(searched)
+        self.learner = Learner(parameters, Adam(self.settings.training.betas), Adam(self.settings.search.alpha_betas))
         self.position = self._next("retrain")
 
     # ---- networks and phases -------------------------------------------------------------------------
@@ -191,9 +186,10 @@ class Job:
 
     def _keep_search(self, network):
         """What the search ended with, for figures: alpha, R and tau, which retraining begins anew."""
-        alpha = {name: self.learner.parameters[name] for name in network.alpha_names()}
+        parameters = self.learner.parameters
         checkpoint.save(self.run.search_path, "search", checkpoint.flatten(
-            {"alpha": alpha, "intrinsic": self.learner.intrinsic}), {"identity": self.identity})
+            {"alpha": parameters.only(network.alpha_names).flatten(), "intrinsic": parameters.intrinsic().flatten()}),
+            {"identity": self.identity})
 
     def _diagnose(self, network, asked):
         """Write what making the searched network discrete costs; no later number depends on it."""
@@ -207,9 +203,12 @@ class Job:
         write_json(self.run.diagnosis_path, found)
         self.position.seconds["diagnosis"] = time.monotonic() - started
 
-    def _rate(self, progress):
-        training = self.settings.training
-        return scheduled(training.lr, training.schedule, progress)
+    def _step_settings(self, network, progress, stage):
+        """Settings of a step of w; stage 0 is retraining."""
+        training, plastic = self.settings.training, self.settings.plasticity
+        rate = scheduled(training.lr, training.schedule, progress)
+        return StepSettings(rate, training.clip, self.plasticity, plastic.mode if stage or plastic.retrain else "off",
+                            training.weight_decay, self._dropout(network, stage))
 
     def _search_phase(self, network, name, epochs):
         events, training = self._training_events(), self.settings.training
@@ -224,18 +223,17 @@ class Job:
         def step(pair, progress):
             self.watch.check()
             learns, judges = self._augmented(events[pair[0]], stage), events[pair[1]]
-            outcome, judged, norm = search_step(
-                network, self.learner, learns, judges, self._rate(progress), self.settings.search, training.clip,
-                self.plasticity, self.settings.plasticity.mode, training.weight_decay, self._dropout(network, stage))
-            samples = len(learns)
+            result = search_step(network, self.learner, learns, judges, self.settings.search,
+                                 self._step_settings(network, progress, stage))
+            judged, samples = result.valid, len(learns)
             valid_correct = float((judged.predicted == judges.labels).mean())
-            return self._sums(outcome, learns, norm) | {
+            return self._sums(result, learns) | {
                 "valid_loss": judged.loss * samples, "valid_correct": valid_correct * samples}
 
         def describe():
             types, sizes = entropy(network, self.learner.parameters)
-            chances = [softmax(self.learner.parameters[key].astype(np.float64)).tolist()
-                       for key in network.alpha_names() if key.endswith("alpha_size")]
+            chances = [softmax(own.alpha_size.astype(np.float64)).tolist()
+                       for own in self.learner.parameters.layers[:-1]]
             return {"type_entropy": types, "size_entropy": sizes, "motif_sizes": chances, **self._intrinsic_spread()}
 
         def ahead(pair):
@@ -246,15 +244,12 @@ class Job:
 
     def _retrain_phase(self, network):
         events, training = self._training_events(), self.settings.training
-        plastic = self.settings.plasticity
-        mode = plastic.mode if plastic.retrain else "off"
 
         def step(index, progress):
             self.watch.check()
             batch = self._augmented(events[index], 0)
-            outcome, norm = weight_step(network, self.learner, batch, self._rate(progress), training.clip,
-                                        self.plasticity, mode, training.weight_decay, self._dropout(network, 0))
-            return self._sums(outcome, batch, norm)
+            return self._sums(weight_step(network, self.learner, batch, self._step_settings(network, progress, 0)),
+                              batch)
 
         def batches(epoch):
             return epoch_order(len(events), training.batch, [self.seed, RETRAIN_ORDER, epoch])
@@ -275,28 +270,30 @@ class Job:
     def _dropout(self, network, stage):
         rng = np.random.default_rng([self.seed, DROPOUT, stage, self.position.updates])
         scales = dropout_scales(network, self.settings.training.dropout, rng)
-        return {name: self.backend.to_device(scale) for name, scale in scales.items()}
+        return {n: self.backend.to_device(scale) for n, scale in scales.items()}
 
-    def _sums(self, outcome, batch, norm):
+    def _sums(self, result, batch):
         """A batch's contribution to the epoch's metrics; says what to blame if it is not finite."""
+        outcome, norm = result.outcome, result.norm
         if not np.isfinite(norm):
             return {"loss": np.nan, "blame": self._blame(outcome)}
         samples = len(batch)
         sums = {"samples": samples, "loss": outcome.loss * samples,
                 "correct": int((outcome.predicted == batch.labels).sum()), "gradient_norm": norm * samples}
-        for n, (rate, norm) in enumerate(zip(outcome.rates, outcome.norms), start=1):
+        for n, (rate, norm) in enumerate(zip(outcome.rates, result.layer_norms), start=1):
             sums |= {f"rate{n}": rate * samples, f"gradient_norm{n}": norm * samples, f"gradient_norm{n}_max": norm}
         return sums
 
     def _blame(self, outcome):
         if not np.isfinite(outcome.loss) and outcome.gradients is None:
             return "the loss"
-        bad = [name for name, gradient in (outcome.gradients or {}).items() if not np.isfinite(gradient).all()]
+        gradients = outcome.gradients.flatten() if outcome.gradients else {}
+        bad = [name for name, gradient in gradients.items() if not np.isfinite(gradient).all()]
         return f"the gradient of {', '.join(map(_in_words, bad))}" if bad else "the second-order gradient of alpha"
 
     def _intrinsic_spread(self):
         return {key: [float(value.min()), float(value.mean(dtype=np.float64)), float(value.max())]
-                for key, value in self.learner.intrinsic.items()}
+                for key, value in self.learner.parameters.intrinsic().flatten().items()}
 
     # ---- the end -------------------------------------------------------------------------------------
 
@@ -304,9 +301,10 @@ class Job:
         """Test once, write weights, result and summary."""
         network, learner = self._final_network(), self.learner
         checkpoint.save(self.run.weights_path, "weights", checkpoint.flatten(
-            {"parameters": learner.parameters, "intrinsic": learner.intrinsic}), {"identity": self.identity})
+            {"parameters": learner.parameters.trained().flatten(),
+             "intrinsic": learner.parameters.intrinsic().flatten()}), {"identity": self.identity})
         started = time.monotonic()
-        test, train = (evaluate(network, learner.parameters, learner.intrinsic, events, asked)
+        test, train = (evaluate(network, learner.parameters, events, asked)
                        for events in (self.cache.test, self.cache.train))
         self.watch.check()
         train.pop("confusion")
@@ -315,7 +313,7 @@ class Job:
         if self.count_baseline:
             print("for comparison: logistic regression on spikes per channel ...", file=sys.stderr, flush=True)
         counts = self.count_baseline() if self.count_baseline else None
-        weights = sum(learner.parameters[name].size for name in network.weight_names())
+        weights = sum(array.size for _, array in learner.parameters.only(network.weight_names).items())
         self.position.seconds["comparison"] = time.monotonic() - started
         result = {"provenance": self.cache.meta.provenance, "test": test, "train": train,
                   "chance": 1 / self.cache.meta.classes, "counts_baseline": counts,
@@ -356,7 +354,7 @@ def _in_words(name):
 
 
 def load_trained(run, settings, meta, backend="auto"):
-    """A finished run's network, parameters and intrinsic parameters.
+    """A finished run's network and its :class:`hrmas_sparse.engine.parameters.Parameters`.
 
     Raises
     ------
@@ -367,7 +365,8 @@ def load_trained(run, settings, meta, backend="auto"):
         raise InputError(f"{run.path}: not finished, it has no weights yet; go on with the command in its manifest")
     found = architectures.load_fitting(run.architecture_path, settings.network)
     network = build_network(settings, meta, recurrences_of(settings, found), get_backend(backend))
-    like = {"parameters": network.initial_parameters(np.random.default_rng(0)),
-            "intrinsic": network.initial_intrinsic()}
-    arrays, _ = checkpoint.load(run.weights_path, "weights", lambda meta: checkpoint.flatten(like))
-    return network, *checkpoint.unflatten(arrays, "parameters", "intrinsic")
+    like = network.init(0)
+    arrays, _ = checkpoint.load(run.weights_path, "weights", lambda meta: checkpoint.flatten(
+        {"parameters": like.trained().flatten(), "intrinsic": like.intrinsic().flatten()}))
+    parameters, intrinsic = checkpoint.unflatten(arrays, "parameters", "intrinsic")
+    return network, Parameters.unflatten(parameters | intrinsic)

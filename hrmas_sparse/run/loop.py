@@ -18,6 +18,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.storage import arrayfile as checkpoint
 from hrmas_sparse.storage.errors import Damaged, Diverged, InputError
 from hrmas_sparse.storage.atomic import append_line
@@ -258,7 +259,7 @@ def _bar(phase, position):
                 position=phase.place.line)
 
 
-def evaluate(network, parameters, intrinsic, events, asked=(), samples=None):
+def evaluate(network, parameters, events, asked=(), samples=None):
     """Score a network on a split, or on some samples of it; ``asked`` as in :func:`run_phase`.
 
     Returns
@@ -271,7 +272,7 @@ def evaluate(network, parameters, intrinsic, events, asked=(), samples=None):
     samples = np.arange(len(events)) if samples is None else samples
     for first in range(0, len(samples), EVALUATION_BATCH):
         batch = events[samples[first:first + EVALUATION_BATCH]]
-        outcome = network.evaluate(parameters, intrinsic, batch)
+        outcome = network.evaluate(parameters, batch)
         if asked:
             raise Stopped(asked[0])
         loss += outcome.loss * len(batch)
@@ -286,10 +287,10 @@ def evaluate(network, parameters, intrinsic, events, asked=(), samples=None):
 
 def _state(learner):
     """Every array of a learner by name."""
-    groups = {"parameters": learner.parameters, "intrinsic": learner.intrinsic}
+    groups = {"parameters": learner.parameters.trained(), "intrinsic": learner.parameters.intrinsic()}
     for name, adam in (("w", learner.w_adam), ("alpha", learner.alpha_adam)):
         groups |= {f"{name}_m": adam.m, f"{name}_v": adam.v}
-    return checkpoint.flatten(groups)
+    return checkpoint.flatten({name: group.flatten() for name, group in groups.items()})
 
 
 def save_state(path, learner, position, identity):
@@ -327,8 +328,7 @@ def load_state(path, learner, identity, expected):
     path : of the newest checkpoint
     learner : :class:`hrmas_sparse.search.hrmas.Learner`, filled
     identity : as when it was saved
-    expected : function :class:`Position` -> (names and arrays like the parameters, like those w's Adam has moments
-        of, like those alpha's has, like the intrinsic parameters) at that position
+    expected : function :class:`Position` -> Parameters like the learner's, w's moments, alpha's moments there
 
     Returns
     -------
@@ -344,10 +344,11 @@ def load_state(path, learner, identity, expected):
         if not fits(steps, {"w": int, "alpha": int}):
             raise Damaged(f"{path}: damaged: the steps of Adam")
         _same_run(path, meta["identity"], identity)
-        parameters, weights, alphas, intrinsic = expected(position)
-        moments = {f"{name}_{moment}": like if steps[name] else {} for name, like in (("w", weights), ("alpha", alphas))
-                   for moment in "mv"}
-        return checkpoint.flatten({"parameters": parameters, "intrinsic": intrinsic, **moments})
+        parameters, weights, alphas = expected(position)
+        moments = {f"{name}_{moment}": like.flatten() if steps[name] else {}
+                   for name, like in (("w", weights), ("alpha", alphas)) for moment in "mv"}
+        return checkpoint.flatten({"parameters": parameters.trained().flatten(),
+                                   "intrinsic": parameters.intrinsic().flatten(), **moments})
 
     for newest in (path, previous_of(path)):
         if not newest.exists():
@@ -359,9 +360,12 @@ def load_state(path, learner, identity, expected):
             os.replace(newest, aside)
             print(f"warning: {error}; set aside as {aside.name}, going back to the one before", file=sys.stderr)
             continue
-        learner.parameters, learner.intrinsic = checkpoint.unflatten(arrays, "parameters", "intrinsic")
+        parameters, intrinsic = checkpoint.unflatten(arrays, "parameters", "intrinsic")
+        learner.parameters = Parameters.unflatten(parameters | intrinsic)
+        layers = len(learner.parameters.layers)
         for name, adam in (("w", learner.w_adam), ("alpha", learner.alpha_adam)):
-            adam.m, adam.v = checkpoint.unflatten(arrays, f"{name}_m", f"{name}_v")
+            moments = checkpoint.unflatten(arrays, f"{name}_m", f"{name}_v")
+            adam.m, adam.v = (Parameters.unflatten(flat, layers if flat else 0) for flat in moments)
             adam.step = meta["adam_steps"][name]
         return _position(newest, meta)
     return None

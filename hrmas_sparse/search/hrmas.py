@@ -10,86 +10,107 @@ Stage 1 learns motif size and types; its best size is kept, and stage 2 goes on 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from hrmas_sparse.search.optim import Adam, clipped, global_norm, project
+from hrmas_sparse.engine.network import Outcome, Plasticity
+from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.engine.recurrence import softmax
 
 
-def _part(values, names):
-    return {name: values[name] for name in names}
+class StepSettings(NamedTuple):
+    """Settings of a step of w."""
+
+    rate: float                             # learning rate of w
+    clip: float | None                      # global norm of the gradient of w, None for no limit
+    plasticity: Plasticity | None = None    # SpiKL-IP
+    mode: str = "off"                       # when it runs: "window", "online" or "off"
+    decay: float = 0.0                      # of the weights, see Adam.update
+    scales: dict | None = None              # of the w step, see dropout_scales
+
+    @property
+    def online(self):
+        """The plasticity that runs during the passes, or None."""
+        return self.plasticity if self.mode == "online" else None
+
+
+class StepResult(NamedTuple):
+    """What a step gives; ``norm`` is not finite where nothing has been learnt."""
+
+    outcome: Outcome           # of the training batch
+    norm: float                # of the gradient of w before clipping
+    layer_norms: list          # of the gradient of each layer's weights, output layer last
+    valid: Outcome | None      # of the validation batch, in a search
 
 
 def _moved(parameters, step, direction):
     """A copy of the parameters, moved by step (float64) * direction where direction has an entry."""
-    return parameters | {name: parameters[name] + step.astype(d.dtype) * d for name, d in direction.items()}
+    return parameters.replaced(Parameters(
+        {name: own[name] + step.astype(d.dtype) * d for name, d in layer.items()}
+        for own, layer in zip(parameters.layers, direction.layers)))
 
 
-def alpha_gradient(network, parameters, intrinsic, train, valid, eta, clip=None, order="second", plasticity=None):
-    """Gradient of L_valid(w - eta grad L_train(w, alpha), alpha) with respect to alpha [12-14].
+def alpha_gradient(network, parameters, train, valid, *, eta, order="second", clip=1.0, plasticity=None):
+    """Return the gradient of L_valid(w - eta grad L_train(w, alpha), alpha) with respect to alpha [12-14].
 
     Parameters
     ----------
     network : :class:`hrmas_sparse.engine.network.Network` with supernet layers
-    parameters, intrinsic : its dicts, left as they are
+    parameters : its Parameters, left as they are
     train, valid : batches of events
     eta : step of the inner update
-    clip : global norm the inner gradient is clipped to, or None
     order : "second", or "first", which takes eta = 0
+    clip : global norm the inner gradient is clipped to, or None
     plasticity : runs SpiKL-IP during the passes (online mode), or None
 
     Returns
     -------
-    gradients : dict of the alphas
+    gradients : Parameters, the alphas alone
     outcome : :class:`hrmas_sparse.engine.network.Outcome` of the validation batch at w'
     """
-    weights, alphas = network.weight_names(), network.alpha_names()
-    inner = parameters
-    if order == "second":
-        step, _ = clipped(_part(network.gradients(parameters, intrinsic, train, plasticity).gradients, weights), clip)
+    gradients, passed = _alpha_gradient(network, parameters, (train, valid), eta if order == "second" else 0, clip,
+                                        plasticity)
+    (outcome,), _ = network.outcomes([passed], valid)
+    return gradients, outcome
+
+
+def _alpha_gradient(network, parameters, batches, eta, clip, plasticity):
+    """As :func:`alpha_gradient`, of first order if eta is 0; the numbers of the pass over valid are not fetched."""
+    train, valid = batches
+    weights, alphas, inner = network.weight_names, network.alpha_names, parameters
+    if eta:
+        trained, = network.passes([parameters], train, backward=True, plasticity=plasticity)
+        step, _ = clipped(trained.gradients.only(weights), clip)
         inner = _moved(parameters, np.float64(-eta), step)
-    outcome = network.gradients(inner, intrinsic, valid, plasticity)
-    found, direction = _part(outcome.gradients, alphas), _part(outcome.gradients, weights)
-    if order == "first":
-        return found, outcome
+    passed, = network.passes([inner], valid, backward=True, plasticity=plasticity)
+    first, direction = passed.gradients.only(alphas), passed.gradients.only(weights)
+    if not eta:
+        return first, passed
     norm = global_norm(direction)
     usable = (norm > 0) & np.isfinite(norm)  # else the first order must do; decided where the norm lies
     eps = 0.01 / np.where(usable, norm, 1.0)
-    ahead, behind = network.gradients_at([_moved(parameters, side * eps, direction) for side in (1, -1)], intrinsic,
-                                         train, plasticity, feedforward=False)
+    points = [_moved(parameters, side * eps, direction) for side in (1, -1)]
+    plus, minus = network.passes(points, train, backward=True, plasticity=plasticity, feedforward=False)
     factor = eta / (2 * eps)
-    return {name: np.where(usable, g - factor.astype(g.dtype) * (ahead[name] - behind[name]), g)
-            for name, g in found.items()}, outcome
+    return Parameters(
+        {name: np.where(usable, g - factor.astype(g.dtype) * (above[name] - below[name]), g)
+         for name, g in layer.items()}
+        for layer, above, below in zip(first.layers, plus.gradients.layers, minus.gradients.layers)), passed
 
 
 @dataclass
 class Learner:
-    """What changes while a network learns: parameters, intrinsic parameters and two optimisers."""
+    """What changes while a network learns: parameters and two optimisers."""
 
-    parameters: dict
-    intrinsic: dict
+    parameters: Parameters
     w_adam: Adam
     alpha_adam: Adam
 
-    def moved(self, move):
-        """The same learner with every array moved: ``move`` is a backend's to_device or to_host."""
-        def all_of(arrays):
-            return {name: move(array) for name, array in arrays.items()}
-
-        def adam(own):
-            other = Adam(own.betas, own.eps)
-            other.m, other.v, other.step = all_of(own.m), all_of(own.v), own.step
-            return other
-
-        return Learner(all_of(self.parameters), all_of(self.intrinsic), adam(self.w_adam), adam(self.alpha_adam))
-
-
-def layer_norms(network, gradients):
-    """Norm of the gradient of each layer's weights, output layer last."""
-    recurrent = [[name for name in network.weight_names() if name.startswith(f"rec{n}.")]
-                 for n in range(1, len(network.names) + 1)]
-    return [global_norm(_part(gradients, [name, *own])) for name, own in zip(network.names, recurrent)]
+    def to(self, move):
+        """Return the same learner with every array moved: ``move`` is a backend's to_device or to_host."""
+        return Learner(self.parameters.map(move), self.w_adam.to(move), self.alpha_adam.to(move))
 
 
 def dropout_scales(network, chance, rng):
@@ -99,71 +120,76 @@ def dropout_scales(network, chance, rng):
 
     Returns
     -------
-    dict of (N, 1) arrays by the name of the weights
+    dict of (N, 1) arrays by the layer, counted from 0
     """
     if not chance:
         return {}
-    return {name: ((rng.random((layer.size, 1)) >= chance) / (1 - chance)).astype(network.dtype)
-            for name, layer in zip(network.names[1:], network.hidden)}
+    return {n: ((rng.random((layer.size, 1)) >= chance) / (1 - chance)).astype(network.dtype)
+            for n, layer in enumerate(network.hidden, start=1)}
 
 
-def weight_step(network, learner, batch, rate, clip, plasticity=None, mode="off", decay=0.0, scales=None):
+def weight_step(network, learner, batch, step):
     """One step of w on a batch, and the IP step that goes with it.
 
-    Parameters as :func:`search_step`.
+    Parameters
+    ----------
+    network, learner : what is trained
+    batch : events
+    step : :class:`StepSettings`
 
     Returns
     -------
-    outcome, gradient norm of w before clipping
+    StepResult
     """
-    scales = scales or {}
-    thinned = learner.parameters | {name: learner.parameters[name] * scale for name, scale in scales.items()}
-    outcome = network.gradients(thinned, learner.intrinsic, batch, plasticity if mode == "online" else None)
-    for name, scale in scales.items():
-        outcome.gradients[name] *= scale
-    step, norm = clipped(_part(outcome.gradients, network.weight_names()), clip)
-    norm, *outcome.norms = map(float, network.fetch(norm, *layer_norms(network, outcome.gradients)))
+    scales = step.scales or {}
+    thinned = Parameters(learner.parameters.layers)
+    for n, scale in scales.items():
+        thinned.layers[n].w = thinned.layers[n].w * scale
+    passed, = network.passes([thinned], batch, backward=True, plasticity=step.online)
+    for n, scale in scales.items():
+        passed.gradients.layers[n].w *= scale
+    gradients = passed.gradients.only(network.weight_names)
+    clipped_gradients, norm = clipped(gradients, step.clip)
+    norms = [global_norm(Parameters([layer])) for layer in gradients.layers]
+    (outcome,), norms = network.outcomes([passed], batch, norm, *norms)
+    norm, *layer_norms = map(float, norms)
+    result = StepResult(outcome, norm, layer_norms, None)
     if not (np.isfinite(outcome.loss) and np.isfinite(norm)):
-        return outcome, norm  # the caller stops the run; nothing has changed
-    learner.w_adam.update(learner.parameters, step, rate, decay)
+        return result  # the caller stops the run; nothing has changed
+    learner.w_adam.update(learner.parameters, clipped_gradients, step.rate, step.decay)
     project(learner.parameters)
-    if mode == "online":
-        learner.intrinsic = outcome.intrinsic
-    if mode == "window":
-        learner.intrinsic = network.adapt(learner.parameters, learner.intrinsic, batch, plasticity).intrinsic
-    return outcome, norm
+    if step.mode == "online":
+        learner.parameters = learner.parameters.replaced(outcome.intrinsic)
+    if step.mode == "window":
+        adapted, = network.passes([learner.parameters], batch, plasticity=step.plasticity)
+        learner.parameters = learner.parameters.replaced(adapted.intrinsic)
+    return result
 
 
-def search_step(network, learner, train, valid, rate, settings, clip, plasticity, mode, decay=0.0, scales=None):
+def search_step(network, learner, train, valid, settings, step):
     """One HRMAS iteration.
 
     Parameters
     ----------
     network, learner : what is searched
     train, valid : batches of events
-    rate : learning rate of w
     settings : :class:`hrmas_sparse.settings.schema.SearchConfig`
-    clip : global norm of the gradient of w
-    plasticity : SpiKL-IP settings
-    mode : "window", "online" or "off"
-    decay : of the weights, see :meth:`hrmas_sparse.search.optim.Adam.update`
-    scales : of the w step, see :func:`dropout_scales`
+    step : :class:`StepSettings` of the w step
 
     Returns
     -------
-    outcomes of the training and the validation batch, gradient norm of w
+    StepResult
     """
-    eta = rate if settings.eta is None else settings.eta
-    alpha, valid_outcome = alpha_gradient(network, learner.parameters, learner.intrinsic, train, valid, eta, clip,
-                                          settings.alpha_order if eta else "first",
-                                          plasticity if mode == "online" else None)
-    sound, = network.fetch(np.stack([np.isfinite(g).all() for g in alpha.values()]).all())
+    eta = step.rate if settings.eta is None else settings.eta
+    alpha, passed = _alpha_gradient(network, learner.parameters, (train, valid),
+                                    eta if settings.alpha_order == "second" else 0, step.clip, step.online)
+    sound = np.stack([np.isfinite(g).all() for _, g in alpha.items()]).all()
+    (outcome,), (sound,) = network.outcomes([passed], valid, sound)
     if not sound:
-        return valid_outcome, valid_outcome, np.nan
+        return StepResult(outcome, np.nan, [], outcome)
     alpha, _ = clipped(alpha, settings.alpha_clip or None)
     learner.alpha_adam.update(learner.parameters, alpha, settings.alpha_lr)
-    outcome, norm = weight_step(network, learner, train, rate, clip, plasticity, mode, decay, scales)
-    return outcome, valid_outcome, norm
+    return weight_step(network, learner, train, step)._replace(valid=outcome)
 
 
 def keep_best_sizes(network, learner):
@@ -174,30 +200,30 @@ def keep_best_sizes(network, learner):
     sizes : list of the motif size of each hidden layer; the learner is narrowed in place
     """
     sizes = []
-    for n, layer in enumerate(network.hidden, start=1):
+    for n, layer in enumerate(network.hidden):
         supernet = layer.recurrence
-        size = supernet.best_size(network.own(learner.parameters, n))
+        size = supernet.best_size(learner.parameters.layers[n])
         sizes.append(size)
-        for values in (learner.parameters, learner.w_adam.m, learner.w_adam.v, learner.alpha_adam.m,
-                       learner.alpha_adam.v):
-            own = network.own(values, n)
-            for key in own:
-                del values[f"rec{n}.{key}"]
-            values.update({f"rec{n}.{key}": value for key, value in supernet.narrow(own, size).items()})
+        adams = learner.w_adam, learner.alpha_adam
+        for values in (learner.parameters, *(moment for adam in adams for moment in (adam.m, adam.v))):
+            for own in values.layers[n:n + 1]:  # none before the first update
+                narrowed = supernet.narrow(own, size)
+                for name in (*supernet.weight_names, *supernet.alpha_names):
+                    own.pop(name, None)
+                own.update(narrowed)
     return sizes
 
 
 def discretize(network, learner):
     """The architecture of every hidden layer: its most probable motif size and types."""
-    return [layer.recurrence.discretize(network.own(learner.parameters, n))
-            for n, layer in enumerate(network.hidden, start=1)]
+    return [layer.recurrence.discretize(own) for layer, own in zip(network.hidden, learner.parameters.layers)]
 
 
 def entropy(network, parameters):
     """Mean entropy in nats of the type distributions and of the size distribution, over all layers."""
     types, sizes = [], []
-    for name in network.alpha_names():
-        hat = softmax(parameters[name].astype(np.float64))
+    for n, name in network.alpha_names:
+        hat = softmax(parameters.layers[n][name].astype(np.float64))
         h = -(hat * np.log(np.maximum(hat, 1e-300))).sum(axis=-1)
-        (sizes if name.endswith("alpha_size") else types).append(h.ravel())
+        (sizes if name == "alpha_size" else types).append(h.ravel())
     return float(np.concatenate(types).mean()), float(np.concatenate(sizes).mean())

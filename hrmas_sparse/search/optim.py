@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 
+from hrmas_sparse.engine.parameters import Parameters
+
 
 def global_norm(gradients):
-    """Euclidean norm over all arrays together, in float64 and in the order of the dict; it lies where they do."""
+    """Euclidean norm over all arrays together, in float64 and in the order of ``items()``; it lies where they do."""
     # Not a BLAS norm: its bits depend on the number of BLAS threads.
-    return np.sqrt(sum(np.square(g, dtype=np.float64).sum() for g in gradients.values()))
+    return np.sqrt(sum(np.square(g, dtype=np.float64).sum() for _, g in gradients.items()))
 
 
 def clipped(gradients, limit):
@@ -18,7 +20,7 @@ def clipped(gradients, limit):
         return gradients, norm
     # No question to the device, whose answer the host would wait for; a norm of 0 or NaN scales nothing.
     scale = np.where(norm > limit, limit / np.maximum(norm, limit), 1.0)
-    return {name: g * scale.astype(g.dtype) for name, g in gradients.items()}, norm
+    return gradients.map(lambda g: g * scale.astype(g.dtype)), norm
 
 
 def scheduled(rate, schedule, progress):
@@ -28,13 +30,13 @@ def scheduled(rate, schedule, progress):
 
 def project(parameters):
     """Keep excitatory weights excitatory: w_exc >= 0, in place (paper 2.3.1)."""
-    for name, value in parameters.items():
-        if name.endswith(".w_exc"):
-            np.maximum(value, 0, out=value)
+    for layer in parameters.layers:
+        if "w_exc" in layer:
+            np.maximum(layer.w_exc, 0, out=layer.w_exc)
 
 
 class Adam:
-    """Adam (Kingma and Ba, 2014) on a dict of arrays.
+    """Adam (Kingma and Ba, 2014) on :class:`hrmas_sparse.engine.parameters.Parameters`.
 
     Parameters
     ----------
@@ -43,25 +45,32 @@ class Adam:
 
     Attributes
     ----------
-    m, v : moments by name, shaped as the parameters; step : number of updates made
+    m, v : moments, Parameters shaped as the gradients, without a layer before the first update
+    step : number of updates made
     """
 
     def __init__(self, betas=(0.9, 0.999), eps=1e-8):
         self.betas, self.eps = betas, eps
-        self.m, self.v, self.step = {}, {}, 0
+        self.m, self.v, self.step = Parameters([]), Parameters([]), 0
+
+    def to(self, move):
+        """Return the same optimiser with every array moved by a backend's to_device or to_host."""
+        other = Adam(self.betas, self.eps)
+        other.m, other.v, other.step = self.m.map(move), self.v.map(move), self.step
+        return other
 
     def update(self, parameters, gradients, rate, decay=0.0):
-        """Move the parameters named in ``gradients`` by one step, in place.
+        """Move the parameters that ``gradients`` has by one step, in place.
 
         ``decay`` shrinks them by rate * decay first, apart from the moments (Loshchilov and Hutter, 2019).
         """
         self.step += 1
         b1, b2 = self.betas
         unbias1, unbias2 = 1 - b1**self.step, math.sqrt(1 - b2**self.step)
-        for name, g in gradients.items():
-            if name not in self.m:
-                self.m[name], self.v[name] = np.zeros_like(g), np.zeros_like(g)
-            m, v = self.m[name], self.v[name]
+        if self.step == 1:
+            self.m, self.v = gradients.map(np.zeros_like), gradients.map(np.zeros_like)
+        for (n, name), g in gradients.items():
+            layer, m, v = parameters.layers[n], self.m.layers[n][name], self.v.layers[n][name]
             m *= b1
             m += (1 - b1) * g
             v *= b2
@@ -72,5 +81,5 @@ class Adam:
             np.divide(m, scale, out=scale)
             scale *= rate / unbias1
             if decay:
-                parameters[name] *= 1 - rate * decay
-            parameters[name] -= scale
+                layer[name] *= 1 - rate * decay
+            layer[name] -= scale

@@ -1,6 +1,5 @@
 """The engine itself, as the bench runs it."""
 
-import functools
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,10 +8,12 @@ from runs.bench import workloads as w
 
 
 def network(problem, threads, dtype="float32", device="cpu", backend=None):
-    """Network, parameters, intrinsic parameters and events of a problem."""
+    """Network, parameters and events of a problem."""
     from hrmas_sparse.engine.architecture import Architecture
     from hrmas_sparse.engine.backends import get_backend
-    from hrmas_sparse.engine.network import Layer, Network, Neurons, psc_loss
+    from hrmas_sparse.engine.losses import PscLoss
+    from hrmas_sparse.engine.network import Layer, Network, Neurons
+    from hrmas_sparse.engine.parameters import Parameters
     from hrmas_sparse.data.events import Events
     from hrmas_sparse.engine.recurrence import Motif, Supernet
 
@@ -22,12 +23,12 @@ def network(problem, threads, dtype="float32", device="cpu", backend=None):
     elif meta["kind"] != "feedforward":
         layer = Motif(Architecture(meta["hidden"], meta["motif"], meta["kind"] == "motif", problem["types"]))
     net = Network(meta["inputs"], [Layer(meta["hidden"], w.V_TH, layer)], Layer(meta["outputs"], w.V_TH_OUT),
-                  Neurons(w.TAU_M, w.TAU_S, w.CAP, w.WIDTH), functools.partial(psc_loss, tau_s=w.TAU_S),
-                  backend or get_backend(device, threads), dtype)
-    parameters = {key[2:]: value.astype(dtype) for key, value in problem.items() if key.startswith("p.")}
+                  Neurons(w.TAU_M, w.TAU_S, w.CAP, w.WIDTH), PscLoss(), backend or get_backend(device, threads), dtype)
+    parameters = Parameters.unflatten({key[2:]: value.astype(dtype) for key, value in problem.items()
+                                       if key.startswith("p.")})
     events = Events(problem["indptr"], problem["step"], problem["channel"], np.ones(len(problem["step"]), np.uint8),
                     problem["label"], meta["steps"], meta["inputs"])
-    return net, parameters, net.initial_intrinsic(), events
+    return net, parameters.replaced(net.initial_intrinsic()), events
 
 
 class Step:
@@ -40,7 +41,7 @@ class Step:
     def step(self):
         outcome = self.net.gradients(*self.state)
         self.rates = [round(rate, 5) for rate in outcome.rates]
-        return outcome.gradients
+        return outcome.gradients.flatten()
 
     gradients = step
 
@@ -55,25 +56,24 @@ class Seeds:
     def __init__(self, problem, threads, dtype, device, count):
         self.given = [network(problem, threads, dtype, device)]
         for seed in range(1, count):
-            net, parameters, intrinsic, events = network(_shuffled(problem, seed), threads, dtype,
+            net, parameters, events = network(_shuffled(problem, seed), threads, dtype,
                                                          backend=self.given[0][0].backend)
             order = np.random.default_rng(seed).permutation(len(events))
-            self.given.append((net, parameters, intrinsic, events[order]))
+            self.given.append((net, parameters, events[order]))
         self.rates = None
 
     def step(self):
         from hrmas_sparse.engine.passes import Asked, run
 
         backend = self.given[0][0].backend
-        asked = [Asked(net, *({name: backend.to_device(x) for name, x in own.items()} for own in arrays), events, True)
-                 for net, *arrays, events in self.given]
+        asked = [Asked(net, parameters.map(backend.to_device), events, True) for net, parameters, events in self.given]
         found = run(asked)
         numbers = backend.fetch([own.numbers for own in found])
-        gradients = [{name: backend.to_host(x) for name, x in own.gradients.items()} for own in found]
-        net, *_, events = self.given[0]
+        gradients = [own.gradients.map(backend.to_host) for own in found]
+        net, _, events = self.given[0]
         self.rates = [round(count / (len(events) * events.steps * layer.size), 5)
-                      for count, layer in zip(numbers[0][2 * len(events):].tolist(), net.layers)]
-        return gradients[0]
+                      for count, layer in zip(numbers[0][-len(net.layers):].tolist(), net.layers)]
+        return gradients[0].flatten()
 
     gradients = step
 
@@ -99,23 +99,23 @@ class Learning(Step):
         from hrmas_sparse.search.hrmas import Learner
 
         super().__init__(problem, threads)
-        parameters, intrinsic, self.events = self.state
-        self.learner = Learner(parameters, intrinsic, Adam(), Adam((0.5, 0.999)))
+        parameters, self.events = self.state
+        self.learner = Learner(parameters, Adam(), Adam((0.5, 0.999)))
         self.plasticity = Plasticity(16.0, 0.02, 0.1)
-        self.start, self.whole = intrinsic, whole
+        self.start, self.whole = parameters.intrinsic(), whole
         # Rates of 0 keep the network, and so its spike rate, what it is; the work is the same.
         self.settings = SimpleNamespace(**vars(config.load("ti46").search) | {"eta": 2e-3, "alpha_lr": 0.0})
 
     def step(self):
-        from hrmas_sparse.search.hrmas import search_step, weight_step
+        from hrmas_sparse.search.hrmas import StepSettings, search_step, weight_step
 
-        self.learner.intrinsic = self.start
+        self.learner.parameters = self.learner.parameters.replaced(self.start)
         if not self.whole:
-            outcome, _ = weight_step(self.net, self.learner, self.events, 0.0, 1.0)
+            result = weight_step(self.net, self.learner, self.events, StepSettings(0.0, 1.0))
         else:
-            outcome, _, _ = search_step(self.net, self.learner, self.events, self.events, 0.0, self.settings, 1.0,
-                                        self.plasticity, "window")
-        self.rates = [round(rate, 5) for rate in outcome.rates]
+            result = search_step(self.net, self.learner, self.events, self.events, self.settings,
+                                 StepSettings(0.0, 1.0, self.plasticity, "window"))
+        self.rates = [round(rate, 5) for rate in result.outcome.rates]
 
 
 def make(problem, threads, dtype="float32", compiled=False, device="cpu"):

@@ -20,7 +20,7 @@ import numpy as np
 
 from hrmas_sparse.engine.backends.base import Above, Gradients, Synapses
 from hrmas_sparse.engine.backends.cpu.chunks import Spikes
-from hrmas_sparse.engine.network import psc_loss
+from hrmas_sparse.engine.losses import PscLoss
 from hrmas_sparse.engine.recurrence import Links
 from runs.bench import ours, report
 from runs.bench import workloads as w
@@ -47,13 +47,13 @@ class Chunk:
     """The first chunk of a problem, run once, so that every part finds its arrays filled."""
 
     def __init__(self, problem):
-        self.net, self.parameters, self.intrinsics, self.events = ours.network(problem, 1)
+        self.net, self.parameters, self.events = ours.network(problem, 1)
         self.backend = self.net.backend
-        self.net.gradients(self.parameters, self.intrinsics, self.events)
+        self.net.gradients(self.parameters, self.events)
         self.packed = self.backend.pack(self.events, self.net.dtype)
         self.chunk = self.packed[0]
         self.synapses, self.k = self.net.synapses(self.parameters), self.net.constants
-        own = self.intrinsics["R1"], self.intrinsics["tau1"]
+        own = self.parameters.layers[0].R, self.parameters.layers[0].tau
         fixed = (np.full(self.net.output.size, w.TAU_M, np.float32),) * 2
         self.leak = [self.backend.intrinsic(*values, self.chunk) for values in (own, fixed)]
         self.hidden = self.backend.forward(self.k[0], self.synapses[0], self.leak[0], self.chunk.spikes, 0)
@@ -77,7 +77,7 @@ class Chunk:
 
     def effect(self):
         """The output layer backward, without weight gradients of the hidden layer."""
-        _, error = psc_loss(self.psc, self.chunk.labels, w.TAU_S)
+        _, error = PscLoss()(self.psc, self.chunk.labels, w.TAU_S)
         above = self.backend.effect_of_output(self.k[1], self.top, error, 1)
         errors, _ = self.backend.backward(self.k[1], self.synapses[1], self.leak[1], self.top, above,
                                           self.gradients(1), 1)
@@ -151,7 +151,7 @@ def parts(problem):
         "neurons forward": forward[0], "input forward": forward[1] - forward[0],
         "links forward": forward[2] - forward[1],
         "output forward": repeated(lambda: clock(c.forward_output)),
-        "loss": repeated(lambda: clock(lambda: psc_loss(c.backend.unpack(c.top.psc, size), c.chunk.labels, w.TAU_S))),
+        "loss": repeated(lambda: clock(lambda: PscLoss()(c.backend.unpack(c.top.psc, size), c.chunk.labels, w.TAU_S))),
         "output backward": repeated(lambda: clock(c.effect)),
         "neurons backward": backward[0], "effect on hidden": backward[1] - backward[0],
         "links backward": backward[2] - backward[1], "input gradient": backward[3] - backward[2],

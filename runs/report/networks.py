@@ -130,9 +130,9 @@ def raster(study):
     """A test sample on its way through the first shown network."""
     one = study.shown[0]
     cache = cache_of(one)
-    network, parameters, intrinsic = load_trained(one.run, one.settings, cache.meta, "cpu")
+    network, parameters = load_trained(one.run, one.settings, cache.meta, "cpu")
     events = cache.test[np.array([0])]
-    outcome = network.evaluate(parameters, intrinsic, events, record=True)
+    outcome = network.evaluate(parameters, events, record=True)
     layers = [(events.step, events.channel, events.channels, "input channels")]
     for n, record in enumerate(outcome.records):
         step, neuron = np.nonzero(record["spikes"][0])

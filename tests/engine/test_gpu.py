@@ -16,7 +16,8 @@ from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.backends.cuda import probe
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.gradcheck import golden
-from hrmas_sparse.engine.network import Layer, Network, Neurons, Plasticity, psc_loss
+from hrmas_sparse.engine.losses import PscLoss
+from hrmas_sparse.engine.network import Layer, Network, Neurons, Plasticity
 from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.recurrence import Motif
 
@@ -41,13 +42,13 @@ def motif_network(backend, neurons, steps=100, inputs=78, samples=50, size=16, d
     types = rng.choice(3, table_rows(neurons, size, True, True), p=(0.3, 0.3, 0.4)).astype(np.int8)
     layer = Layer(neurons, 80.0, Motif(Architecture(neurons, size, True, types, True)))
     network = Network(inputs, [layer], Layer(26, 8.0), Neurons(16.0, 8.0, 1.0, 0.2),
-                      lambda psc, labels: psc_loss(psc, labels, 8.0), backend, dtype)
+                      PscLoss(), backend, dtype)
     on = rng.random((samples, steps, inputs)) < density
     sample, step, channel = np.nonzero(on)
     events = Events(np.searchsorted(sample, np.arange(samples + 1)).astype(np.int64), step.astype(np.uint16),
                     channel.astype(np.uint16), np.ones(step.size, np.uint8), rng.integers(0, 26, samples), steps,
                     inputs)
-    return network, network.initial_parameters(rng), network.initial_intrinsic(), events
+    return network, network.init(rng), events
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

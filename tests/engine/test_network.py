@@ -10,8 +10,8 @@ import pytest
 from dense import TAU_S, Case, assert_close, assert_same_bits, error, events, random_case
 
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.engine.network import cross_entropy_loss, psc_loss
-from hrmas_sparse.engine.passes import decide
+from hrmas_sparse.engine.parameters import Parameters
+from hrmas_sparse.engine.losses import CrossEntropyLoss, PscLoss
 
 STACKS = {
     "output only": (),
@@ -60,8 +60,10 @@ def test_layers_too_large_for_a_cache(backend, R, tau):
 
 def test_gradients_of_recurrent_parameters_alone(backend):
     case = random_case(64, (("supernet", 12, (2, 3)), ("feedforward", 7), ("motif", 9, 3)), B=20)
-    full, part = case.run(backend), case.run(backend, feedforward=False)
-    kept = {name: x for name, x in full.gradients.items() if name.startswith("rec")}
+    network, batch, full = case.network(backend), case.events(), case.run(backend)
+    passed = network.passes([case.parameters()], batch, backward=True, record=True, feedforward=False)
+    (part,), _ = network.outcomes(passed, batch)
+    kept = {name: x for name, x in full.gradients.flatten().items() if name.startswith("rec")}
     assert_same_bits(part.gradients, kept)
     assert_same_bits([part.loss, part.predicted, part.records], [full.loss, full.predicted, full.records])
 
@@ -102,15 +104,15 @@ def test_values_of_every_type_and_read_only(backend):
     """A cache gives uint8 or float32 values, mapped read-only."""
     case = random_case(15)
     case.X = np.ceil(2 * case.X)
-    network, parameters, intrinsic = case.network(backend), case.parameters(), case.intrinsic()
-    expected = network.gradients(parameters, intrinsic, case.events())
+    network, parameters = case.network(backend), case.parameters()
+    expected = network.gradients(parameters, case.events())
     assert case.X.max() > 1
     for dtype in (np.uint8, np.float32):
         batch = dataclasses.replace(case.events(), value=case.events().value.astype(dtype))
         for array in vars(batch).values():
             if isinstance(array, np.ndarray):
                 array.flags.writeable = False
-        found = network.gradients(parameters, intrinsic, batch)
+        found = network.gradients(parameters, batch)
         assert_same_bits([found.loss, found.gradients], [expected.loss, expected.gradients])
 
 
@@ -119,35 +121,36 @@ def test_several_sets_of_parameters_side_by_side(backend, shape):
     """Each set's gradients are those it has alone; on the CPU bit for bit."""
     case = random_case(17, (("supernet", 8, (2, 4)), ("feedforward", 6), ("motif", 6, 3)), B=19, T=8, R=shape,
                        tau=shape)
-    network, intrinsic, batch = case.network(backend), case.intrinsic(), case.events()
+    network, batch = case.network(backend), case.events()
     rng = np.random.default_rng(18)
-    points = [{name: x + 0.1 * rng.normal(size=x.shape) for name, x in case.parameters().items()} for _ in range(3)]
-    alone = [network.gradients(point, intrinsic, batch).gradients for point in points]
-    for found, expected in zip(network.gradients_at(points, intrinsic, batch), alone, strict=True):
+    points = [case.parameters().trained().map(lambda x: x + 0.1 * rng.normal(size=x.shape)) for _ in range(3)]
+    points = [case.parameters().replaced(point) for point in points]
+    alone = [network.gradients(point, batch).gradients for point in points]
+    for passed, expected in zip(network.passes(points, batch, backward=True), alone, strict=True):
         if backend.name == "cpu":
-            assert_same_bits(found, expected)
-        assert_close(found, expected, 1e-12)
-    part = network.gradients_at(points[:2], intrinsic, batch, feedforward=False)
-    assert all(name.startswith("rec") for found in part for name in found)
-    for found, expected in zip(part, alone):
-        assert_close(found, {name: expected[name] for name in found}, 1e-12)
+            assert_same_bits(passed.gradients, expected)
+        assert_close(passed.gradients, expected, 1e-12)
+    for passed, expected in zip(network.passes(points[:2], batch, backward=True, feedforward=False), alone):
+        found = passed.gradients.flatten()
+        assert found and all(name.startswith("rec") for name in found)
+        assert_close(found, {name: expected.flatten()[name] for name in found}, 1e-12)
 
 
 def test_ways_agree(backend):
     """evaluate is gradients without them; recording changes nothing; nothing given is changed, nothing kept is."""
     case = random_case(16, (("supernet", 8, (2, 4)), ("free", 6)))
-    network, parameters, intrinsic = case.network(backend), case.parameters(), case.intrinsic()
+    network, parameters = case.network(backend), case.parameters()
     full = case.run(backend)
-    bare = network.gradients(parameters, intrinsic, case.events())
-    forward = network.evaluate(parameters, intrinsic, case.events(), record=True)
+    bare = network.gradients(parameters, case.events())
+    forward = network.evaluate(parameters, case.events(), record=True)
     assert bare.records is None and forward.gradients is None and bare.intrinsic is None and forward.intrinsic is None
     assert_same_bits([bare.loss, bare.predicted, bare.rates, bare.gradients],
                      [full.loss, full.predicted, full.rates, full.gradients])
     assert_same_bits([forward.loss, forward.predicted], [full.loss, full.predicted])
     for one, other in zip(forward.records, full.records):
         assert_same_bits(one, {key: other[key] for key in one})
-    assert_same_bits([parameters, intrinsic], [case.parameters(), case.intrinsic()])
-    kept = {name: x.copy() for name, x in full.gradients.items()}, [dict(r, v=r["v"].copy()) for r in full.records]
+    assert_same_bits(parameters, case.parameters())
+    kept = full.gradients.copy(), [dict(r, v=r["v"].copy()) for r in full.records]
     random_case(17, (("supernet", 8, (2, 4)), ("free", 6))).run(backend)
     assert_same_bits([full.gradients, full.records], list(kept))
 
@@ -157,7 +160,7 @@ def test_empty_batch(backend):
     network, empty = case.network(backend), case.events()[[]]
     for way in (network.evaluate, network.gradients):
         with pytest.raises(ValueError, match="empty batch"):
-            way(case.parameters(), case.intrinsic(), empty)
+            way(case.parameters(), empty)
 
 
 # ---- losses and decision ---------------------------------------------------------------------------
@@ -167,7 +170,7 @@ def test_empty_batch(backend):
 def test_psc_loss(period):
     rng = np.random.default_rng(period)
     psc, labels = rng.uniform(0, 8, (4, 20, 5)), np.array([0, 4, 2, 2])
-    loss, gradient = psc_loss(psc, labels, TAU_S, period)
+    loss, gradient = PscLoss(period)(psc, labels, TAU_S)
     mean, expected = naive.loss_psc(psc, labels, TAU_S, period)
     assert loss.shape == (4,) and loss.mean() == pytest.approx(mean, rel=1e-13)
     assert error(gradient, expected) < 1e-14
@@ -176,7 +179,7 @@ def test_psc_loss(period):
 @pytest.mark.parametrize("scale", [0.02, 1.0, 50.0])
 def test_cross_entropy_loss(scale):
     psc, labels = np.random.default_rng(1).uniform(0, 8, (4, 20, 5)), np.array([0, 4, 2, 2])
-    loss, gradient = cross_entropy_loss(psc, labels, scale)
+    loss, gradient = CrossEntropyLoss(scale)(psc, labels, TAU_S)
     if scale < 50:                                             # there the reference takes the logarithm of 0
         mean, expected = naive.loss_cross_entropy(psc, labels, scale)
         assert loss.shape == (4,) and loss.mean() == pytest.approx(mean, rel=1e-12)
@@ -184,16 +187,24 @@ def test_cross_entropy_loss(scale):
     assert np.isfinite(loss).all() and np.isfinite(gradient).all()
 
 
-def test_decision_and_its_ties():
-    psc = np.zeros((3, 4, 3))
-    psc[1, :, 2] = psc[2, 1, 1] = psc[2, 3, 2] = 1             # a tie of all, one winner, a tie of two
-    np.testing.assert_array_equal(decide(psc), [0, 2, 1])
+def test_scores_are_the_summed_psc_and_the_largest_decides(backend):
+    for dtype in ("float64", "float32"):
+        found = random_case(27, B=40).run(backend, dtype)
+        psc = found.psc[-1].astype(dtype)
+        assert found.scores.dtype == np.float64 and found.scores.shape == (40, 3) and found.scores.any()
+        np.testing.assert_array_equal(found.scores, psc.sum(axis=1, dtype=np.float64))
+        np.testing.assert_array_equal(found.predicted, found.scores.argmax(axis=1))
 
 
-def test_decision_does_not_hang_on_the_order_of_steps():
-    """Sums in float64: a train and the same train backwards tie exactly, in float32 too."""
-    trace = np.random.default_rng(2).random((200, 12)).astype(np.float32)
-    np.testing.assert_array_equal(decide(np.stack([trace, trace[::-1]], axis=2).transpose(1, 0, 2)), np.zeros(12))
+def test_decision_and_its_ties(backend):
+    """Three output neurons that hear nothing, or of which two hear the same: the lower class wins."""
+    case = random_case(28, B=2, density=0.0)
+    np.testing.assert_array_equal(case.run(backend).predicted, [0, 0])
+    case = random_case(28, hidden=(), B=2, density=1.0)
+    case.layers[-1]["W_in"][:] = np.array([[0.0], [5.0], [5.0]])
+    found = case.run(backend)
+    assert found.scores[0, 1] == found.scores[0, 2] > found.scores[0, 0]
+    np.testing.assert_array_equal(found.predicted, [1, 1])
 
 
 # ---- parameters -----------------------------------------------------------------------------------------
@@ -203,20 +214,22 @@ def test_decision_does_not_hang_on_the_order_of_steps():
 def test_initial_parameters(backend, dtype):
     case = random_case(19, (("supernet", 40, (4, 10)), ("motif", 30, 5), ("feedforward", 20)), C=50)
     network = case.network(backend, dtype)
-    first, second = (network.initial_parameters(np.random.default_rng(0)) for _ in range(2))
+    first, second = (network.init(0) for _ in range(2))
     assert_same_bits(first, second)
-    expected = case.parameters(dtype)
+    start, weights, alphas = first.intrinsic().flatten(), network.weight_names, network.alpha_names
+    first, expected = first.flatten(), case.parameters(dtype).flatten()
     assert {k: (x.shape, x.dtype) for k, x in first.items()} == {k: (x.shape, x.dtype) for k, x in expected.items()}
     for name, senders in (("w1", 50), ("w2", 40), ("w3", 30), ("w_out", 20)):       # He normal
         assert first[name].std() == pytest.approx(np.sqrt(2 / senders), rel=0.15)
         assert abs(first[name].mean()) < 5 * np.sqrt(2 / senders / first[name].size)
     for name in ("rec1.w_exc", "rec2.w_exc"):
         assert (first[name] == np.array(0.2, dtype)).all()
-    for name in network.alpha_names():
+    for name in ("rec1.alpha_size", "rec1.alpha_4", "rec1.alpha_10"):
         assert 0 < np.abs(first[name]).max() < 6e-3            # 1e-3 times a standard normal
-    assert sorted(network.alpha_names() + network.weight_names()) == sorted(first)
-    assert network.alpha_names() == ["rec1.alpha_size", "rec1.alpha_4", "rec1.alpha_10"]
-    start = network.initial_intrinsic()
+    assert alphas == [(0, "alpha_size"), (0, "alpha_4"), (0, "alpha_10")]
+    assert weights == [(0, "w"), (1, "w"), (2, "w"), (3, "w"), (0, "w_exc"), (1, "w_exc")]
+    assert len(weights + alphas) + len(start) == len(first)
+    assert_same_bits(network.initial_intrinsic(), start)
     assert sorted(start) == ["R1", "R2", "R3", "tau1", "tau2", "tau3"]
     assert all((x == 16).all() and x.dtype == dtype and x.shape == (n,)
                for x, n in zip(start.values(), (40, 40, 30, 30, 20, 20)))
@@ -226,15 +239,9 @@ def test_initial_parameters_run(backend):
     """What a run starts from goes through, and every gradient arrives under its parameter's name and shape."""
     case = random_case(20, (("supernet", 12, (2, 3)), ("motif", 8, 4)), density=0.9)
     network = case.network(backend, "float32")
-    parameters = network.initial_parameters(np.random.default_rng(1))
-    found = network.gradients(parameters, network.initial_intrinsic(), case.events())
-    assert {k: x.shape for k, x in found.gradients.items()} == {k: x.shape for k, x in parameters.items()}
-
-
-def test_own_takes_a_layers_part_only(backend):
-    network = random_case(21, (("free", 4),)).network(backend)
-    values = {"rec1.w_exc": 1, "rec11.w_exc": 2, "w1": 3, "rec1.alpha_size": 4}
-    assert network.own(values, 1) == {"w_exc": 1, "alpha_size": 4}
+    parameters = network.init(1)
+    found = network.gradients(parameters, case.events())
+    assert {k: x.shape for k, x in found.gradients.items()} == {k: x.shape for k, x in parameters.trained().items()}
 
 
 def test_not_a_number_is_not_hidden(backend):
@@ -242,11 +249,11 @@ def test_not_a_number_is_not_hidden(backend):
     for stack in ((("motif", 8, 4),), (("supernet", 8, (2, 4)),)):
         case = random_case(22, stack)
         network = case.network(backend, "float32")
-        for name, weights in case.parameters("float32").items():
+        for (n, name), weights in case.parameters("float32").trained().items():
             parameters = case.parameters("float32")
-            parameters[name] = np.full_like(weights, np.nan)
-            found = network.gradients(parameters, case.intrinsic("float32"), case.events())
-            norm = sum(float(np.sum(x**2)) for x in found.gradients.values())
+            parameters.layers[n][name] = np.full_like(weights, np.nan)
+            found = network.gradients(parameters, case.events())
+            norm = sum(float(np.sum(x**2)) for _, x in found.gradients.items())
             assert np.isnan(found.loss) or np.isnan(norm), name
 
 
@@ -269,25 +276,38 @@ def test_channels_beyond_the_last_event(backend):
     case.X[:, :, 4:] = 0
     case.X[:, 9:] = 0
     found, _ = case.check(backend)
-    assert (found.gradients["w1"][4:] == 0).all() and found.gradients["w1"].shape == (6, 8)
+    gradient = found.gradients.layers[0].w
+    assert (gradient[4:] == 0).all() and gradient.shape == (6, 8)
     assert len(events(case.X, case.Y)) == 3
 
 
 # ---- shapes that do not fit ---------------------------------------------------------------------------
 
 
+def misfit(**change):
+    """A case's parameters with other arrays, by name in the first layer, and its events."""
+    def made(case):
+        parameters = case.parameters()
+        for name, function in change.items():
+            layer = parameters.layers[-1 if name == "w_out" else 0]
+            name = name.removesuffix("_out")
+            layer[name] = function(layer[name])
+        return parameters, case.events()
+    return made
+
+
 MISFITS = {
-    "too few channels": lambda c, p, i: (p, i, events(c.X[:, :, :3], c.Y)),
-    "too many channels": lambda c, p, i: (p, i, events(np.concatenate([c.X, c.X], axis=2), c.Y)),
-    "a label below the classes": lambda c, p, i: (p, i, events(c.X, np.full(len(c.Y), -1))),
-    "a label beyond the classes": lambda c, p, i: (p, i, events(c.X, np.full(len(c.Y), 3))),
-    "weights of another layer": lambda c, p, i: ({**p, "w1": p["w1"][:, :7].copy()}, i, c.events()),
-    "weights too few to send": lambda c, p, i: ({**p, "w_out": p["w_out"][:7].copy()}, i, c.events()),
-    "links without weights": lambda c, p, i: ({**p, "rec1.w_rec": p["rec1.w_rec"][:3]}, i, c.events()),
-    "R of another layer": lambda c, p, i: (p, {**i, "R1": i["R1"][:5], "tau1": i["tau1"][:5]}, c.events()),
-    "R of other steps": lambda c, p, i: (p, {**i, "R1": np.full((9, 8), 16.0)}, c.events()),
-    "R of other samples": lambda c, p, i: (p, {**i, "R1": np.full((2, 20, 8), 16.0),
-                                               "tau1": np.full((2, 20, 8), 16.0)}, c.events()),
+    "too few channels": lambda c: (c.parameters(), events(c.X[:, :, :3], c.Y)),
+    "too many channels": lambda c: (c.parameters(), events(np.concatenate([c.X, c.X], axis=2), c.Y)),
+    "a label below the classes": lambda c: (c.parameters(), events(c.X, np.full(len(c.Y), -1))),
+    "a label beyond the classes": lambda c: (c.parameters(), events(c.X, np.full(len(c.Y), 3))),
+    "weights of another layer": misfit(w=lambda w: w[:, :7].copy()),
+    "weights too few to send": misfit(w_out=lambda w: w[:7].copy()),
+    "links without weights": misfit(w_rec=lambda w: w[:3]),
+    "R of another layer": misfit(R=lambda x: x[:5], tau=lambda x: x[:5]),
+    "R of other steps": misfit(R=lambda x: np.full((9, 8), 16.0)),
+    "R of other samples": misfit(R=lambda x: np.full((2, 20, 8), 16.0), tau=lambda x: np.full((2, 20, 8), 16.0)),
+    "a layer too few": lambda c: (Parameters(c.parameters().layers[1:]), c.events()),
 }
 
 
@@ -296,7 +316,7 @@ def test_shapes_that_do_not_fit_are_refused(backend, misfit):
     """Kernels do not check bounds: what does not fit has to stop before them."""
     case = random_case(24)
     with pytest.raises((ValueError, InputError)):
-        case.network(backend).gradients(*MISFITS[misfit](case, case.parameters(), case.intrinsic()))
+        case.network(backend).gradients(*MISFITS[misfit](case))
 
 
 def test_rates_of_the_smooth_variant_are_of_samples_only(backend):
@@ -308,13 +328,13 @@ def test_rates_of_the_smooth_variant_are_of_samples_only(backend):
 
 def test_free_recurrence_has_start_values(backend):
     network = random_case(26).network(backend)
-    assert "rec1.w_rec" in network.initial_parameters(np.random.default_rng(0))
+    assert "w_rec" in network.init(0).layers[0]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 def test_smoothed_cross_entropy_is_the_sum_over_its_target(smoothing):
     psc, labels, scale = np.random.default_rng(0).random((4, 6, 5)), np.array([0, 4, 2, 2]), 0.3
-    loss, gradient = cross_entropy_loss(psc, labels, scale, smoothing)
+    loss, gradient = CrossEntropyLoss(scale, smoothing)(psc, labels, TAU_S)
 
     def slow(x, label):
         z = [scale * sum(x[t, o] for t in range(6)) for o in range(5)]

@@ -37,15 +37,14 @@ def check_window(outcome, expected, intrinsic, dtype):
         assert outcome.rates[n - 1] == window["s"].mean()
         if "R_end" in window:
             wanted = dict(R=window["R_end"], tau=window["tau_end"], trajectory=np.stack([window["R"], window["tau"]]))
-            found = dict(R=outcome.intrinsic[f"R{n}"], tau=outcome.intrinsic[f"tau{n}"],
-                         trajectory=record["trajectory"])
+            after = outcome.intrinsic.layers[n - 1]
+            found = dict(R=after.R, tau=after.tau, trajectory=record["trajectory"])
             assert_close(found, wanted, tolerance)
             assert found["R"].dtype == found["tau"].dtype == dtype
         else:
             assert "trajectory" not in record
-            kept = [f"R{n}", f"tau{n}"] if n < len(expected) else []
-            assert_same_bits([outcome.intrinsic[name] for name in kept], [intrinsic[name] for name in kept])
-    assert outcome.intrinsic.keys() == intrinsic.keys()
+            assert_same_bits(outcome.intrinsic.layers[n - 1], intrinsic.layers[n - 1])
+    assert outcome.intrinsic.flatten().keys() == intrinsic.flatten().keys()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -56,7 +55,7 @@ def test_window(backend, stack, start, dtype):
     expected = windows(case)
     assert all(window["s"].any() for window in expected)
     outcome = case.run(backend, dtype, "adapt", plasticity=Plasticity(**SETTINGS))
-    check_window(outcome, expected, case.intrinsic(dtype), dtype)
+    check_window(outcome, expected, case.parameters(dtype).intrinsic(), dtype)
     assert outcome.gradients is None
 
 
@@ -66,7 +65,7 @@ def test_windows_of_every_batch(backend, B):
     for T in (1, 2, 6):
         case = random_case(31, STACKS["two layers"], B=B, T=T, density=0.5, R="fixed", tau="fixed")
         outcome = case.run(backend, "float64", "adapt", plasticity=Plasticity(**SETTINGS))
-        check_window(outcome, windows(case), case.intrinsic(), "float64")
+        check_window(outcome, windows(case), case.parameters().intrinsic(), "float64")
 
 
 def test_layers_too_large_for_a_cache(backend):
@@ -74,7 +73,7 @@ def test_layers_too_large_for_a_cache(backend):
     case = random_case(42, (("motif", 240, 10), ("free", 60)), B=1, T=60, C=20, R="fixed", tau="fixed")
     for way in ("adapt", "gradients"):
         outcome = case.run(backend, "float64", way, plasticity=Plasticity(**SETTINGS))
-        check_window(outcome, windows(case), case.intrinsic(), "float64")
+        check_window(outcome, windows(case), case.parameters().intrinsic(), "float64")
 
 
 @pytest.mark.parametrize("settings", [dict(gamma=0.02, mu=0.1), dict(gamma=5.0), dict(gamma=100.0, mu=0.05),
@@ -82,24 +81,24 @@ def test_layers_too_large_for_a_cache(backend):
 def test_settings(backend, settings):
     case = random_case(32, STACKS["two layers"], R="fixed", tau="fixed")
     outcome = case.run(backend, "float64", "adapt", plasticity=Plasticity(**{**SETTINGS, **settings}))
-    check_window(outcome, windows(case, **settings), case.intrinsic(), "float64")
+    check_window(outcome, windows(case, **settings), case.parameters().intrinsic(), "float64")
     if settings.get("gamma") == 0:
-        assert_same_bits(outcome.intrinsic, case.intrinsic())
+        assert_same_bits(outcome.intrinsic, case.parameters().intrinsic())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_windows_in_a_row(backend, dtype):
     """Each starts from what the one before left, on another batch; phi starts anew."""
     case = random_case(33, STACKS["two layers"], B=3, R="fixed", tau="fixed")
-    intrinsic, rng = case.intrinsic(dtype), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     network, parameters = case.network(backend, dtype), case.parameters(dtype)
     for _ in range(6):
         case.X = rng.permuted(case.X, axis=1)
         expected = windows(case)
-        outcome = network.adapt(parameters, intrinsic, case.events(), Plasticity(**SETTINGS), record=True)
-        check_window(outcome, expected, intrinsic, dtype)
-        before, intrinsic, case = intrinsic, outcome.intrinsic, carried_on(case, expected)
-        assert all((before[name] != intrinsic[name]).any() for name in intrinsic)
+        outcome, before = network.adapt(parameters, case.events(), Plasticity(**SETTINGS), record=True), parameters
+        check_window(outcome, expected, before.intrinsic(), dtype)
+        parameters, case = parameters.replaced(outcome.intrinsic), carried_on(case, expected)
+        assert all((before.layers[n][name] != x).any() for (n, name), x in outcome.intrinsic.items())
 
 
 def test_windows_until_the_bounds(backend):
@@ -109,8 +108,8 @@ def test_windows_until_the_bounds(backend):
     for _ in range(12):
         expected = windows(case, gamma=5.0, mu=0.05)
         outcome = case.run(backend, "float64", "adapt", plasticity=Plasticity(16.0, 5.0, 0.05))
-        check_window(outcome, expected, case.intrinsic(), "float64")
-        values = np.concatenate(list(outcome.intrinsic.values()))
+        check_window(outcome, expected, case.parameters().intrinsic(), "float64")
+        values = np.concatenate([x for _, x in outcome.intrinsic.items()])
         assert values.min() >= TAU_M / 2 and values.max() <= 8 * TAU_M
         met |= set(values.tolist()) & {TAU_M / 2, 8 * TAU_M}
         case = carried_on(case, expected)
@@ -122,10 +121,10 @@ def test_silent_neurons(backend, dtype):
     """They drift by 0.1 gamma a step, R up and tau down, until the bounds; no 0/0 on the way."""
     case = random_case(35, STACKS["two layers"], T=30, density=0.0, R="fixed", tau="fixed")
     outcome = case.run(backend, dtype, "adapt", plasticity=Plasticity(16.0, 1.0, 0.2))
-    for name, x in outcome.intrinsic.items():
-        np.testing.assert_allclose(x, TAU_M + (3 if name.startswith("R") else -3), rtol=1e-6)
+    for (_, name), x in outcome.intrinsic.items():
+        np.testing.assert_allclose(x, TAU_M + {"R": 3, "tau": -3}[name], rtol=1e-6)
     outcome = case.run(backend, dtype, "adapt", plasticity=Plasticity(16.0, 1000.0, 0.2))
-    assert {name: set(x.tolist()) for name, x in outcome.intrinsic.items()} == {
+    assert {name: set(x.tolist()) for name, x in outcome.intrinsic.flatten().items()} == {
         "R1": {128.0}, "R2": {128.0}, "tau1": {8.0}, "tau2": {8.0}}
 
 
@@ -138,7 +137,7 @@ def test_every_neuron_at_every_step(backend, dtype):
     expected = windows(case)
     assert all(window["s"].all() for window in expected)
     outcome = case.run(backend, dtype, "adapt", plasticity=Plasticity(**SETTINGS))
-    check_window(outcome, expected, case.intrinsic(dtype), dtype)
+    check_window(outcome, expected, case.parameters(dtype).intrinsic(), dtype)
 
 
 # ---- online: the pass that is differentiated adapts ------------------------------------------------------
@@ -152,7 +151,7 @@ def test_online_gradients(backend, stack, dtype):
     plasticity = Plasticity(**SETTINGS)
     expected = windows(case)
     outcome = case.run(backend, dtype, plasticity=plasticity)
-    check_window(outcome, expected, case.intrinsic(dtype), dtype)
+    check_window(outcome, expected, case.parameters(dtype).intrinsic(), dtype)
     along = Case(case.X, case.Y, [dict(x, R=w.get("R", x["R"]), tau=w.get("tau", x["tau"]))
                                   for x, w in zip(case.layers, expected)], case.recurrences, case.settings)
     replayed, wanted = along.check(backend, dtype)
@@ -164,7 +163,8 @@ def test_online_gradients(backend, stack, dtype):
     # the window alone says the same of R and tau, and a pass without plasticity something else
     assert_same_bits(case.run(backend, dtype, "adapt", plasticity=plasticity).intrinsic, outcome.intrinsic)
     fixed = case.run(backend, dtype)
-    assert fixed.intrinsic is None and (fixed.gradients["w1"] != outcome.gradients["w1"]).any()
+    assert fixed.intrinsic is None and (
+        fixed.gradients.layers[0].w != outcome.gradients.layers[0].w).any()
 
 
 def test_only_recurrent_layers_adapt(backend):
@@ -172,18 +172,18 @@ def test_only_recurrent_layers_adapt(backend):
     case = random_case(38, (("feedforward", 7), ("feedforward", 6)), R="neuron", tau="neuron")
     online, fixed = (case.run(backend, plasticity=p) for p in (Plasticity(**SETTINGS), None))
     assert_same_bits([online.gradients, online.records], [fixed.gradients, fixed.records])
-    assert_same_bits(online.intrinsic, case.intrinsic())
+    assert_same_bits(online.intrinsic, case.parameters().intrinsic())
 
 
 def test_nothing_given_is_changed(backend):
     case = random_case(39, STACKS["three layers"], R="fixed", tau="fixed")
-    parameters, intrinsic = case.parameters(), case.intrinsic()
-    outcome = case.network(backend).gradients(parameters, intrinsic, case.events(), Plasticity(**SETTINGS))
-    assert outcome.intrinsic is not intrinsic
-    assert_same_bits([parameters, intrinsic], [case.parameters(), case.intrinsic()])
+    parameters = case.parameters()
+    outcome = case.network(backend).gradients(parameters, case.events(), Plasticity(**SETTINGS))
+    assert all(x is not parameters.layers[n][name] for (n, name), x in outcome.intrinsic.items())
+    assert_same_bits(parameters, case.parameters())
 
 
 def test_empty_batch(backend):
     case = random_case(40, R="fixed", tau="fixed")
     with pytest.raises(ValueError, match="empty batch"):
-        case.network(backend).adapt(case.parameters(), case.intrinsic(), case.events()[[]], Plasticity(**SETTINGS))
+        case.network(backend).adapt(case.parameters(), case.events()[[]], Plasticity(**SETTINGS))

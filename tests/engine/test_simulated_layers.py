@@ -106,14 +106,14 @@ def test_the_cpu_finds_the_same(cuda):
 
 def test_the_same_bits_again_and_without_what_is_not_asked_for(cuda):
     case = random_case(11, (("supernet", 6, (2, 3)), ("feedforward", 4)), **TINY)
-    full, again, part = case.run(cuda), case.run(cuda), case.run(cuda, feedforward=False)
+    network, parameters, full, again = case.network(cuda), case.parameters(), case.run(cuda), case.run(cuda)
+    part, = network.passes([parameters], case.events(), backward=True, feedforward=False)
     assert_same_bits([full.loss, full.gradients, full.records], [again.loss, again.gradients, again.records])
-    assert_same_bits(part.gradients, {key: x for key, x in full.gradients.items() if key.startswith("rec")})
-    network, parameters, intrinsic = case.network(cuda), case.parameters(), case.intrinsic()
-    bare = network.gradients(parameters, intrinsic, case.events())
+    assert_same_bits(part.gradients, {key: x for key, x in full.gradients.flatten().items() if key.startswith("rec")})
+    bare = network.gradients(parameters, case.events())
     assert bare.records is None
     assert_same_bits([bare.loss, bare.gradients, bare.rates], [full.loss, full.gradients, full.rates])
-    scored = network.evaluate(parameters, intrinsic, case.events())
+    scored = network.evaluate(parameters, case.events())
     assert scored.gradients is None and scored.loss == full.loss
 
 
@@ -122,26 +122,27 @@ def test_the_same_bits_again_and_without_what_is_not_asked_for(cuda):
 def test_several_networks_in_one_launch(cuda, density, shape, monkeypatch):
     case = random_case(16, (("supernet", 6, (2, 3)), ("feedforward", 4)), B=2, T=6, C=20, density=density, R=shape,
                        tau=shape)
-    network, intrinsic, batch = case.network(cuda), case.intrinsic(), case.events()
+    network, batch = case.network(cuda), case.events()
     rng = np.random.default_rng(17)
-    points = [{name: x + 0.1 * rng.normal(size=x.shape) for name, x in case.parameters().items()} for _ in range(3)]
-    alone = [network.gradients(point, intrinsic, batch).gradients for point in points]
+    points = [case.parameters().trained().map(lambda x: x + 0.1 * rng.normal(size=x.shape)) for _ in range(3)]
+    points = [case.parameters().replaced(point) for point in points]
+    alone = [network.gradients(point, batch).gradients for point in points]
     packed = []
     monkeypatch.setattr(cuda, "pack", lambda *given: packed.append(type(cuda).pack(cuda, *given)) or packed[-1])
-    for found, expected in zip(network.gradients_at(points, intrinsic, batch), alone, strict=True):
-        assert_close(found, expected, 1e-12)
+    for found, expected in zip(network.passes(points, batch, backward=True), alone, strict=True):
+        assert_close(found.gradients, expected, 1e-12)
     (chunk,), = packed
     assert len(chunk.labels) == 6
     monkeypatch.setattr(cuda, "together", lambda samples: 1)  # each by itself
-    for found, expected in zip(network.gradients_at(points, intrinsic, batch), alone, strict=True):
-        assert_same_bits(found, expected)
+    for found, expected in zip(network.passes(points, batch, backward=True), alone, strict=True):
+        assert_same_bits(found.gradients, expected)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_plasticity_window(cuda, dtype):
     case = random_case(12, (("motif", 6, 3), ("free", 5)), B=3, T=7, R="fixed", tau="fixed", density=0.6)
     outcome = case.run(cuda, dtype, "adapt", plasticity=Plasticity(**SETTINGS))
-    check_window(outcome, windows(case), case.intrinsic(dtype), dtype)
+    check_window(outcome, windows(case), case.parameters(dtype).intrinsic(), dtype)
 
 
 def test_plasticity_online(cuda):
@@ -159,10 +160,10 @@ def test_smooth_variant(cuda):
 def test_an_infinite_weight_is_not_masked(cuda):
     """Padding of short columns of links is never touched: only what follows from the infinite weight is not finite."""
     case = random_case(14, (("free", 6),), **TINY)
-    network, parameters, intrinsic = case.network(cuda), case.parameters(), case.intrinsic()
-    parameters["w_out"][:, 0] = np.nan
-    outcome = network.gradients(parameters, intrinsic, case.events())
-    assert not np.isfinite(outcome.gradients["w1"]).all()
+    network, parameters = case.network(cuda), case.parameters()
+    parameters.layers[-1].w[:, 0] = np.nan
+    outcome = network.gradients(parameters, case.events())
+    assert not np.isfinite(outcome.gradients.layers[0].w).all()
     assert error(outcome.rates[0], case.run(cuda).rates[0]) == 0
 
 

@@ -29,15 +29,16 @@ def learnt(backend, order, mode):
     """What one step of a search leaves, as NumPy's arrays; on the device until then."""
     case = random_case(20, (("supernet", 6, (2, 3)), ("motif", 4, 2)), B=3, T=6, density=0.5, R="fixed", tau="fixed")
     network = case.network(backend)
-    learner = search.Learner(case.parameters(), case.intrinsic(), Adam(), Adam((0.5, 0.999)))
-    learner = learner.moved(backend.to_device)
+    learner = search.Learner(case.parameters(), Adam(), Adam((0.5, 0.999)))
+    learner = learner.to(backend.to_device)
     events = backend.resident(case.events())
     settings = dataclasses.replace(config.load("ntidigits").search, alpha_order=order, alpha_lr=0.05)
     train, valid = events[np.array([2, 0])], events[np.array([1])]
-    outcomes = search.search_step(network, learner, train, valid, 1e-3, settings, 1.0, Plasticity(**SETTINGS), mode)
-    held = [*learner.parameters.values(), *learner.intrinsic.values(), *learner.w_adam.m.values()]
-    learner = learner.moved(backend.to_host)
-    return held, (outcomes[0].loss, outcomes[1].loss, float(outcomes[2])), learner
+    result = search.search_step(network, learner, train, valid, settings,
+                                search.StepSettings(1e-3, 1.0, Plasticity(**SETTINGS), mode))
+    held = [x for part in (learner.parameters, learner.w_adam.m) for _, x in part.items()]
+    learner = learner.to(backend.to_host)
+    return held, (result.outcome.loss, result.valid.loss, result.norm), learner
 
 
 @pytest.mark.parametrize("order, mode", [("first", "off"), ("second", "window"), ("first", "online")])
@@ -46,11 +47,10 @@ def test_a_step_of_the_search(cuda, order, mode):
     assert all(isinstance(array, simulator.DeviceArray) for array in held)
     _, expected, other = learnt(get_backend("cpu", 1), order, mode)
     np.testing.assert_allclose(losses, expected, rtol=1e-10)
-    for name in ("parameters", "intrinsic"):
-        assert_close(getattr(one, name), getattr(other, name), 1e-9)
+    assert_close(one.parameters, other.parameters, 1e-9)
     for name in ("w_adam", "alpha_adam"):
         assert_close(getattr(one, name).m, getattr(other, name).m, 1e-9)
-        assert all(type(array) is np.ndarray for array in getattr(one, name).v.values())
+        assert all(type(array) is np.ndarray for _, array in getattr(one, name).v.items())
 
 
 def test_batches_taken_on_the_device(cuda):
@@ -106,16 +106,17 @@ def test_what_the_host_waits_for(cuda, monkeypatch, order, mode, clip):
     """Two copies a batch: before alpha moves, and before w does, with all that the metrics want; no single numbers."""
     case = random_case(20, (("supernet", 6, (2, 3)),), B=2, T=5, density=0.5, R="fixed", tau="fixed")
     network = case.network(cuda)
-    learner = search.Learner(case.parameters(), case.intrinsic(), Adam(), Adam()).moved(cuda.to_device)
+    learner = search.Learner(case.parameters(), Adam(), Adam()).to(cuda.to_device)
     batch = cuda.resident(case.events())
     settings = dataclasses.replace(config.load("ntidigits").search, alpha_order=order)
     copies, real = [], module.to_host
     monkeypatch.setattr(module, "to_host", lambda array: copies.append(1) or real(array))
     simulator.DeviceArray.waited()
-    outcome, judged, norm = search.search_step(network, learner, batch, batch, 1e-3, settings, clip,
-                                               Plasticity(**SETTINGS), mode)
-    seen = [outcome.loss, outcome.predicted, outcome.rates, outcome.norms, judged.loss, judged.predicted, norm]
+    step = search.StepSettings(1e-3, clip, Plasticity(**SETTINGS), mode)
+    result = search.search_step(network, learner, batch, batch, settings, step)
     assert len(copies) == 2 and simulator.DeviceArray.waited() == 0
-    assert np.isfinite(seen[0]) and len(seen[3]) == len(network.layers)
-    outcome, _ = search.weight_step(network, learner, batch, 1e-3, clip, Plasticity(**SETTINGS), mode)
-    assert len(outcome.rates) == 2 and len(copies) == 3 and simulator.DeviceArray.waited() == 0
+    assert np.isfinite([result.outcome.loss, result.valid.loss, result.norm, *result.layer_norms]).all()
+    assert len(result.layer_norms) == len(network.layers)
+    assert all(type(x) is np.ndarray for x in (result.outcome.predicted, result.valid.scores))
+    result = search.weight_step(network, learner, batch, step)
+    assert len(result.outcome.rates) == 2 and len(copies) == 3 and simulator.DeviceArray.waited() == 0

@@ -60,7 +60,7 @@ def networks(backend, stack, density=0.5, count=3, **options):
     for case in cases:  # configuration, not chance
         for layer, first in zip(case.layers, cases[0].layers):
             layer["v_th"] = first["v_th"]
-    return [(case.network(backend), case.parameters(), case.intrinsic(), case.events()) for case in cases]
+    return [(case.network(backend), case.parameters(), case.events()) for case in cases]
 
 
 STACKS = {"free": (("free", 6),), "motif": (("motif", 6, 3),), "supernet, feedforward": (("supernet", 6, (2, 3)),
@@ -69,13 +69,18 @@ WAYS = {"gradients": dict(), "recurrent alone": dict(feedforward=False),
         "online": dict(plasticity=Plasticity(**SETTINGS))}
 
 
+def gradients(network, parameters, events, **options):
+    """An outcome of a pass with any options."""
+    return network.outcomes(network.passes([parameters], events, backward=True, **options), events)[0][0]
+
+
 @pytest.mark.parametrize("density", [0.03, 0.6], ids=["events", "dense"])
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("way", WAYS)
 def test_passes_of_several_networks(cuda, stack, way, density, merged):
     given = networks(cuda, STACKS[stack], density)
-    alone = [own.gradients(*rest, **WAYS[way]) for own, *rest in given]
-    found = together.run([functools.partial(own.gradients, *rest, **WAYS[way]) for own, *rest in given])
+    alone = [gradients(*own, **WAYS[way]) for own in given]
+    found = together.run([functools.partial(gradients, *own, **WAYS[way]) for own in given])
     assert merged == [1, 1, 1, 3]
     links = {own.layers[0].recurrence.indices.size for own, *_ in given}
     assert stack not in ("free", "motif") or len(links) > 1  # or the links could be taken for each other's
@@ -98,10 +103,10 @@ def test_windows_and_scores_of_several_networks(cuda, merged):
 def test_what_does_not_fit_into_one_pass(cuda, merged, monkeypatch):
     """Another number of samples, input of another form, too many of all."""
     given = networks(cuda, STACKS["motif"])
-    (own, parameters, intrinsic, events), *_ = given
+    (own, parameters, events), *_ = given
     sparse = networks(cuda, STACKS["motif"], density=0.02)[1]
-    assert not chunks.is_dense(sparse[3]) and chunks.is_dense(events)
-    other = (own, parameters, intrinsic, events[np.array([0, 2])])
+    assert not chunks.is_dense(sparse[2]) and chunks.is_dense(events)
+    other = (own, parameters, events[np.array([0, 2])])
     jobs = [*given, other, sparse]
     alone = [net.gradients(*rest) for net, *rest in jobs]
     merged.clear()

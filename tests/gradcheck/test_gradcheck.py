@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hrmas_sparse import gradcheck
-from hrmas_sparse.engine import network
+from hrmas_sparse.engine.losses import CrossEntropyLoss, PscLoss
+from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.engine import neuron
 from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.engine.backends import get_backend
@@ -67,8 +68,8 @@ def test_golden_numbers(stored, capsys, monkeypatch):
 
 @pytest.mark.parametrize("trajectory", [False, True])
 def test_the_spiking_problem_meets_every_branch(trajectory):
-    net, parameters, intrinsic, events = spiking.problem(get_backend(), trajectory)
-    for layer, record in zip(net.hidden, net.evaluate(parameters, intrinsic, events, record=True).records):
+    net, parameters, events = spiking.problem(get_backend(), trajectory)
+    for layer, record in zip(net.hidden, net.evaluate(parameters, events, record=True).records):
         v, spikes, psc = record["v"], record["spikes"], record["psc"]
         before = np.concatenate([np.zeros_like(v[:, :1]), (v * (1 - spikes))[:, :-1]], axis=1)
         capped = (v - before < layer.v_th / spiking.CAP)[(spikes > 0) & (psc >= 0.25)]
@@ -160,20 +161,21 @@ def wrong_sign(monkeypatch):
 
     def wrong(*args, **kwargs):
         second, outcome = honest(*args, **kwargs)
-        return {name: 2 * outcome.gradients[name] - g for name, g in second.items()}, outcome
+        return Parameters({name: 2 * first[name] - g for name, g in layer.items()}
+                          for layer, first in zip(second.layers, outcome.gradients.layers)), outcome
     monkeypatch.setattr(search, "alpha_gradient", wrong)
 
 
 def first_order(monkeypatch):
     honest = search.alpha_gradient
-    monkeypatch.setattr(search, "alpha_gradient", lambda *args: honest(*args, order="first"))
+    monkeypatch.setattr(search, "alpha_gradient", lambda *args, **more: honest(*args, **more, order="first"))
 
 
 SABOTAGES = {
-    "gradient of the psc loss": (differences, scaled("psc_loss", network, 1.001, 1)),
-    "psc loss": (spiking, scaled("psc_loss", network, 1 + 1e-8, 0)),
-    "gradient of the cross entropy": (differences, scaled("cross_entropy_loss", network, 1.001, 1)),
-    "NaN": (differences, scaled("psc_loss", network, np.nan, 1)),
+    "gradient of the psc loss": (differences, scaled("__call__", PscLoss, 1.001, 1)),
+    "psc loss": (spiking, scaled("__call__", PscLoss, 1 + 1e-8, 0)),
+    "gradient of the cross entropy": (differences, scaled("__call__", CrossEntropyLoss, 1.001, 1)),
+    "NaN": (differences, scaled("__call__", PscLoss, np.nan, 1)),
     "smooth errors": (differences, scaled("backward_smooth", Backend, 1.00001, 0)),
     "pullback of alpha": (differences, scaled("pullback", Supernet, 1.001, "alpha_size")),
     "relaxation": (differences, scaled("effective", Supernet, 1.001)),

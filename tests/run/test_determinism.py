@@ -13,7 +13,8 @@ from dense import TAU_S, TOLERANCE, assert_close, assert_same_bits, flat, random
 
 from hrmas_sparse.engine.backends.cpu.backend import CpuBackend
 from hrmas_sparse.engine.backends.cpu import layer as cpu_layer
-from hrmas_sparse.engine.network import Plasticity, psc_loss
+from hrmas_sparse.engine.losses import PscLoss
+from hrmas_sparse.engine.network import Plasticity
 
 STACK = (("supernet", 12, (2, 3)), ("motif", 9, 3), ("feedforward", 7))
 PLASTICITY = Plasticity(tau_cal=16.0, gamma=2.0, mu=0.2)
@@ -62,7 +63,7 @@ def test_no_spike_at_all(backend, B, dtype):
     case = random_case(1, STACK, B=B, T=6, density=0.0)
     assert case.events().value.size == 0
     found, _ = case.check(backend, dtype, busy=False)
-    assert found.rates == [0, 0, 0, 0] and not any(x.any() for x in found.gradients.values())
+    assert found.rates == [0, 0, 0, 0] and not any(x.any() for _, x in found.gradients.items())
 
 
 @pytest.mark.parametrize("B", [1, 16, 17])
@@ -123,21 +124,21 @@ def test_steps_taken_a_few_at_a_time(monkeypatch, span, dtype):
 def test_a_sample_is_the_same_alone_and_in_any_batch(backend, dtype, way, density, real):
     """Also where the samples' densities differ, so that company decides how a backend multiplies."""
     case = random_case(5, STACK, B=35, T=9, C=12, R="fixed", tau="fixed", density=density, real=real)
-    network, parameters, intrinsic = case.network(backend, dtype), case.parameters(dtype), case.intrinsic(dtype)
+    network, parameters = case.network(backend, dtype), case.parameters(dtype)
     batch = case.events()
 
     def run(index):
-        found = network.gradients(parameters, intrinsic, batch[index], record=True, **WAYS[way])
+        found = network.gradients(parameters, batch[index], record=True, **WAYS[way])
         return [{key: np.moveaxis(x, 1, 0) if key == "trajectory" else x for key, x in record.items()}
                 for record in found.records], found
 
     records, whole = run(np.arange(35))
-    total, losses = {name: 0.0 for name in parameters}, 0.0
+    total, losses = {name: 0.0 for name in parameters.trained().flatten()}, 0.0
     for i in range(35):
         alone, found = run([i])
         assert_same_bits(alone, [{key: x[i:i + 1] for key, x in record.items()} for record in records])
         assert found.predicted[0] == whole.predicted[i]
-        total = {name: total[name] + found.gradients[name].astype(float) / 35 for name in parameters}
+        total = {name: total[name] + x.astype(float) / 35 for name, x in found.gradients.flatten().items()}
         losses += found.loss / 35
     assert_close(total, whole.gradients, TOLERANCE[dtype])
     assert losses == pytest.approx(whole.loss, rel=1e-12)
@@ -187,7 +188,7 @@ def test_history_does_not_matter(threads):
         broken = random_case(seed, STACK, B=16 * threads, T=10, R="fixed", tau="fixed")
         broken.X[:, :, 0] = np.nan                             # NaN left in every buffer, lane for lane
         for options in WAYS.values():
-            assert np.isnan(broken.run(used, dtype, **options).gradients["w1"]).any()
+            assert np.isnan(broken.run(used, dtype, **options).gradients.layers[0].w).any()
 
 
 def test_a_loss_that_fails_leaves_nothing_behind():
@@ -198,9 +199,9 @@ def test_a_loss_that_fails_leaves_nothing_behind():
     def fails(psc, labels):
         raise RuntimeError("this loss fails")
 
-    network.loss = fails
+    network.criterion = fails
     with pytest.raises(RuntimeError, match="this loss fails"):
-        network.gradients(case.parameters(), case.intrinsic(), case.events())
+        network.gradients(case.parameters(), case.events())
     assert_same_bits(everything(used, "float64"), everything(CpuBackend(2), "float64"))
 
 
@@ -242,8 +243,8 @@ def test_a_chunk_that_fails_stops_the_others():
     def loss(psc, labels):
         if labels.any():
             raise ArithmeticError("a chunk's own mistake")
-        return psc_loss(psc, labels, TAU_S)
+        return PscLoss()(psc, labels, TAU_S)
 
-    network.loss = loss
+    network.criterion = loss
     with pytest.raises(ArithmeticError, match="a chunk's own mistake"):
-        network.gradients(case.parameters(), case.intrinsic(), case.events())
+        network.gradients(case.parameters(), case.events())

@@ -14,6 +14,7 @@ from hrmas_sparse.run import folder as rundir
 from hrmas_sparse.run import loop as training
 from hrmas_sparse.run.diagnosis import carried, diagnose
 from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.engine.losses import PscLoss
 from hrmas_sparse.engine.network import Layer, Network, Plasticity
 from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.search.hrmas import Learner, discretize
@@ -38,11 +39,11 @@ class Searched:
     def __init__(self, stack, backend, dtype):
         self.case = random_case(60, STACKS[stack], B=12, T=16, density=0.4)
         self.relaxed = self.case.network(backend, dtype)
-        self.learner = Learner(self.case.parameters(dtype), self.case.intrinsic(dtype), Adam(), Adam())
+        self.learner = Learner(self.case.parameters(dtype), Adam(), Adam())
         hidden = [Layer(own.neurons, layer.v_th, Motif(own)) for own, layer in
                   zip(discretize(self.relaxed, self.learner), self.relaxed.hidden)]
         self.discrete = Network(self.case.X.shape[2], hidden, self.relaxed.output, self.relaxed.neurons,
-                                self.relaxed.loss, backend, dtype)
+                                PscLoss(), backend, dtype)
 
     def diagnose(self, plasticity=PLASTICITY, **more):
         return diagnose(self.relaxed, self.discrete, self.learner, self.case.events(), JUDGES, WINDOWS, plasticity,
@@ -101,13 +102,14 @@ def test_every_score_is_the_reference(backend, stack, dtype):
 def test_the_weights_are_carried_exactly(backend, stack):
     searched = Searched(stack, backend, "float64")
     weights = carried(searched.discrete, searched.learner.parameters)
-    assert weights.keys() == searched.discrete.shapes().keys()
+    assert {e: x.shape for e, x in weights.items()} == {e: x.shape for e, x in searched.discrete.init(0).items()}
     for n, layer in enumerate(searched.discrete_layers()[:-1], start=1):
         motif = searched.discrete.hidden[n - 1].recurrence
-        found = motif.dense(motif.effective(searched.discrete.own(weights, n)))
+        found = motif.dense(motif.effective(weights.layers[n - 1]))
         np.testing.assert_array_equal(found, layer["W_rec"])
-    for name in searched.discrete.names:
-        np.testing.assert_array_equal(weights[name], searched.learner.parameters[name])
+    for own, before in zip(weights.layers, searched.learner.parameters.layers):
+        np.testing.assert_array_equal(own.w, before.w)
+    assert_same_bits(weights.intrinsic(), searched.learner.parameters.intrinsic())
 
 
 def test_without_plasticity_there_are_two_scores(backend):
@@ -119,9 +121,9 @@ def test_without_plasticity_there_are_two_scores(backend):
 
 def test_nothing_is_learnt(backend):
     searched = Searched("two layers", backend, "float32")
-    before = copy.deepcopy((searched.learner.parameters, searched.learner.intrinsic))
+    before = copy.deepcopy(searched.learner.parameters)
     searched.diagnose()
-    assert_same_bits((searched.learner.parameters, searched.learner.intrinsic), before)
+    assert_same_bits(searched.learner.parameters, before)
 
 
 @pytest.mark.parametrize("passes", range(7))

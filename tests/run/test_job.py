@@ -67,9 +67,9 @@ def test_every_way_resumes_to_the_same_bits(tmp_path, events, way, monkeypatch):
     own = toys.settings(*WAYS[way])
     straight = toys.run(tmp_path / "straight", own, events)
     assert straight.finished and exact_differences(straight, straight) == []
-    result, (network, parameters, intrinsic) = straight.result(), load_trained(straight, own, events.meta)
+    result, (network, parameters) = straight.result(), load_trained(straight, own, events.meta)
     assert 0 <= result["test"]["accuracy"] <= 1 and result["test"]["samples"] == 9
-    again = evaluate(network, parameters, intrinsic, events.test)
+    again = evaluate(network, parameters, events.test)
     assert (again["accuracy"], again["loss"]) == (result["test"]["accuracy"], result["test"]["loss"])
     assert "test accuracy" in "\n".join(summary(straight, result))
     searched = own.training.search_epochs if straight.metrics()[0]["phase"] != "retrain" else 0
@@ -88,7 +88,7 @@ def test_the_toy_is_learnt(straight):
 def test_what_the_ways_do_to_the_neurons(tmp_path, events):
     def intrinsic(name, *overrides):
         run = toys.run(tmp_path / name, toys.settings(*overrides), events)
-        return load_trained(run, run.config(), events.meta)[2]["R1"], run
+        return load_trained(run, run.config(), events.meta)[1].layers[0].R, run
     assert (intrinsic("off", "plasticity.mode=off")[0] == 64).all()
     assert (intrinsic("window")[0] == 64).all()                            # reset for retraining (paper 3.1.4)
     assert (intrinsic("retrain", "plasticity.retrain=true")[0] != 64).any()
@@ -322,7 +322,7 @@ def test_a_number_that_is_none_stops_the_run(tmp_path, events, straight, phase, 
 
     def one_batch(own, position, batches):
         if position.updates == 4:
-            poisoned.learner.parameters["rec1.w_exc"][0] = np.nan
+            poisoned.learner.parameters.layers[0].w_exc[0] = np.nan
         done(own, position, batches)
 
     with monkeypatch.context() as patch:
@@ -340,7 +340,7 @@ def test_a_bad_state_never_replaces_a_good_checkpoint(tmp_path, events):
     job._begin()
     job._save()
     before = job.run.checkpoint_path.read_bytes()
-    job.learner.intrinsic["tau1"][3] = np.inf
+    job.learner.parameters.layers[0].tau[3] = np.inf
     with pytest.raises(Diverged, match="search-1, epoch 1, batch 0: not a finite number in intrinsic/tau1"):
         job._save()
     assert job.run.checkpoint_path.read_bytes() == before

@@ -10,8 +10,9 @@ import time
 import naive
 import numpy as np
 import pytest
-from dense import random_case
+from dense import assert_same_bits, random_case
 
+from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.run import loop as training
 from hrmas_sparse.storage.errors import Diverged, InputError
 from hrmas_sparse.search.optim import Adam
@@ -196,27 +197,26 @@ def test_the_second_signal_kills(second):
 
 def learner():
     w, alpha = Adam(), Adam()
-    found = Learner({"w1": np.ones(3, np.float32), "rec1.alpha_2": np.ones(2)}, {"R1": np.full(2, 16.0)}, w, alpha)
-    w.update(found.parameters, {"w1": np.ones(3, np.float32)}, 0.1)
+    layer = {"w": np.ones(3, np.float32), "alpha_2": np.ones(2), "R": np.full(2, 16.0)}
+    found = Learner(Parameters([layer, {"w": np.ones(2)}]), w, alpha)
+    w.update(found.parameters, found.parameters.map(np.ones_like).only([(0, "w"), (1, "w")]), 0.1)
     return found
 
 
 def expected(position):
     own = learner().parameters
-    return own, {"w1": own["w1"]}, {"rec1.alpha_2": own["rec1.alpha_2"]}, learner().intrinsic
+    return own, own.only([(0, "w"), (1, "w")]), own.only([(0, "alpha_2")])
 
 
 def test_a_state_comes_back(tmp_path):
     path, identity = tmp_path / "checkpoint.h5", {"config": {"a": {"b": 1.5}}, "seed": 3}
     position = Position("search-2", 3, 4, 5, {"loss": 1 / 3, "samples": 9}, 7, [5, 10], {"search-1": 1.25})
     training.save_state(path, learner(), position, identity)
-    empty = Learner({}, {}, Adam(), Adam())
+    empty = Learner(Parameters([]), Adam(), Adam())
     assert training.load_state(path, empty, identity, expected) == position
-    for name in ("parameters", "intrinsic"):
-        for key, x in getattr(learner(), name).items():
-            np.testing.assert_array_equal(getattr(empty, name)[key], x, strict=True)
-    assert (empty.w_adam.step, empty.alpha_adam.step, empty.alpha_adam.m) == (1, 0, {})
-    np.testing.assert_array_equal(empty.w_adam.v["w1"], learner().w_adam.v["w1"])
+    assert_same_bits(empty.parameters, learner().parameters)
+    assert (empty.w_adam.step, empty.alpha_adam.step, empty.alpha_adam.m.layers) == (1, 0, [])
+    assert_same_bits(empty.w_adam.v, learner().w_adam.v)
 
 
 def test_there_may_be_no_state(tmp_path):
@@ -237,7 +237,7 @@ def test_scores_are_the_reference(backend, monkeypatch):
     monkeypatch.setattr(training, "EVALUATION_BATCH", 7)
     case = random_case(3, (("motif", 9, 3),), B=20, T=15)
     network = case.network(backend)
-    found = evaluate(network, case.parameters(), case.intrinsic(), case.events())
+    found = evaluate(network, case.parameters(), case.events())
     reference = naive.network_gradients(case.X, case.Y, case.plain(), 8.0)
     assert found["loss"] == pytest.approx(reference["loss"], rel=1e-9) and found["samples"] == 20
     assert found["accuracy"] == (reference["pred"] == case.Y).mean()
@@ -251,4 +251,4 @@ def test_scores_are_the_reference(backend, monkeypatch):
 def test_nothing_to_score(backend):
     case = random_case(3, B=2)
     with pytest.raises(InputError, match="no samples"):
-        evaluate(case.network(backend), case.parameters(), case.intrinsic(), case.events()[[]])
+        evaluate(case.network(backend), case.parameters(), case.events()[[]])

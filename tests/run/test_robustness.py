@@ -257,9 +257,9 @@ def test_checkpoints_cost_little(house, tmp_path, show):
         job = toys.job(tmp_path / name, own, toys.cache(tmp_path / f"{name}.h5", channels=78, classes=26,
                                                         class_names=tuple("abcdefghijklmnopqrstuvwxyz")))
         job._begin()
-        for adam, names in ((job.learner.w_adam, ("w", "rec1.w_exc")), (job.learner.alpha_adam, ("rec1.alpha",))):
-            adam.update(job.learner.parameters, {key: np.ones_like(x) for key, x in job.learner.parameters.items()
-                                                 if key.startswith(names)}, 1e-3)
+        network = job._supernetwork(None)
+        for adam, names in ((job.learner.w_adam, network.weight_names), (job.learner.alpha_adam, network.alpha_names)):
+            adam.update(job.learner.parameters, job.learner.parameters.map(np.ones_like).only(names), 1e-3)
         took = []
         for _ in range(20):
             began = time.perf_counter()

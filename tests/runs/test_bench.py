@@ -66,11 +66,11 @@ def test_a_step_that_learns_goes_on_where_it_was(make):
 
 
 def test_desired_psc():
-    from hrmas_sparse.engine.network import psc_loss
+    from hrmas_sparse.engine.losses import PscLoss
 
     problem = w.problem(TINY, "feedforward", samples=3)
     zeros = np.zeros((3, TINY.steps, TINY.outputs))
-    _, error = psc_loss(zeros, problem["label"], w.TAU_S)
+    _, error = PscLoss()(zeros, problem["label"], w.TAU_S)
     np.testing.assert_allclose(w.desired_psc(problem, np.float64).transpose(1, 0, 2), -error, atol=1e-12)
 
 

@@ -12,13 +12,15 @@ from hrmas_sparse.settings import load as config
 from hrmas_sparse.engine.network import Plasticity
 from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.search.hrmas import (
-    Learner, alpha_gradient, discretize, dropout_scales, entropy, keep_best_sizes, search_step, weight_step)
+    Learner, StepSettings, alpha_gradient, discretize, dropout_scales, entropy, keep_best_sizes, search_step,
+    weight_step)
 from hrmas_sparse.engine.recurrence import Motif, softmax
 
 ONE = (("supernet", 12, (2, 3)),)
 TWO = (("supernet", 12, (2, 3)), ("supernet", 8, (2, 4)))
 PLASTICITY = Plasticity(tau_cal=16.0, gamma=0.5, mu=0.2)
 SETTINGS = config.load("ntidigits").search
+WINDOW = StepSettings(0.003, 1.0, PLASTICITY, "window")
 
 
 def untied(hidden):
@@ -34,7 +36,7 @@ def halves(seed, hidden, **options):
 
 
 def engine_values(case, layers):
-    """naive's layers, or gradients of them, under the engine's names."""
+    """naive's layers, or gradients of them, under the names of files."""
     found = {}
     for n, layer in enumerate(layers, start=1):
         found["w_out" if n == len(layers) else f"w{n}"] = layer["W_in"].T
@@ -44,7 +46,7 @@ def engine_values(case, layers):
 
 
 def alphas(case, grads):
-    """naive's alpha gradients under the engine's names."""
+    """naive's alpha gradients under the names of files."""
     blank = [dict(layer, **(grad or {})) for layer, grad in zip(case.layers, grads)]
     return {name: x for name, x in engine_values(case, blank).items() if "alpha" in name}
 
@@ -58,7 +60,7 @@ def test_second_order(backend, hidden, eta, clip):
     case, dense, (train, valid) = halves(1, hidden)
     parameters = case.parameters()
     before = copy.deepcopy(parameters)
-    found, outcome = alpha_gradient(case.network(backend), parameters, case.intrinsic(), train, valid, eta, clip)
+    found, outcome = alpha_gradient(case.network(backend), parameters, train, valid, eta=eta, clip=clip)
     expected = naive.hyper_gradient(*dense, case.layers, TAU_S, eta, clip)
     assert outcome.loss == pytest.approx(expected["loss"], rel=1e-9)
     assert_close(found, alphas(case, expected["grads"]), 1e-7)
@@ -67,16 +69,16 @@ def test_second_order(backend, hidden, eta, clip):
 
 def test_the_second_order_term_is_there(backend):
     case, _, (train, valid) = halves(1, ONE)
-    network, arguments = case.network(backend), (case.parameters(), case.intrinsic(), train, valid, 0.01, 1.0)
-    first, second = (alpha_gradient(network, *arguments, order=order)[0] for order in ("first", "second"))
+    network = case.network(backend)
+    first, second = (alpha_gradient(network, case.parameters(), train, valid, eta=0.01, order=order)[0].flatten()
+                     for order in ("first", "second"))
     assert all(np.abs(first[name] - second[name]).max() > 1e-3 * np.abs(first[name]).max() for name in first)
 
 
 @pytest.mark.parametrize("hidden", [ONE, TWO], ids=["one", "two"])
 def test_first_order_is_the_validation_gradient_at_w(backend, hidden):
     case, dense, (train, valid) = halves(2, hidden)
-    found, outcome = alpha_gradient(case.network(backend), case.parameters(), case.intrinsic(), train, valid, 0.01,
-                                    1.0, "first")
+    found, outcome = alpha_gradient(case.network(backend), case.parameters(), train, valid, eta=0.01, order="first")
     loss, grads = naive.supernet_gradients(*dense[1], case.layers, TAU_S)
     assert outcome.loss == pytest.approx(loss, rel=1e-9)
     expected = {name: x for name, x in engine_values(case, grads_as_layers(case, grads)).items() if "alpha" in name}
@@ -91,7 +93,7 @@ def test_inner_step_reaches_below_zero(backend):
     """w_exc >= 0 holds after the Adam step only, not in w' and w+- (mathematics 14)."""
     case, dense, (train, valid) = halves(3, ONE)
     case.layers[0]["w_exc"] *= 1e-4
-    found, _ = alpha_gradient(case.network(backend), case.parameters(), case.intrinsic(), train, valid, 0.05, 1.0)
+    found, _ = alpha_gradient(case.network(backend), case.parameters(), train, valid, eta=0.05)
     inner = naive.moved(case.layers, -0.05, naive.supernet_gradients(*dense[0], case.layers, TAU_S)[1])
     assert (inner[0]["w_exc"] < 0).any()
     assert_close(found, alphas(case, naive.hyper_gradient(*dense, case.layers, TAU_S, 0.05, 1.0)["grads"]), 1e-7)
@@ -101,8 +103,8 @@ def test_silence_is_no_division_by_zero(backend):
     case, _, _ = halves(4, ONE)
     case.X[:] = 0
     batch = case.events()
-    found, _ = alpha_gradient(case.network(backend), case.parameters(), case.intrinsic(), batch, batch, 0.01, 1.0)
-    assert all(np.isfinite(x).all() for x in found.values())
+    found, _ = alpha_gradient(case.network(backend), case.parameters(), batch, batch, eta=0.01)
+    assert all(np.isfinite(x).all() for _, x in found.items())
 
 
 # ---- a whole iteration --------------------------------------------------------------------------------------
@@ -156,47 +158,49 @@ def test_iterations_are_the_reference(backend, hidden):
     case, dense, (train, valid) = halves(5, hidden)
     network, reference = case.network(backend), Reference(case)
     settings = replace(SETTINGS, alpha_lr=0.05, eta=None, alpha_clip=0.0)  # naive.py clips w's gradient alone
-    learner = Learner(case.parameters(), case.intrinsic(), Adam(), Adam(settings.alpha_betas))
+    learner = Learner(case.parameters(), Adam(), Adam(settings.alpha_betas))
     for _ in range(3):
-        _, _, norm = search_step(network, learner, train, valid, 0.003, settings, 1.0, PLASTICITY, "window")
+        norm = search_step(network, learner, train, valid, settings, WINDOW).norm
         assert norm == pytest.approx(reference.iterate(*dense, 0.003, 1.0, settings), rel=1e-6)
-        assert_close(learner.parameters, engine_values(case, reference.layers), 1e-6)
+        assert_close(learner.parameters.trained(), engine_values(case, reference.layers), 1e-6)
         expected = {f"{key}{n}": layer[key] for n, layer in enumerate(reference.layers[:-1], 1) for key in ("R", "tau")}
-        assert_close(learner.intrinsic, expected, 1e-9)
-        assert not np.array_equal(learner.intrinsic["R1"], case.intrinsic()["R1"])
+        assert_close(learner.parameters.intrinsic(), expected, 1e-9)
+        assert not np.array_equal(learner.parameters.layers[0].R, case.parameters().layers[0].R)
 
 
-def run_step(backend, mode, rate=0.003, **change):
+def run_step(backend, mode, **change):
     case, _, (train, valid) = halves(5, ONE)
-    learner = Learner(case.parameters(), case.intrinsic(), Adam(), Adam())
-    search_step(case.network(backend), learner, train, valid, rate, replace(SETTINGS, **change), 1.0, PLASTICITY, mode)
+    learner = Learner(case.parameters(), Adam(), Adam())
+    search_step(case.network(backend), learner, train, valid, replace(SETTINGS, **change), WINDOW._replace(mode=mode))
     return learner
 
 
 def test_eta_follows_the_rate_unless_it_is_given(backend):
     assert_same_bits(run_step(backend, "off", eta=None).parameters, run_step(backend, "off", eta=0.003).parameters)
-    other = run_step(backend, "off", eta=0.5).alpha_adam.m
-    assert any((x != other[name]).any() for name, x in run_step(backend, "off", eta=None).alpha_adam.m.items())
+    other = run_step(backend, "off", eta=0.5).alpha_adam.m.flatten()
+    found = run_step(backend, "off", eta=None).alpha_adam.m.flatten()
+    assert any((x != other[name]).any() for name, x in found.items())
 
 
 def test_plasticity_off_leaves_the_neurons_alone(backend):
-    assert_same_bits(run_step(backend, "off").intrinsic, {key: np.full(12, TAU_M) for key in ("R1", "tau1")})
-    window, online = run_step(backend, "window"), run_step(backend, "online")
-    assert (window.intrinsic["R1"] != TAU_M).any() and (online.intrinsic["R1"] != TAU_M).any()
-    assert (window.intrinsic["R1"] != online.intrinsic["R1"]).any()
+    off, window, online = (run_step(backend, mode).parameters for mode in ("off", "window", "online"))
+    assert_same_bits(off.intrinsic(), {key: np.full(12, TAU_M) for key in ("R1", "tau1")})
+    R = window.layers[0].R, online.layers[0].R
+    assert (R[0] != TAU_M).any() and (R[1] != TAU_M).any() and (R[0] != R[1]).any()
 
 
 @pytest.mark.parametrize("mode", ["window", "online", "off"])
 def test_what_is_no_number_teaches_nothing(backend, mode):
     case, _, (train, valid) = halves(5, ONE)
-    learner = Learner(case.parameters(), case.intrinsic(), Adam(), Adam())
-    learner.parameters["w1"][0, 0] = np.nan
+    learner = Learner(case.parameters(), Adam(), Adam())
+    learner.parameters.layers[0].w[0, 0] = np.nan
     before = copy.deepcopy(learner)
-    outcome, _, norm = search_step(case.network(backend), learner, train, valid, 0.01, SETTINGS, 1.0, PLASTICITY, mode)
-    assert not (np.isfinite(outcome.loss) and np.isfinite(norm))
-    weight_step(case.network(backend), learner, train, 0.01, 1.0, PLASTICITY if mode == "online" else None)
-    for part in ("parameters", "intrinsic"):
-        assert_same_bits(getattr(learner, part), getattr(before, part))
+    step = WINDOW._replace(mode=mode)
+    result = search_step(case.network(backend), learner, train, valid, SETTINGS, step)
+    assert not (np.isfinite(result.outcome.loss) and np.isfinite(result.norm))
+    result = weight_step(case.network(backend), learner, train, step)
+    assert not (np.isfinite(result.outcome.loss) and np.isfinite(result.norm))
+    assert_same_bits(learner.parameters, before.parameters)
     assert learner.w_adam.step == learner.alpha_adam.step == 0
 
 
@@ -205,19 +209,21 @@ def test_what_is_no_number_teaches_nothing(backend, mode):
 
 def test_dropout_is_the_network_without_those_neurons(backend):
     case, _, (train, _) = halves(5, TWO)
-    network, learner = case.network(backend), Learner(case.parameters(), case.intrinsic(), Adam(), Adam())
+    network, learner = case.network(backend), Learner(case.parameters(), Adam(), Adam())
     scales = dropout_scales(network, 0.5, np.random.default_rng(1))
-    assert {name: x.shape for name, x in scales.items()} == {
-        "w2": (network.hidden[0].size, 1), "w_out": (network.hidden[1].size, 1)}
+    assert {n: x.shape for n, x in scales.items()} == {1: (network.hidden[0].size, 1), 2: (network.hidden[1].size, 1)}
     assert set(np.concatenate([x.ravel() for x in scales.values()]).tolist()) == {0.0, 2.0}
-    thinned = learner.parameters | {name: x * learner.parameters[name] for name, x in scales.items()}
-    expected, before = network.gradients(thinned, learner.intrinsic, train), copy.deepcopy(learner.parameters)
-    outcome, _ = weight_step(network, learner, train, 0.01, None, scales=scales)
+    thinned, before = learner.parameters.copy(), learner.parameters.copy()
+    for n, x in scales.items():
+        thinned.layers[n].w *= x
+    expected = network.gradients(thinned, train)
+    outcome = weight_step(network, learner, train, StepSettings(0.01, None, scales=scales)).outcome
     assert outcome.loss == expected.loss
-    for name, x in scales.items():
-        cut = x[:, 0] == 0
-        np.testing.assert_array_equal(outcome.gradients[name], 2 * expected.gradients[name] * ~cut[:, None])
-        np.testing.assert_array_equal(learner.parameters[name][cut], before[name][cut])
+    for n, x in scales.items():
+        cut, found = x[:, 0] == 0, learner.parameters.layers[n].w
+        np.testing.assert_array_equal(outcome.gradients.layers[n].w,
+                                      2 * expected.gradients.layers[n].w * ~cut[:, None])
+        np.testing.assert_array_equal(found[cut], before.layers[n].w[cut])
 
 
 def test_no_dropout_draws_nothing(backend):
@@ -234,17 +240,18 @@ def test_the_best_size_keeps_what_was_learnt_for_it(backend, tied):
     hidden = TWO if tied else untied(TWO)
     case, _, (train, valid) = halves(6, hidden)
     network = case.network(backend)
-    learner = Learner(case.parameters(), case.intrinsic(), Adam(), Adam())
-    for n, best in ((1, 1), (2, 0)):
-        learner.parameters[f"rec{n}.alpha_size"][:] = 0
-        learner.parameters[f"rec{n}.alpha_size"][best] = 3
-    search_step(network, learner, train, valid, 0.003, SETTINGS, 1.0, PLASTICITY, "window")
+    learner = Learner(case.parameters(), Adam(), Adam())
+    for layer, best in zip(learner.parameters.layers, (1, 0)):
+        layer.alpha_size[:] = 0
+        layer.alpha_size[best] = 3
+    search_step(network, learner, train, valid, SETTINGS, WINDOW)
     before = copy.deepcopy(learner)
     assert keep_best_sizes(network, learner) == [3, 2]
     for part in ("parameters", "w_adam", "alpha_adam"):
         for moment in ("m", "v") if "adam" in part else (None,):
             old, new = (getattr(x, part) if moment is None else getattr(getattr(x, part), moment)
                         for x in (before, learner))
+            old, new = old.flatten(), new.flatten()
             for n, (size, slot) in enumerate(((3, 1), (2, 0)), start=1):
                 supernet = network.hidden[n - 1].recurrence
                 narrowed = supernet.narrowed(size)
@@ -261,23 +268,23 @@ def test_the_best_size_keeps_what_was_learnt_for_it(backend, tied):
                         assert name not in new
             assert all(name in new for name in old if name.startswith("w"))
     assert learner.w_adam.step == learner.alpha_adam.step == 1
-    assert_same_bits(learner.intrinsic, before.intrinsic)
+    assert_same_bits(learner.parameters.intrinsic(), before.parameters.intrinsic())
 
 
 def test_stage_two_goes_on(backend):
     """The narrowed learner fits the narrowed network, and its sizes stay decided."""
     case, _, (train, valid) = halves(6, ONE)
     network = case.network(backend)
-    learner = Learner(case.parameters(), case.intrinsic(), Adam(), Adam())
-    search_step(network, learner, train, valid, 0.003, SETTINGS, 1.0, PLASTICITY, "window")
+    learner = Learner(case.parameters(), Adam(), Adam())
+    search_step(network, learner, train, valid, SETTINGS, WINDOW)
     (size,) = keep_best_sizes(network, learner)
     network.hidden[0] = network.layers[0] = replace(network.hidden[0],
                                                     recurrence=network.hidden[0].recurrence.narrowed(size))
-    assert learner.parameters.keys() == network.initial_parameters(np.random.default_rng(0)).keys()
-    search_step(network, learner, train, valid, 0.003, SETTINGS, 1.0, PLASTICITY, "window")
+    assert learner.parameters.flatten().keys() == network.init(0).flatten().keys()
+    search_step(network, learner, train, valid, SETTINGS, WINDOW)
     (found,) = discretize(network, learner)
     assert found.motif_size == size
-    parts = learner.parameters[f"rec1.alpha_{size}"].argmax(axis=-1)
+    parts = learner.parameters.layers[0][f"alpha_{size}"].argmax(axis=-1)
     np.testing.assert_array_equal(found.types, parts)
 
 
@@ -285,7 +292,7 @@ def test_stage_two_goes_on(backend):
 def test_discretising_is_the_reference(backend, tied):
     case, _, _ = halves(7, TWO if tied else untied(TWO))
     network = case.network(backend)
-    found = discretize(network, Learner(case.parameters(), {}, Adam(), Adam()))
+    found = discretize(network, Learner(case.parameters(), Adam(), Adam()))
     for architecture, layer in zip(found, case.layers):
         v, types = naive.discretize(layer["sizes"], layer["alpha_size"], layer["alphas"])
         assert architecture.motif_size == v
@@ -297,18 +304,18 @@ def test_discretising_is_the_reference(backend, tied):
 
 def test_ties_go_to_the_smaller_size_and_the_first_type(backend):
     case, _, _ = halves(7, ONE)
-    parameters = {name: np.zeros_like(x) if "alpha" in name else x for name, x in case.parameters().items()}
-    (found,) = discretize(case.network(backend), Learner(parameters, {}, Adam(), Adam()))
+    parameters = case.parameters().map(np.zeros_like)
+    (found,) = discretize(case.network(backend), Learner(parameters, Adam(), Adam()))
     assert found.motif_size == 2 and not found.types.any()
 
 
 def test_entropy(backend):
     case, _, _ = halves(8, TWO)
     network, parameters = case.network(backend), case.parameters()
-    uniform = {name: np.zeros_like(x) for name, x in parameters.items()}
+    uniform = parameters.map(np.zeros_like)
     np.testing.assert_allclose(entropy(network, uniform), (np.log(3), np.log(2)))
-    decided = {name: 1e4 * (np.arange(x.shape[-1]) == 0) + np.zeros_like(x) for name, x in parameters.items()}
+    decided = parameters.map(lambda x: 1e4 * (np.arange(x.shape[-1]) == 0) + np.zeros_like(x))
     assert entropy(network, decided) == (0, 0)
-    hats = [softmax(parameters[name]) for name in network.alpha_names() if not name.endswith("size")]
+    hats = [softmax(parameters.layers[n][name]) for n, name in network.alpha_names if name != "alpha_size"]
     expected = np.concatenate([-(hat * np.log(hat)).sum(axis=-1) for hat in hats]).mean()
     assert entropy(network, parameters)[0] == pytest.approx(expected)

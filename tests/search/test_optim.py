@@ -6,12 +6,13 @@ import naive
 import numpy as np
 import pytest
 
+from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.search.optim import Adam, clipped, global_norm, project, scheduled
 
 
 def arrays(rng, dtype="float64", scale=1.0):
-    return {"w1": (scale * rng.normal(size=(5, 4))).astype(dtype), "rec1.w_exc": (scale * rng.normal(size=7)).astype(
-        dtype)}
+    return Parameters([{"w": rng.normal(size=(5, 4)), "w_exc": rng.normal(size=7)},
+                       {"w": rng.normal(size=(4, 2))}]).map(lambda x: (scale * x).astype(dtype))
 
 
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.999), (0.0, 0.0)])
@@ -19,16 +20,16 @@ def arrays(rng, dtype="float64", scale=1.0):
 def test_adam_is_the_reference(dtype, tolerance, betas):
     rng = np.random.default_rng(0)
     w = arrays(rng, dtype)
-    expected = {name: (x.astype(float), np.zeros(x.shape), np.zeros(x.shape)) for name, x in w.items()}
+    expected = {name: (x.astype(float), np.zeros(x.shape), np.zeros(x.shape)) for name, x in w.flatten().items()}
     adam = Adam(betas)
     for step in range(1, 30):
         g = arrays(rng, dtype, scale=10.0 ** rng.integers(-3, 3))
         rate = 0.01 * step
         adam.update(w, g, rate)
-        expected = {name: naive.adam_step(x, g[name].astype(float), m, v, step, rate, *betas)
+        expected = {name: naive.adam_step(x, g.flatten()[name].astype(float), m, v, step, rate, *betas)
                     for name, (x, m, v) in expected.items()}
     for name, (x, m, v) in expected.items():
-        for found, wanted in ((w[name], x), (adam.m[name], m), (adam.v[name], v)):
+        for found, wanted in zip((each.flatten()[name] for each in (w, adam.m, adam.v)), (x, m, v)):
             np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * np.abs(wanted).max())
             assert found.dtype == dtype
 
@@ -36,57 +37,58 @@ def test_adam_is_the_reference(dtype, tolerance, betas):
 def test_adam_moves_only_what_has_a_gradient_and_in_place():
     rng = np.random.default_rng(1)
     w = arrays(rng)
-    before, same = {name: x.copy() for name, x in w.items()}, dict(w)
-    Adam().update(w, {"w1": np.ones((5, 4))}, 0.1)
-    assert all(w[name] is same[name] for name in w)
-    np.testing.assert_array_equal(w["rec1.w_exc"], before["rec1.w_exc"])
-    np.testing.assert_allclose(w["w1"], before["w1"] - 0.1, rtol=1e-6)      # the first step is the rate times the sign
+    before, same = w.copy(), w.flatten()
+    Adam().update(w, Parameters([{"w": np.ones((5, 4))}, {}]), 0.1)
+    assert all(x is same[name] for name, x in w.flatten().items())
+    np.testing.assert_array_equal(w.layers[0].w_exc, before.layers[0].w_exc)
+    np.testing.assert_array_equal(w.layers[1].w, before.layers[1].w)
+    np.testing.assert_allclose(w.layers[0].w, before.layers[0].w - 0.1, rtol=1e-6)  # the rate times the sign
 
 
 def test_adam_stands_still_without_slope():
-    w = {"a": np.array([1.0, 2.0])}
-    Adam().update(w, {"a": np.zeros(2)}, 0.1)
-    np.testing.assert_array_equal(w["a"], [1, 2])
+    w = Parameters([{"w": np.array([1.0, 2.0])}])
+    Adam().update(w, Parameters([{"w": np.zeros(2)}]), 0.1)
+    np.testing.assert_array_equal(w.layers[0].w, [1, 2])
 
 
 def test_decay_shrinks_weights_apart_from_the_moments():
     rng = np.random.default_rng(3)
     w, plain, shrunk = arrays(rng), Adam(), Adam()
-    without, decayed = ({name: x.copy() for name, x in w.items()} for _ in range(2))
+    without, decayed = w.copy(), w.copy()
     g = arrays(rng)
     plain.update(without, g, 0.1)
     shrunk.update(decayed, g, 0.1, decay=0.5)
-    for name, x in w.items():
-        np.testing.assert_allclose(decayed[name], without[name] - 0.1 * 0.5 * x, rtol=1e-12)
-        np.testing.assert_array_equal(plain.m[name], shrunk.m[name])
+    for (n, name), x in w.items():
+        np.testing.assert_allclose(decayed.layers[n][name], without.layers[n][name] - 0.1 * 0.5 * x, rtol=1e-12)
+        np.testing.assert_array_equal(plain.m.layers[n][name], shrunk.m.layers[n][name])
 
 
 @pytest.mark.parametrize("limit", [0.1, 1.0, 1e9, None])
 def test_clipping_is_the_reference(limit):
     g = arrays(np.random.default_rng(2))
     found, norm = clipped(g, limit)
-    expected, expected_norm = naive.clip_by_global_norm(list(g.values()), math.inf if limit is None else limit)
+    expected, expected_norm = naive.clip_by_global_norm([x for _, x in g.items()], math.inf if limit is None else limit)
     assert norm == pytest.approx(expected_norm, rel=1e-14) and global_norm(found) <= (limit or math.inf) * (1 + 1e-12)
-    for x, wanted in zip(found.values(), expected):
+    for (_, x), wanted in zip(found.items(), expected, strict=True):
         np.testing.assert_allclose(x, wanted, rtol=1e-14)
 
 
 def test_clipping_keeps_type_shape_and_the_given_gradients():
     g = arrays(np.random.default_rng(3), "float32")
-    before = {name: x.copy() for name, x in g.items()}
-    found, _ = clipped(g, 0.5)
-    for name, x in g.items():
+    before = g.copy().flatten()
+    found = clipped(g, 0.5)[0].flatten()
+    for name, x in g.flatten().items():
         np.testing.assert_array_equal(x, before[name])
         assert (found[name].dtype, found[name].shape) == (x.dtype, x.shape)
 
 
 def test_a_norm_that_float32_cannot_hold():
-    assert global_norm({"a": np.full(4, 1e30, np.float32)}) == pytest.approx(2e30, rel=1e-6)
+    assert global_norm(Parameters([{"w": np.full(4, 1e30, np.float32)}])) == pytest.approx(2e30, rel=1e-6)
 
 
 def test_a_gradient_that_is_no_number_is_not_hidden():
-    found, norm = clipped({"a": np.array([1.0, np.nan])}, 1.0)
-    assert math.isnan(norm) and math.isnan(found["a"][1])
+    found, norm = clipped(Parameters([{"w": np.array([1.0, np.nan])}]), 1.0)
+    assert math.isnan(norm) and math.isnan(found.layers[0].w[1])
 
 
 def test_schedules():
@@ -99,9 +101,9 @@ def test_schedules():
 
 
 def test_only_excitatory_weights_are_kept_positive():
-    values = {name: np.array([-1.0, 0.5]) for name in ("w1", "rec1.w_exc", "rec2.w_exc", "rec1.alpha_5", "rec1.w_rec")}
-    same = dict(values)
+    values = Parameters({name: np.array([-1.0, 0.5]) for name in ("w", "w_exc", "alpha_5", "w_rec")} for _ in range(2))
+    same = values.flatten()
     project(values)
-    for name, x in values.items():
+    for name, x in values.flatten().items():
         assert x is same[name]
         np.testing.assert_array_equal(x, [0, 0.5] if name.endswith("w_exc") else [-1, 0.5])
