@@ -13,9 +13,9 @@ import subprocess
 import sys
 
 from hrmas_sparse.data.cache import open_cache
+from hrmas_sparse.run.footprint import estimate
 from hrmas_sparse.engine.backends import check_usable, on_gpu
 from hrmas_sparse.settings.validators import plain
-from hrmas_sparse.storage import memory
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import held, locked
 from runs import pool
@@ -59,7 +59,7 @@ def task(planned, cache, options, threads):
     return pool.Task(planned.run.name, command, planned.folder.parent / "logs" / f"{planned.folder.name}.log",
                      work(planned.settings, samples), functools.partial(work_done, planned, samples),
                      lambda: not held(planned.run.lock_path),
-                     sum(memory.estimate(planned.settings, cache, threads).values()))
+                     sum(estimate(planned.settings, cache, threads).values()))
 
 
 def outcome(planned):

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hrmas_sparse.storage import memory
-from hrmas_sparse.run.loop import stop_requests
+from hrmas_sparse.run.signals import stop_on_signals
 
 POLL_SECONDS, PROGRESS_SECONDS = 0.2, 2.0
 # Every library that may bring a pool of threads to linear algebra; NUMBA_NUM_THREADS is set apart.
@@ -183,9 +183,9 @@ def run_all(tasks, jobs, ended):
     signum : signal that asked to stop, or None
     """
     pool, failed = _Pool(tasks, jobs), {}
-    with stop_requests() as asked, contextlib.closing(_Progress(tasks)) as progress:
-        while pool.running or (pool.waiting and not asked):
-            if asked:
+    with stop_on_signals() as stop, contextlib.closing(_Progress(tasks)) as progress:
+        while pool.running or (pool.waiting and not stop()):
+            if stop():
                 pool.stop()
             else:
                 pool.start(progress.say)
@@ -194,8 +194,8 @@ def run_all(tasks, jobs, ended):
                 name = process.task.name
                 if process.status() == 0:
                     progress.say(f"{pool.count()}: {name}: {ended(process.task)}{progress.left()}")
-                elif not asked:
+                elif not stop():
                     failed[name] = process.reason()
                     progress.say(f"{pool.count()}: {name}: FAILED: {failed[name]}")
             progress.move(pool)
-    return failed, asked[0] if asked else None
+    return failed, stop.signum

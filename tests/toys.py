@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from hrmas_sparse.storage import arrayfile as checkpoint
-from hrmas_sparse.settings import load as config
-from hrmas_sparse.run import folder as rundir
-from hrmas_sparse.run import loop as training
-from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.run.job import Job
 from hrmas_sparse.data.cache import CacheWriter, Meta, open_cache
+from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.run import loop
+from hrmas_sparse.run.folder import RunDir, start
+from hrmas_sparse.run.seeds import Task
+from hrmas_sparse.run.stop import Stopped, never
+from hrmas_sparse.settings import load
+from hrmas_sparse.storage import arrayfile
 
 STEPS, CHANNELS, CLASSES = 12, 10, 3
 SMALL = ("data.steps=12", "network.neurons=[12]", "network.motif_sizes=[2,3]", "network.v_th=1", "training.batch=4",
@@ -21,7 +22,7 @@ SEARCH = ("search", "ntidigits", "--raw", "words.hdf5", "--set", OVERRIDES)
 
 
 def settings(*overrides):
-    return config.load("ntidigits", profile="demo", overrides=[*SMALL, *overrides])
+    return load.load("ntidigits", profile="demo", overrides=[*SMALL, *overrides])
 
 
 def cache(path, train=22, test=9, seed=0, fingerprint="toy", **change):
@@ -38,18 +39,18 @@ def cache(path, train=22, test=9, seed=0, fingerprint="toy", **change):
     return open_cache(path)
 
 
-def job(folder, own, events, seed=0, given=None, threads=1):
+def job(folder, own, events, seed=0, given=None, threads=1, backend=None):
     """A job on a run folder, its manifest written."""
-    run = rundir.RunDir(folder)
+    run, task = RunDir(folder), Task(own, events, backend or get_backend("cpu", threads), {"raw": None}, given)
     run.path.mkdir(parents=True, exist_ok=True)
-    rundir.start(run, own, seed, events, {"raw": None})
-    return Job(run, own, seed, events, get_backend("cpu", threads), given)
+    start(run, own, seed, events, task.origin)
+    return task.job(run, seed)
 
 
-def run(folder, own, events, seed=0, given=None, threads=1, asked=()):
+def run(folder, own, events, seed=0, given=None, threads=1, stop=never, backend=None):
     """Start or resume a run and go to its end, or to where it is asked to stop."""
-    job(folder, own, events, seed, given, threads).execute(list(asked))
-    return rundir.RunDir(folder)
+    job(folder, own, events, seed, given, threads, backend).execute(stop)
+    return RunDir(folder)
 
 
 class Killed(BaseException):
@@ -58,7 +59,7 @@ class Killed(BaseException):
 
 def kill_after(monkeypatch, batches):
     """Let every run die after so many batches, whatever it was about to do next."""
-    done = training._one_batch
+    done = loop.one_batch
     count = [0]
 
     def one_batch(*arguments):
@@ -68,7 +69,7 @@ def kill_after(monkeypatch, batches):
         count[0] += 1
         done(*arguments)
 
-    monkeypatch.setattr(training, "_one_batch", one_batch)
+    monkeypatch.setattr(loop, "one_batch", one_batch)
 
 
 def resume_until_done(*arguments, **options):
@@ -81,16 +82,15 @@ def resume_until_done(*arguments, **options):
     raise AssertionError("no progress")
 
 
-class After(list):
-    """A stop that is asked for once somebody has looked for it so many times."""
+def after(looks):
+    """A stop that is wanted once somebody has looked for it so many times."""
+    left = [looks]
 
-    def __init__(self, looks):
-        super().__init__([2])
-        self.left = looks
+    def stop():
+        left[0] -= 1
+        return left[0] < 0
 
-    def __bool__(self):
-        self.left -= 1
-        return self.left < 0
+    return stop
 
 
 def stop_often(folder, own, events):
@@ -98,12 +98,11 @@ def stop_often(folder, own, events):
     stops, looks, before = 0, 0, None
     while stops < 200:
         try:
-            job(folder, own, events).execute(After(looks))
-            return rundir.RunDir(folder), stops
-        except training.Stopped as stop:
-            assert stop.signum == 2
+            job(folder, own, events).execute(after(looks))
+            return RunDir(folder), stops
+        except Stopped:
             stops += 1
-            position = checkpoint.load(folder / "checkpoint.h5", "checkpoint")[1]["position"]
+            position = arrayfile.load(folder / "checkpoint.h5", "checkpoint")[1]["position"]
             place = position["phase"], position["epoch"], position["batch"]
             looks, before = looks + 1 if place == before else 0, place
     raise AssertionError(f"no progress at {before}")

@@ -29,11 +29,13 @@ def _check_names(options, default):
 def _every_seed(options, names, settings, cache, backend, raw, given=None, origin=None):
     """One run a seed; returns the worst exit status."""
     from data_prep.separability import count_baseline
-    from hrmas_sparse.run import seeds
-    facts = {"raw": str(raw) if raw else None, **(origin or {})}
+    from hrmas_sparse.run.seeds import Task, execute
+    from hrmas_sparse.run.signals import stop_on_signals
+    task = Task(settings, cache, backend, {"raw": str(raw) if raw else None, **(origin or {})}, given,
+                lambda: count_baseline(cache))
     folders = [(options.out or places.out()) / name for name in names]
-    return seeds.execute(options.seeds, folders, settings, cache, backend, facts, lambda: count_baseline(cache), given,
-                         options.fresh)
+    with stop_on_signals() as stop:
+        return execute(options.seeds, folders, task, stop, options.fresh)
 
 
 def search(options):
@@ -72,8 +74,8 @@ def retrain(options):
 
 
 def evaluate(options):
-    from hrmas_sparse.run.job import load_trained
-    from hrmas_sparse.run.loop import evaluate as score
+    from hrmas_sparse.run.networks import load_trained
+    from hrmas_sparse.run.score import evaluate as score
     run = open_run(options.run)
     settings = run.config()
     raw = options.raw or run.manifest()["raw"]
@@ -81,8 +83,8 @@ def evaluate(options):
     network, parameters = load_trained(run, settings, cache.meta, options.backend)
     found = score(network, parameters, getattr(cache, options.split))
     real = "" if cache.meta.provenance == "real" else f" ({cache.meta.provenance})"
-    print(f"{run.name} on {cache.meta.dataset}{real}, {options.split}: accuracy {100 * found['accuracy']:.2f} % of "
-          f"{found['samples']} samples, loss {found['loss']:.4g}")
+    print(f"{run.name} on {cache.meta.dataset}{real}, {options.split}: accuracy {100 * found.accuracy:.2f} % of "
+          f"{found.samples} samples, loss {found.loss:.4g}")
     return 0
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.run.folder import RunDir, start
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.run.diff import exact_differences
-from hrmas_sparse.run.job import Job
+from hrmas_sparse.run.seeds import Task
 
 BATCHES = 4  # of each half of the training set, in each of the three phases
 
@@ -28,10 +28,11 @@ def check(settings, seed, cache, backend="auto"):
     with tempfile.TemporaryDirectory(prefix="hrmas-determinism-") as folder:
         runs = []
         for threads in (1, 2):
-            run = rundir.RunDir(Path(folder) / f"threads-{threads}")
+            run, task = RunDir(Path(folder) / f"threads-{threads}"), Task(
+                short, part, get_backend(backend, threads), {"raw": None})
             with run.working():
-                rundir.start(run, short, seed, part, {"raw": None})
-                Job(run, short, seed, part, get_backend(backend, threads)).execute([])
+                start(run, short, seed, part, task.origin)
+                task.job(run, seed).execute()
             runs.append(run)
         differs = exact_differences(*runs)
     what = f"{settings.data.dataset}, seed {seed}, {len(part.train)} training samples, search and retraining"

@@ -17,12 +17,13 @@ hat_exc w_exc + hat_inh w_inh [11, 15], a discrete one w_exc, w_inh or nothing.
 """
 
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
-from hrmas_sparse.run.loop import Stopped, evaluate
+from hrmas_sparse.run.score import evaluate
+from hrmas_sparse.run.stop import Stopped, never
 
 EPOCHS = 5
 
 
-def diagnose(relaxed, discrete, learner, events, judges, windows, plasticity, asked=()):
+def diagnose(relaxed, discrete, learner, events, judges, windows, plasticity, stop=never):
     """Score a network before and after it is made discrete.
 
     Parameters
@@ -34,30 +35,30 @@ def diagnose(relaxed, discrete, learner, events, judges, windows, plasticity, as
     judges : (S,) int, the samples to score
     windows : list of (B,) int, the samples of each plasticity window
     plasticity : :class:`hrmas_sparse.engine.network.Plasticity`, or None where the search had none
-    asked : as in :func:`hrmas_sparse.run.loop.run_phase`
+    stop : function () -> bool, asked after every pass
 
     Returns
     -------
     dict with "windows", how many there were, and "relaxed", "reset", "discrete", "adapted", each a dict with
-    "accuracy", "loss", "samples" and "rates" as :func:`hrmas_sparse.run.loop.evaluate` has them, or None
+    "accuracy", "loss", "samples" and "rates" as :class:`hrmas_sparse.run.score.Score` has them, or None
     """
     parameters = carried(discrete, learner.parameters)
 
     def score(network, parameters):
-        found = evaluate(network, parameters, events, asked, judges)
-        return {key: found[key] for key in ("accuracy", "loss", "samples", "rates")}
+        own = evaluate(network, parameters, events, stop, judges).as_dict()
+        return {key: own[key] for key in ("accuracy", "loss", "samples", "rates")}
 
-    found = {"relaxed": score(relaxed, learner.parameters), "reset": None,
-             "discrete": score(discrete, parameters), "adapted": None, "windows": 0}
+    scores = {"relaxed": score(relaxed, learner.parameters), "reset": None,
+              "discrete": score(discrete, parameters), "adapted": None, "windows": 0}
     if plasticity is None:
-        return found
+        return scores
     adapted = parameters
     for samples in windows:
         adapted = adapted.replaced(discrete.adapt(adapted, events[samples], plasticity).intrinsic)
-        if asked:
-            raise Stopped(asked[0])
-    return found | {"reset": score(discrete, parameters.replaced(discrete.initial_intrinsic())),
-                    "adapted": score(discrete, adapted), "windows": len(windows)}
+        if stop():
+            raise Stopped
+    return scores | {"reset": score(discrete, parameters.replaced(discrete.initial_intrinsic())),
+                     "adapted": score(discrete, adapted), "windows": len(windows)}
 
 
 def carried(discrete, searched):

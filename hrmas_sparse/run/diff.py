@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from hrmas_sparse.storage import arrayfile as checkpoint
-from hrmas_sparse.settings import load as config
+from hrmas_sparse.storage import arrayfile
+from hrmas_sparse.settings import load as settings
 from hrmas_sparse.storage.records import read_json
 
 # Keys that may differ between identical runs: time, and the count baseline, which is SciPy's and BLAS's work.
@@ -36,7 +36,7 @@ def exact_differences(a, b):
             if any(path.exists() for path in paths):
                 found.append(f"{kind}.h5: only one of the runs has it")
             continue
-        (arrays_a, meta_a), (arrays_b, meta_b) = (checkpoint.load(path, kind) for path in paths)
+        (arrays_a, meta_a), (arrays_b, meta_b) = (arrayfile.load(path, kind) for path in paths)
         found += [f"{kind}.h5: {name}" for name in _arrays_differ(arrays_a, arrays_b)]
         if _without_wall_clock(meta_a) != _without_wall_clock(meta_b):
             found.append(f"{kind}.h5: attributes")
@@ -61,7 +61,7 @@ def _shown(key, value):
 
 def differences(a, b):
     """Lines of text: settings, data and results in which two runs differ."""
-    lines = config.differences(a.config(), b.config())
+    lines = settings.differences(a.config(), b.config())
     x, y = a.manifest(), b.manifest()
     lines += [f"seed: {x['seed']} != {y['seed']}"] if x["seed"] != y["seed"] else []
     for key in ("fingerprint", "provenance"):

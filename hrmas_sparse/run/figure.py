@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from hrmas_sparse.engine import architecture as architectures
-from hrmas_sparse.storage import arrayfile as checkpoint
+from hrmas_sparse.engine import architecture
+from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, TYPE_NAMES
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.engine.recurrence import Motif
@@ -24,7 +24,7 @@ def draw(run, path):
     pyplot = plots()
     if not run.finished:
         raise InputError(f"{run.path}: unfinished; a figure shows the whole run")
-    found = architectures.load(run.architecture_path) if run.architecture_path.exists() else []
+    found = architecture.load(run.architecture_path) if run.architecture_path.exists() else []
     figure, axes = pyplot.subplots(1, 1 + 2 * bool(found), figsize=(4.6 + 7.8 * bool(found), 4.1), squeeze=False)
     axes = axes[0]
     _curves(axes[0], run.metrics())
@@ -119,7 +119,7 @@ def _map():
 
 def recurrent_weights(run, found):
     """The first layer's links of a finished run, :class:`recurrence.Motif`, and their weights."""
-    arrays, _ = checkpoint.load(run.weights_path, "weights")
+    arrays, _ = arrayfile.load(run.weights_path, "weights")
     net = run.config().network
     motif = Motif(found, net.w_exc, net.w_inh)
     return motif, motif.effective({"w_exc": arrays["parameters/rec1.w_exc"]})

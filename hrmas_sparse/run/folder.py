@@ -22,7 +22,8 @@ import time
 from pathlib import Path
 
 from hrmas_sparse import __version__, places
-from hrmas_sparse.settings import load as config
+from hrmas_sparse.settings.load import differences, from_dict
+from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.atomic import remove_stale, write_json
 from hrmas_sparse.storage.records import fits, read_json
@@ -71,9 +72,15 @@ class RunDir:
         """The manifest as a dict of the right form."""
         return read_json(self.manifest_path, _MANIFEST)
 
+    def version(self):
+        """The version of the program that made the run; None if it does not say."""
+        versions = self.manifest().get("versions")
+        made_by = versions.get("hrmas_sparse") if isinstance(versions, dict) else None
+        return made_by if fits(made_by, str) else None
+
     def config(self):
         """The run's :class:`hrmas_sparse.settings.schema.Config`."""
-        return config.from_dict(self.manifest()["config"], str(self.manifest_path))
+        return from_dict(self.manifest()["config"], str(self.manifest_path))
 
     def result(self):
         """The result as a dict, or None while the run is unfinished."""
@@ -86,7 +93,7 @@ class RunDir:
     def metrics(self):
         """Lines of metrics as dicts, up to the first that is cut off or damaged."""
         lines = []
-        for text in self.metrics_path.read_bytes().splitlines() if self.metrics_path.exists() else []:
+        for text in self._metrics_text().splitlines():
             try:
                 line = json.loads(text)
             except (ValueError, RecursionError):
@@ -95,6 +102,9 @@ class RunDir:
                 break
             lines.append(line)
         return lines
+
+    def _metrics_text(self):
+        return files.read(self.metrics_path, own=True) if os.path.lexists(self.metrics_path) else b""
 
     def working(self):
         """A context in which nobody else works on the run; InputError names who does."""
@@ -155,7 +165,7 @@ def start(run, settings, seed, cache, origin):
     data = {"fingerprint": cache.meta.fingerprint, "provenance": cache.meta.provenance, "cache": str(cache.path)}
     if run.manifest_path.exists():
         found = run.manifest()
-        differs = config.differences(run.config(), settings)
+        differs = differences(run.config(), settings)
         pairs = [("seed", found["seed"], seed),
                  ("data", found["data"]["fingerprint"], data["fingerprint"]),
                  ("architecture", found.get("architecture"), origin.get("architecture"))]

@@ -3,47 +3,76 @@
 import contextlib
 import functools
 import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from hrmas_sparse.run import folder as rundir
-from hrmas_sparse.engine import lockstep as together
-from hrmas_sparse.storage.errors import Diverged
+from hrmas_sparse.engine import lockstep
+from hrmas_sparse.run import folder
+from hrmas_sparse.run.footprint import require
 from hrmas_sparse.run.job import Job
+from hrmas_sparse.run.phases import Context
+from hrmas_sparse.run.progress import Reporter
+from hrmas_sparse.run.store import FolderStore
+from hrmas_sparse.run.stop import Stopped, never
 from hrmas_sparse.run.summary import summary
-from hrmas_sparse.run.loop import ALONE, Place, Stopped, stop_requests
+from hrmas_sparse.run.watch import Watch
+from hrmas_sparse.storage.errors import Diverged
 
 
-def execute(seeds, paths, settings, cache, backend, facts, baseline, given=None, fresh=False):
+class Task(NamedTuple):
+    """What is done on every seed.
+
+    settings : :class:`hrmas_sparse.settings.schema.Config`
+    data : :class:`hrmas_sparse.data.dataset.Dataset`
+    backend : see :mod:`hrmas_sparse.engine.backends`
+    origin : dict, further facts for the manifests
+    given, baseline : as of :class:`hrmas_sparse.run.job.Job`
+    """
+
+    settings: Any
+    data: Any
+    backend: Any
+    origin: dict
+    given: list | None = None
+    baseline: Callable | None = None
+
+    def job(self, run, seed, reporter=None):
+        """The :class:`Job` of a seed in a folder whose manifest is written."""
+        context = Context(self.settings, seed, self.data, self.backend, Watch(self.data).check)
+        return Job(FolderStore(run, self.data, seed), context, self.given, self.baseline, reporter)
+
+
+def execute(seeds, paths, task, stop=never, fresh=False):
     """Start or resume the runs, and go to their ends; one that diverges does not keep the others from it.
 
     Parameters
     ----------
     seeds, paths : the runs
-    settings : :class:`hrmas_sparse.settings.schema.Config`
-    cache : :class:`hrmas_sparse.data.dataset.Dataset`
-    backend : see :mod:`hrmas_sparse.engine.backends`
-    facts : dict, for the manifests
-    baseline, given : as of :class:`hrmas_sparse.run.job.Job`
+    task : :class:`Task`
+    stop : :class:`hrmas_sparse.run.stop.StopRequest`, or a function () -> bool
     fresh : set old runs aside first
 
     Returns
     -------
     int, the worst exit status: 0, 1 for a diverged run, 128 + n after signal n
     """
-    pairs, baseline, worst = list(zip(seeds, paths)), functools.cache(baseline), 0
-    several = backend.together(settings.training.batch) > 1
+    pairs, worst = list(zip(seeds, paths)), 0
+    if task.baseline:
+        task = task._replace(baseline=functools.cache(task.baseline))
+    several = task.backend.together(task.settings.training.batch) > 1
     for group in [pairs] if several else [[pair] for pair in pairs]:
-        waiting = sum(fresh or not rundir.RunDir(path).finished for _, path in group)
+        waiting = sum(fresh or not folder.RunDir(path).finished for _, path in group)
         if waiting:
-            backend.require(settings, cache, waiting)
+            require(task.backend, task.settings, task.data, waiting)
         with contextlib.ExitStack() as stack:
-            runs = [stack.enter_context(_folder(path, fresh)) for _, path in group]
+            runs = [stack.enter_context(_opened(path, fresh)) for _, path in group]
             jobs = []
             for (seed, _), run in zip(group, runs):
-                if _start(run, settings, seed, cache, facts):
-                    place = Place(len(jobs), f"s{seed} ") if len(group) > 1 else ALONE
-                    jobs.append(Job(run, settings, seed, cache, backend, given, baseline, place))
+                if _start(run, task, seed):
+                    reporter = Reporter(f"s{seed} ", len(jobs)) if len(group) > 1 else Reporter()
+                    jobs.append(task.job(run, seed, reporter))
             try:
-                status = _run(jobs, backend.notice) if jobs else 0
+                status = _run(jobs, stop, task.backend.notice) if jobs else 0
             finally:  # those that ended have something to say, whatever became of the others
                 for run in runs:
                     if run.finished:
@@ -55,9 +84,9 @@ def execute(seeds, paths, settings, cache, backend, facts, baseline, given=None,
 
 
 @contextlib.contextmanager
-def _folder(path, fresh):
+def _opened(path, fresh):
     """The folder of a run, ours alone while the block runs; an old one set aside if wanted."""
-    run = rundir.RunDir(path)
+    run = folder.RunDir(path)
     if fresh and run.manifest_path.exists():
         with run.working():
             print(f"{run.path}: set aside as {run.set_aside()}")
@@ -65,34 +94,33 @@ def _folder(path, fresh):
         yield run
 
 
-def _start(run, settings, seed, cache, facts):
+def _start(run, task, seed):
     """Write a run's manifest or check the one that is there; returns whether there is anything left to do."""
-    there = rundir.start(run, settings, seed, cache, facts)
+    there = folder.start(run, task.settings, seed, task.data, task.origin)
     if run.finished:
         print(f"{run.path}: finished before; --fresh (FRESH=1) starts over")
         return False
-    print(f"{run.path}: {'resuming' if there else 'starting'}, seed {seed}, profile {settings.profile}, "
-          f"preset {settings.preset}", flush=True)
+    print(f"{run.path}: {'resuming' if there else 'starting'}, seed {seed}, profile {task.settings.profile}, "
+          f"preset {task.settings.preset}", flush=True)
     return True
 
 
-def _run(jobs, notice):
+def _run(jobs, stop, notice):
     """Run jobs to their ends, several of them together; returns the worst exit status."""
     if notice:
         print(notice, flush=True)
-    with stop_requests() as asked:
-        if len(jobs) == 1:
-            return _one(jobs[0], asked)
-        return max(together.run([functools.partial(_one_of_several, job, asked) for job in jobs]))
+    if len(jobs) == 1:
+        return _one(jobs[0], stop)
+    return max(lockstep.run([functools.partial(_one_of_several, job, stop) for job in jobs]))
 
 
-def _one(job, asked):
-    run = job.run
+def _one(job, stop):
+    run = job.store.run
     try:
-        job.execute(asked)
-    except Stopped as stop:
+        job.execute(stop)
+    except Stopped:
         print(f"{run.path}: stopped and checkpointed; the same command goes on from here", file=sys.stderr)
-        return 128 + stop.signum
+        return 128 + (getattr(stop, "signum", None) or 0)
     except Diverged as error:
         print(f"hrmas: {run.path}: training diverged: {error}; {run.checkpoint_path.name} holds the state before. "
               "Try, under another --name, a smaller training.lr or network.slope_cap, or a larger network.v_th",
@@ -101,10 +129,10 @@ def _one(job, asked):
     return 0
 
 
-def _one_of_several(job, asked):
+def _one_of_several(job, stop):
     """As :func:`_one`; what ends a run alone is said at once, and raised when the others have ended."""
     try:
-        return _one(job, asked)
+        return _one(job, stop)
     except Exception as error:
-        print(f"{job.run.path}: failed: {error or type(error).__name__}; the others go on", file=sys.stderr)
+        print(f"{job.store.run.path}: failed: {error or type(error).__name__}; the others go on", file=sys.stderr)
         raise

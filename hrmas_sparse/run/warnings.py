@@ -5,19 +5,16 @@ SATURATED_RATE = 0.5    # above it a layer says the same whatever it hears
 EXPLODING_NORM = 1e5    # of a layer's gradient; networks that learn well stay near 1e3
 
 
-def complaints(means):
+def complaints(totals):
     """What is wrong with the layers of a network, as sentences.
 
     Parameters
     ----------
-    means : an epoch's metrics: ``rate1``, ... (spikes per neuron and step), ``gradient_norm1_max``, ... of every
-        layer, the output layer last
+    totals : :class:`hrmas_sparse.run.metrics.Totals` of an epoch
     """
-    layers = sum(1 for key in means if key.startswith("rate"))
-    found = []
-    for n in range(1, layers + 1):
-        name = "the output layer" if n == layers else f"layer {n}"
-        rate, norm = means[f"rate{n}"], means.get(f"gradient_norm{n}_max", 0.0)
+    layers, found = len(totals.rates), []
+    for n, (rate, norm) in enumerate(zip(totals.rates, totals.largest_norms), start=1):
+        name, rate = "the output layer" if n == layers else f"layer {n}", rate / totals.samples
         if rate < DEAD_RATE:
             found.append(f"{name} is dead: {rate:.1e} spikes per neuron and step; lower its threshold "
                          f"(network.{'v_th_out' if n == layers else 'v_th'})")

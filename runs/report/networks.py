@@ -5,7 +5,7 @@ import numpy as np
 from hrmas_sparse.run import figure as drawing
 from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, TYPE_NAMES
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.run.job import load_trained
+from hrmas_sparse.run.networks import load_trained
 from hrmas_sparse.data.cache import open_cache
 from runs.report.figures import GREY, INK, axes
 

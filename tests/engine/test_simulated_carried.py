@@ -9,12 +9,14 @@ import simulator
 import toys
 from dense import assert_same_bits, random_case
 
-from hrmas_sparse.run import folder as rundir
-from hrmas_sparse.run import loop as training
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.backends.cuda import arrays, backend as module, carried
 from hrmas_sparse.run.diff import exact_differences
-from hrmas_sparse.run.job import Job
+from hrmas_sparse.run.loop import Checkpoints, Phase, run_phase
+from hrmas_sparse.run.metrics import Totals
+from hrmas_sparse.run.progress import Reporter
+from hrmas_sparse.run.state import Position
+from hrmas_sparse.run.stop import never
 from hrmas_sparse.data.events import EVENT_ARRAYS
 
 
@@ -87,7 +89,7 @@ def test_batches_as_a_search_takes_them(late):
 
 
 @pytest.mark.parametrize("own, others, carries", [(6, 6, 36), (5, 4, 30), (4, 1, 15), (1, 1, 6)])
-def test_training_has_each_batch_carried_once_and_ahead(tmp_path, late, monkeypatch, own, others, carries):
+def test_training_has_each_batch_carried_once_and_ahead(late, monkeypatch, own, others, carries):
     """By the loop that trains, over epochs: the one after next must not take the place of the next."""
     events = random_case(43, B=12, T=7, density=0.3).events()
     there, filled, steps = carried.Carried.of(events), [], []
@@ -98,20 +100,20 @@ def test_training_has_each_batch_carried_once_and_ahead(tmp_path, late, monkeypa
     def batches(epoch):
         return [(np.array([n, epoch]), np.array([11 - n % others, epoch + 3])) for n in range(own)]
 
-    def step(pair, progress):
+    def step(pair, progress, update):
         before = len(filled)
         for batch, index in zip([there[index] for index in pair], pair):
             same(batch, events[index])
         assert len(filled) == before, "a batch was not there when it was wanted"
         steps.append(pair)
-        return {"samples": 2, "loss": 1.0, "correct": 1}
+        return Totals(2, 1.0, 1)
 
     def ahead(pair):
         for index in pair:
             there.ahead(index)
 
-    training.run_phase(training.Phase("search-1", 3, batches, step, ahead=ahead), training.Position("search-1"),
-                       training.Metrics(tmp_path / "metrics.jsonl"), training.Checkpoints(lambda: None), [])
+    run_phase(Phase("search-1", 3, batches, step, prefetch=ahead), Position("search-1"), lambda line: None,
+              Checkpoints(lambda: None), never, Reporter())
     assert len(filled) == carries
 
 
@@ -151,12 +153,8 @@ def test_a_run_whose_spikes_do_not_fit(tmp_path, monkeypatch, late):
     ahead, real = [], carried.Carried.ahead
     monkeypatch.setattr(carried.Carried, "ahead", lambda self, index: ahead.append(1) or real(self, index))
     for name, share in (("resident", 1.0), ("carried", 0.0)):
-        monkeypatch.setattr(module.memory, "RESIDENT", share)
-        run = rundir.RunDir(tmp_path / name)
-        run.path.mkdir()
-        rundir.start(run, own, 0, events, {"raw": None})
+        monkeypatch.setattr(module, "RESIDENT", share)
         backend._resident = None, None
-        Job(run, own, 0, events, backend).execute([])
-        runs.append(run)
+        runs.append(toys.run(tmp_path / name, own, events, backend=backend))
         assert bool(ahead) == (name == "carried")
     assert exact_differences(*runs) == []

@@ -10,11 +10,9 @@ from dense import assert_close, assert_same_bits, random_case
 from test_plasticity import SETTINGS
 
 from hrmas_sparse.settings import load as config
-from hrmas_sparse.run import folder as rundir
 from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.backends.cuda import backend as module, chunks
-from hrmas_sparse.run.job import Job
 from hrmas_sparse.engine.network import Plasticity
 from hrmas_sparse.search.optim import Adam
 
@@ -88,10 +86,7 @@ def test_a_whole_job(cuda, tmp_path):
                         "network.dtype=float64")
     results = []
     for backend in (cuda, get_backend("cpu", 1)):
-        run = rundir.RunDir(tmp_path / backend.name)
-        run.path.mkdir()
-        rundir.start(run, own, 0, events, {"raw": None})
-        Job(run, own, 0, events, backend).execute([])
+        run = toys.run(tmp_path / backend.name, own, events, backend=backend)
         results.append((run.architecture_path.read_text(), run.result()["test"], run.metrics()))
     (architecture, test, metrics), expected = results[0], results[1]
     assert architecture == expected[0]

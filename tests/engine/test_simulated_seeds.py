@@ -3,6 +3,7 @@
 Device arrays are simulator.DeviceArray, kernels run as Python; test_simulator.py starts this.
 """
 
+import dataclasses
 import functools
 import os
 import re
@@ -18,13 +19,16 @@ from test_plasticity import SETTINGS
 
 from hrmas_sparse import cli
 from hrmas_sparse.engine import passes
-from hrmas_sparse.run import folder as rundir
 from hrmas_sparse.run import seeds
 from hrmas_sparse.engine import lockstep as together
-from hrmas_sparse.run import loop as training
+from hrmas_sparse.run import loop
 from hrmas_sparse.engine.backends.cuda import backend as module, chunks
 from hrmas_sparse.run.diff import exact_differences
-from hrmas_sparse.run.job import Job
+from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.run.phases import retrain_phase
+from hrmas_sparse.run.store import FolderStore
+from hrmas_sparse.run.signals import stop_on_signals
+from hrmas_sparse.run.stop import never
 from hrmas_sparse.engine.network import Plasticity
 
 SEEDS = (0, 1, 2)
@@ -136,12 +140,8 @@ def events(tmp_path_factory):
         return toys.cache(tmp_path_factory.mktemp("cache") / "toy.h5", train=5, test=2)
 
 
-def run_alone(folder, cuda, events, seed, *overrides, asked=()):
-    run, own = rundir.RunDir(folder / f"s{seed}"), toys.settings(*OWN, *overrides)
-    run.path.mkdir(parents=True, exist_ok=True)
-    rundir.start(run, own, seed, events, {"raw": None})
-    Job(run, own, seed, events, cuda).execute(list(asked))
-    return run
+def run_alone(folder, cuda, events, seed, *overrides):
+    return toys.run(folder / f"s{seed}", toys.settings(*OWN, *overrides), events, seed, backend=cuda)
 
 
 @pytest.fixture(scope="module")
@@ -153,11 +153,12 @@ def alone(tmp_path_factory, cuda, events):
         return [run_alone(folder, cuda, events, seed) for seed in SEEDS]
 
 
-def run_together(folder, cuda, events, *overrides):
+def run_together(folder, cuda, events, *overrides, stop=never):
     """All seeds, as the program does; exit status and runs."""
     paths = [folder / f"s{seed}" for seed in SEEDS]
-    status = seeds.execute(SEEDS, paths, toys.settings(*OWN, *overrides), events, cuda, {"raw": None}, lambda: None)
-    return status, [rundir.RunDir(path) for path in paths]
+    task = seeds.Task(toys.settings(*OWN, *overrides), events, cuda, {"raw": None})
+    status = seeds.execute(SEEDS, paths, task, stop)
+    return status, [RunDir(path) for path in paths]
 
 
 def assert_as_alone(runs, alone):
@@ -179,17 +180,20 @@ def test_three_seeds(tmp_path, cuda, events, alone, merged, capsys):
 
 
 def test_one_that_diverges_leaves_the_others_alone(tmp_path, cuda, events, alone, monkeypatch, capsys):
-    done = training._one_batch
+    def phase_of_seed_1_diverges(context, network, learner):
+        phase = retrain_phase(context, network, learner)
 
-    def one_batch(phase, position, batches):
-        if phase.place.name == "s1 " and phase.name == "retrain" and position.updates == 1:
-            raise training.Diverged("retrain: the loss is not a finite number")
-        done(phase, position, batches)
+        def step(batch, progress, update):
+            if context.seed == 1 and update == 1:
+                raise loop.NotFinite("the loss")
+            return phase.step(batch, progress, update)
+
+        return dataclasses.replace(phase, step=step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_one_batch", one_batch)
+        patch.setattr("hrmas_sparse.run.job.retrain_phase", phase_of_seed_1_diverges)
         status, runs = run_together(tmp_path, cuda, events)
-    assert status == 1 and "s1: training diverged: retrain: the loss" in capsys.readouterr().err
+    assert status == 1 and "s1: training diverged: retrain, epoch 1, batch 2: the loss" in capsys.readouterr().err
     assert_as_alone(runs[::2], alone[::2])
     assert not runs[1].finished
     status, runs = run_together(tmp_path, cuda, events)  # the others are there: it goes on by itself
@@ -198,24 +202,24 @@ def test_one_that_diverges_leaves_the_others_alone(tmp_path, cuda, events, alone
 
 
 def test_one_whose_disk_fails_leaves_the_others_alone(tmp_path, cuda, events, alone, monkeypatch, capsys):
-    real = training.Metrics.add
+    real = FolderStore.add_line
 
-    def add(self, line):
-        if self.path.parent.name == "s0" and line["phase"] == "search-2":
-            raise OSError(28, "No space left on device", str(self.path))
+    def add_line(self, line):
+        if self.run.name == "s0" and line["phase"] == "search-2":
+            raise OSError(28, "No space left on device", str(self.run.path))
         real(self, line)
 
-    monkeypatch.setattr(training.Metrics, "add", add)
+    monkeypatch.setattr(FolderStore, "add_line", add_line)
     with pytest.raises(OSError, match="No space"):
         run_together(tmp_path, cuda, events)
     out, err = capsys.readouterr()
     assert "s0: failed: [Errno 28] No space left on device" in err and out.count("test accuracy") == 2
-    assert_as_alone([rundir.RunDir(tmp_path / f"s{seed}") for seed in SEEDS[1:]], alone[1:])
+    assert_as_alone([RunDir(tmp_path / f"s{seed}") for seed in SEEDS[1:]], alone[1:])
 
 
 def test_stopped_by_a_signal_and_resumed(tmp_path, cuda, events, alone, monkeypatch, capsys):
     """Every seed stops after its batch, with a checkpoint, and the same command goes on from there."""
-    done, count = training._one_batch, [0]
+    done, count = loop.one_batch, [0]
 
     def one_batch(*arguments):
         done(*arguments)
@@ -224,8 +228,9 @@ def test_stopped_by_a_signal_and_resumed(tmp_path, cuda, events, alone, monkeypa
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_one_batch", one_batch)
-        status, runs = run_together(tmp_path, cuda, events)
+        patch.setattr(loop, "one_batch", one_batch)
+        with stop_on_signals() as stop:
+            status, runs = run_together(tmp_path, cuda, events, stop=stop)
     assert status == 128 + signal.SIGINT
     assert capsys.readouterr().err.count("stopped and checkpointed; the same command goes on") == 3
     assert all(run.checkpoint_path.exists() and not run.finished for run in runs)
@@ -236,7 +241,7 @@ def test_stopped_by_a_signal_and_resumed(tmp_path, cuda, events, alone, monkeypa
 
 def test_seeds_at_different_places(tmp_path, cuda, events, alone, monkeypatch, merged):
     """One has not begun, one is in its search, one in its retraining."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
     for seed, batches in ((1, 3), (2, 5)):
         with monkeypatch.context() as patch:
             toys.kill_after(patch, batches)

@@ -16,8 +16,8 @@ import toys
 from hrmas_sparse import cli
 from hrmas_sparse.settings import validators as checks
 from hrmas_sparse.storage import memory
-from hrmas_sparse.run import folder as rundir
-from hrmas_sparse.run import loop as training
+from hrmas_sparse.run.folder import RunDir, open_run
+from hrmas_sparse.run.stop import Stopped
 from hrmas_sparse.storage.locks import locked
 from hrmas_sparse.data.cache import open_cache
 
@@ -29,7 +29,7 @@ PROGRAM = [str(Path(sys.executable).with_name("hrmas"))]
 def finished(house, capsys):
     assert cli.main(SEARCH) == 0
     capsys.readouterr()
-    return rundir.RunDir("runs/out/ntidigits-s0")
+    return RunDir("runs/out/ntidigits-s0")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_the_whole_job_and_looking_at_it(house, hrmas):
     assert re.fullmatch(r"ntidigits-s0 +finished +ntidigits, seed 0: test accuracy .* %, 0 min \d\d s\n", out)
     for split in ("test", "train"):
         status, out, _ = hrmas("evaluate", "ntidigits-s0", "--split", split)
-        result = rundir.open_run("ntidigits-s0").result()[split]
+        result = open_run("ntidigits-s0").result()[split]
         assert status == 0 and f"accuracy {100 * result['accuracy']:.2f} % of {result['samples']} samples" in out
 
 
@@ -87,7 +87,7 @@ def test_seeds_names_fresh_and_diff(house, hrmas):
 def test_retrain(finished, hrmas):
     status, out, _ = hrmas("retrain", "ntidigits-s0", "--set", "training.retrain_epochs=2")
     assert status == 0 and "test accuracy" in out
-    run = rundir.open_run("ntidigits-s0-retrain-s0")
+    run = open_run("ntidigits-s0-retrain-s0")
     assert run.architecture_path.read_bytes() == finished.architecture_path.read_bytes()
     assert [line["phase"] for line in run.metrics()] == ["retrain"] * 2
     complains(hrmas("retrain", "ntidigits-s0", "--set", "network.neurons=[12]", "--name", "y"), "does not fit the sett")
@@ -116,7 +116,7 @@ def test_a_profile_may_change_what_goes_into_the_cache(own_settings, hrmas):
     with h5py.File("words.hdf5", "r+") as file:
         file.attrs["provenance"] = "synthetic stand-in"
     assert hrmas("search", own_settings, "--raw", "words.hdf5", "--set", short)[0] == 0
-    run = rundir.RunDir("runs/out/ntidigits-s0")
+    run = RunDir("runs/out/ntidigits-s0")
     assert run.config().data.steps == open_cache(run.manifest()["data"]["cache"]).meta.steps == 20
 
 
@@ -126,9 +126,8 @@ def test_no_runs_yet(house, hrmas):
 
 def test_an_unfinished_run_is_shown(house, hrmas, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(training, "evaluate", None)
-        patch.setattr("hrmas_sparse.run.job.evaluate", lambda *_: (_ for _ in ()).throw(training.Stopped(2)))
-        assert hrmas(*SEARCH)[0] == 130
+        patch.setattr("hrmas_sparse.run.finish.evaluate", lambda *_: (_ for _ in ()).throw(Stopped()))
+        assert hrmas(*SEARCH)[0] == 128
     for command in (("runs",), ("show", "ntidigits-s0")):
         assert re.search(r"stopped +ntidigits, seed 0: retrain, epoch 3 of 3 in all, training", hrmas(*command)[1])
     assert "resuming" in hrmas(*SEARCH)[1]

@@ -11,7 +11,7 @@ import pytest
 import toys
 
 from hrmas_sparse.engine import architecture
-from hrmas_sparse.run import loop as training
+from hrmas_sparse.run import loop, state
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.data.cache import open_cache, verify_cache
@@ -93,27 +93,27 @@ def events(tmp_path):
 def begun(tmp_path, events, monkeypatch):
     """A job with a checkpoint in stage 2."""
     with monkeypatch.context() as patch, pytest.raises(toys.Killed):
-        patch.setattr(training, "CHECKPOINT_SECONDS", -1)
+        patch.setattr(loop, "CHECKPOINT_SECONDS", -1)
         toys.kill_after(patch, 9)
         toys.run(tmp_path / "begun", toys.settings(), events)
     return toys.job(tmp_path / "begun", toys.settings(), events)
 
 
 def state_reader(job):
-    path = job.run.checkpoint_path
-    training.previous_of(path).unlink(missing_ok=True)
+    path = job.store.run.checkpoint_path
+    state.previous_of(path).unlink(missing_ok=True)
 
     def read():
-        position = training.load_state(path, job.learner, job.identity, job._expected)
+        position = state.load_state(path, job.learner, job.store.identity, job.expected)
         if position is None:
             raise InputError("set aside")
-        return {name: x.tobytes() for name, x in training._state(job.learner).items()}, position, \
+        return {name: x.tobytes() for name, x in state.learner_arrays(job.learner).items()}, position, \
             job.learner.w_adam.step, job.learner.alpha_adam.step
     return read
 
 
 def test_checkpoint(begun, show):
-    read, path = state_reader(begun), begun.run.checkpoint_path
+    read, path = state_reader(begun), begun.store.run.checkpoint_path
     whole, expected = path.read_bytes(), read()
     noticed, harmless = survive(read, expected.__eq__, damages(whole), path)
     show(f"checkpoint of {len(whole):,} bytes: {noticed} damages noticed, {harmless} harmless, 0 wrong, 0 tracebacks")
@@ -122,7 +122,7 @@ def test_checkpoint(begun, show):
 
 def test_checkpoint_with_the_checksum_made_right(begun, show):
     """So that the damage reaches the HDF5 library and what lies behind it."""
-    read, path = state_reader(begun), begun.run.checkpoint_path
+    read, path = state_reader(begun), begun.store.run.checkpoint_path
     whole, expected = path.read_bytes(), read()
     forged = (image + hashlib.sha256(image).digest() for image in damages(whole[:-32]))
     noticed, harmless = survive(read, expected.__eq__, forged, path)
@@ -132,20 +132,20 @@ def test_checkpoint_with_the_checksum_made_right(begun, show):
 
 def test_a_run_goes_on_from_the_checkpoint_before(begun, events, tmp_path, show):
     straight = toys.run(tmp_path / "straight", toys.settings(), events)
-    whole = {p.name: p.read_bytes() for p in begun.run.path.iterdir() if p.is_file()}
+    whole = {p.name: p.read_bytes() for p in begun.store.run.path.iterdir() if p.is_file()}
     count = 0
     for variant in damages(whole["checkpoint.h5"], 40):
-        for path in begun.run.path.iterdir():
+        for path in begun.store.run.path.iterdir():
             path.unlink()
         for name, data in (whole | {"checkpoint.h5": variant}).items():
-            (begun.run.path / name).write_bytes(data)
-        assert exact_differences(toys.run(begun.run.path, toys.settings(), events), straight) == []
+            (begun.store.run.path / name).write_bytes(data)
+        assert exact_differences(toys.run(begun.store.run.path, toys.settings(), events), straight) == []
         count += 1
     show(f"{count} runs with a damaged newest checkpoint: all ended with the right bits")
 
 
 def test_architecture(begun, events, show):
-    run = toys.run(begun.run.path, toys.settings(), events)
+    run = toys.run(begun.store.run.path, toys.settings(), events)
     path, whole = run.architecture_path, run.architecture_path.read_bytes()
 
     def read():

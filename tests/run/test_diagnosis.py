@@ -10,9 +10,9 @@ import toys
 from dense import TAU_M, TAU_S, assert_same_bits, random_case
 
 from hrmas_sparse.run import diagnosis
-from hrmas_sparse.run import folder as rundir
-from hrmas_sparse.run import loop as training
+from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.run.diagnosis import carried, diagnose
+from hrmas_sparse.run.stop import Stopped
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.engine.losses import PscLoss
 from hrmas_sparse.engine.network import Layer, Network, Plasticity
@@ -129,16 +129,8 @@ def test_nothing_is_learnt(backend):
 @pytest.mark.parametrize("passes", range(7))
 def test_it_stops_where_it_is_asked_to(backend, passes):
     """Four scores and three windows: a stop is heard after each."""
-    class Asked(list):
-        looks = 0
-
-        def __bool__(self):
-            self.looks += 1
-            return self.looks > passes
-
-    with pytest.raises(training.Stopped) as stop:
-        Searched("one layer", backend, "float64").diagnose(asked=Asked([15]))
-    assert stop.value.signum == 15
+    with pytest.raises(Stopped):
+        Searched("one layer", backend, "float64").diagnose(stop=toys.after(passes))
 
 
 # ---- in a run ---------------------------------------------------------------------------------------------------
@@ -174,7 +166,7 @@ def test_what_a_run_records(tmp_path, events, overrides, names):
 def test_the_run_ends_as_it_would_without(tmp_path, events, monkeypatch):
     own = toys.settings("plasticity.carry_intrinsic=true")
     whole = toys.run(tmp_path / "whole", own, events)
-    monkeypatch.setattr("hrmas_sparse.run.job.Job._diagnose", lambda self, network, asked: None)
+    monkeypatch.setattr("hrmas_sparse.run.job.Job._diagnose", lambda self, network, stop: None)
     without = toys.run(tmp_path / "without", own, events)
     assert without.diagnosis() is None
     for name in ("weights.h5", "search.h5"):
@@ -196,7 +188,7 @@ def test_the_samples_are_those_that_judged_alpha(tmp_path, events, monkeypatch):
 
 @pytest.mark.parametrize("change", [{"relaxed": None}, {"discrete": {}}, {"windows": "many"}, {"adapted": 3}], ids=str)
 def test_a_damaged_one_is_refused(tmp_path, change):
-    run = rundir.RunDir(tmp_path)
+    run = RunDir(tmp_path)
     score = {"accuracy": 0.5, "loss": 1.0, "samples": 3, "rates": [0.1]}
     whole = {"windows": 0, "relaxed": score, "reset": None, "discrete": score, "adapted": None}
     run.diagnosis_path.write_text(json.dumps(whole))

@@ -9,16 +9,17 @@ import pytest
 import toys
 
 from hrmas_sparse.engine import architecture
-from hrmas_sparse.storage import arrayfile as checkpoint
-from hrmas_sparse.run import folder as rundir
-from hrmas_sparse.run import loop as training
+from hrmas_sparse.storage import arrayfile
+from hrmas_sparse.run import loop
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.run.diff import differences, exact_differences
 from hrmas_sparse.run.diagnosis import EPOCHS
 from hrmas_sparse.storage.errors import Diverged, InputError
-from hrmas_sparse.run.job import load_trained
+from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.run.networks import load_trained
+from hrmas_sparse.run.score import evaluate
+from hrmas_sparse.run.state import previous_of
 from hrmas_sparse.run.summary import summary
-from hrmas_sparse.run.loop import evaluate, previous_of
 
 WAYS = {
     "window": (),
@@ -70,11 +71,11 @@ def test_every_way_resumes_to_the_same_bits(tmp_path, events, way, monkeypatch):
     result, (network, parameters) = straight.result(), load_trained(straight, own, events.meta)
     assert 0 <= result["test"]["accuracy"] <= 1 and result["test"]["samples"] == 9
     again = evaluate(network, parameters, events.test)
-    assert (again["accuracy"], again["loss"]) == (result["test"]["accuracy"], result["test"]["loss"])
+    assert (again.accuracy, again.loss) == (result["test"]["accuracy"], result["test"]["loss"])
     assert "test accuracy" in "\n".join(summary(straight, result))
     searched = own.training.search_epochs if straight.metrics()[0]["phase"] != "retrain" else 0
     assert len(straight.metrics()) == own.training.retrain_epochs + searched
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
     toys.kill_after(monkeypatch, 1)
     killed, stops = toys.resume_until_done(tmp_path / "killed", own, events)
     assert exact_differences(straight, killed) == [] and stops >= len(straight.metrics()) - 1
@@ -135,9 +136,9 @@ def test_seeds_matter(tmp_path, events, straight):
 @pytest.mark.parametrize("batches, seconds", [(1, -1), (2, -1), (3, -1), (2, 0.02), (3, 0.02), (5, 0.02), (13, 60)])
 def test_killed_after_so_many_batches(tmp_path, events, straight, batches, seconds, monkeypatch):
     """Checkpoints after every batch, after some, and by the usual clock."""
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", seconds)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
     clock = iter(np.arange(1e6) * 0.005)                    # a batch takes a hundredth of a second
-    monkeypatch.setattr(training.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
     toys.kill_after(monkeypatch, batches)
     killed, stops = toys.resume_until_done(tmp_path / "killed", toys.settings(), events)
     assert exact_differences(straight, killed) == [] and stops > 0
@@ -152,7 +153,7 @@ def test_stopped_by_a_signal_after_every_batch(tmp_path, events, straight):
 
 
 def test_the_previous_checkpoint_takes_over(tmp_path, events, straight, monkeypatch, capsys):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
     toys.kill_after(monkeypatch, 5)
     folder = tmp_path / "killed"
     for _ in range(2):
@@ -166,7 +167,7 @@ def test_the_previous_checkpoint_takes_over(tmp_path, events, straight, monkeypa
 
 
 def test_without_a_sound_checkpoint_it_starts_over(tmp_path, events, straight, monkeypatch, capsys):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
     toys.kill_after(monkeypatch, 5)
     folder = tmp_path / "killed"
     with pytest.raises(toys.Killed):
@@ -190,7 +191,7 @@ def test_what_came_after_the_checkpoint_is_forgotten(tmp_path, events, straight,
 
 
 def test_a_resume_that_cannot_see_its_metrics(tmp_path, events, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
     toys.kill_after(monkeypatch, 7)
     with pytest.raises(toys.Killed):
         toys.run(tmp_path / "killed", toys.settings(), events)
@@ -206,11 +207,11 @@ def test_a_resume_that_cannot_see_its_metrics(tmp_path, events, monkeypatch):
 def begun(tmp_path, events, monkeypatch):
     """A run killed in its retraining."""
     with monkeypatch.context() as patch:
-        patch.setattr(training, "CHECKPOINT_SECONDS", -1)
+        patch.setattr(loop, "CHECKPOINT_SECONDS", -1)
         toys.kill_after(patch, 14)
         with pytest.raises(toys.Killed):
             toys.run(tmp_path / "begun", toys.settings(), events)
-    return rundir.RunDir(tmp_path / "begun")
+    return RunDir(tmp_path / "begun")
 
 
 def test_another_run_is_refused_with_the_keys_that_differ(begun, events, tmp_path):
@@ -249,18 +250,18 @@ def test_a_run_of_a_version_with_fewer_settings_goes_on(begun, events, straight)
 
 
 def test_a_checkpoint_of_another_schema_is_refused(begun, events, monkeypatch):
-    monkeypatch.setattr(checkpoint, "SCHEMA", checkpoint.SCHEMA + 1)
+    monkeypatch.setattr(arrayfile, "SCHEMA", arrayfile.SCHEMA + 1)
     with pytest.raises(InputError, match="expected a checkpoint of schema 3, found a 'checkpoint' of schema 2"):
         toys.run(begun.path, toys.settings(), events)
 
 
 def rewrite(path, kind, change_arrays=None, change_meta=None):
     """What somebody who knows the format could write."""
-    arrays, meta = checkpoint.load(path, kind)
+    arrays, meta = arrayfile.load(path, kind)
     for change, value in ((change_arrays, arrays), (change_meta, meta)):
         if change:
             change(value)
-    checkpoint.save(path, kind, arrays, meta)
+    arrayfile.save(path, kind, arrays, meta)
 
 
 POSITIONS = {"phase": "search-3", "epoch": -1, "batch": 1.5, "updates": None, "sums": [], "lines": "9", "sizes": [[]],
@@ -297,7 +298,7 @@ def test_an_architecture_of_another_network_is_refused(tmp_path, events, straigh
     own = toys.settings(*change)
     shutil.copytree(straight.path, tmp_path / "edited")
     with pytest.raises(InputError, match="architecture.json: does not fit the settings"):
-        load_trained(rundir.RunDir(tmp_path / "edited"), own, events.meta)
+        load_trained(RunDir(tmp_path / "edited"), own, events.meta)
 
 
 def test_weights_for_other_data_are_refused(straight, events, tmp_path):
@@ -316,9 +317,9 @@ def test_an_unfinished_run_has_no_weights(begun, events):
 
 @pytest.mark.parametrize("phase, overrides", [("search-1", ()), ("retrain", ("search.method=random",))])
 def test_a_number_that_is_none_stops_the_run(tmp_path, events, straight, phase, overrides, monkeypatch):
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
     poisoned = toys.job(tmp_path / "run", toys.settings(*overrides), events)
-    done = training._one_batch
+    done = loop.one_batch
 
     def one_batch(own, position, batches):
         if position.updates == 4:
@@ -326,10 +327,10 @@ def test_a_number_that_is_none_stops_the_run(tmp_path, events, straight, phase, 
         done(own, position, batches)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_one_batch", one_batch)
+        patch.setattr(loop, "one_batch", one_batch)
         with pytest.raises(Diverged, match=rf"{phase}, epoch \d, batch \d: the gradient of .*\(into layer 1\)"):
-            poisoned.execute([])
-    arrays, meta = checkpoint.load(poisoned.run.checkpoint_path, "checkpoint")
+            poisoned.execute()
+    arrays, meta = arrayfile.load(poisoned.store.run.checkpoint_path, "checkpoint")
     assert meta["position"]["updates"] == 4 and all(np.isfinite(x).all() for x in arrays.values())
     if not overrides:
         assert exact_differences(toys.run(tmp_path / "run", toys.settings(), events), straight) == []
@@ -337,28 +338,28 @@ def test_a_number_that_is_none_stops_the_run(tmp_path, events, straight, phase, 
 
 def test_a_bad_state_never_replaces_a_good_checkpoint(tmp_path, events):
     job = toys.job(tmp_path / "run", toys.settings(), events)
-    job._begin()
-    job._save()
-    before = job.run.checkpoint_path.read_bytes()
+    job.begin()
+    job.checkpoint()
+    before = job.store.run.checkpoint_path.read_bytes()
     job.learner.parameters.layers[0].tau[3] = np.inf
     with pytest.raises(Diverged, match="search-1, epoch 1, batch 0: not a finite number in intrinsic/tau1"):
-        job._save()
-    assert job.run.checkpoint_path.read_bytes() == before
+        job.checkpoint()
+    assert job.store.run.checkpoint_path.read_bytes() == before
 
 
 def test_a_deleted_cache_is_still_held(tmp_path, straight):
     events = toys.cache(tmp_path / "own.h5")
     job = toys.job(tmp_path / "run", toys.settings(), events)
     events.path.unlink()
-    job.execute([])
-    assert exact_differences(job.run, straight) == []
+    job.execute()
+    assert exact_differences(job.store.run, straight) == []
 
 
 @pytest.mark.parametrize("change", ["cut", "rewritten"])
 def test_a_changed_cache_stops_the_run(tmp_path, change, monkeypatch):
     events = toys.cache(tmp_path / "own.h5")
     job = toys.job(tmp_path / "run", toys.settings(), events)
-    done = training._one_batch
+    done = loop.one_batch
 
     def one_batch(own, position, batches):
         if position.updates == 2:
@@ -370,14 +371,14 @@ def test_a_changed_cache_stops_the_run(tmp_path, change, monkeypatch):
                     file.write(b"something else")
         done(own, position, batches)
 
-    monkeypatch.setattr(training, "_one_batch", one_batch)
+    monkeypatch.setattr(loop, "one_batch", one_batch)
     with pytest.raises(InputError, match="own.h5: the spike cache was changed during the run"):
-        job.execute([])
+        job.execute()
 
 
 def test_the_clock_may_go_backwards(tmp_path, events, straight, monkeypatch):
-    monkeypatch.setattr(training.time, "time", lambda: -1e9)
-    monkeypatch.setattr(training.time, "strftime", lambda *_: "1901-01-01T00:00:00")
+    monkeypatch.setattr(loop.time, "time", lambda: -1e9)
+    monkeypatch.setattr(loop.time, "strftime", lambda *_: "1901-01-01T00:00:00")
     run = toys.run(tmp_path / "run", toys.settings(), events)
     assert exact_differences(run, straight) == []
     assert all(line["seconds"] >= 0 for line in run.metrics())

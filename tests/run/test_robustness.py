@@ -21,9 +21,9 @@ from test_cli import PROGRAM
 
 from hrmas_sparse import cli, places
 from hrmas_sparse.storage import memory
-from hrmas_sparse.run import folder as rundir
-from hrmas_sparse.run import loop as training
+from hrmas_sparse.run import folder, loop
 from hrmas_sparse.run.diff import exact_differences
+from hrmas_sparse.run.networks import search_network
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def wait(pid):
 
 def search(name, settings="", seconds=0.02):
     def go():
-        training.CHECKPOINT_SECONDS = seconds
+        loop.CHECKPOINT_SECONDS = seconds
         return cli.main(arguments(name, settings))
     return fork(go)
 
@@ -89,7 +89,7 @@ def search(name, settings="", seconds=0.02):
 def straight(name, settings=""):
     began = time.monotonic()
     assert wait(search(name, settings)) == 0, Path("log").read_text()
-    return rundir.RunDir(places.out() / name), time.monotonic() - began
+    return folder.RunDir(places.out() / name), time.monotonic() - began
 
 
 # ---- kills --------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def test_a_hundred_kills(house, show):
         expected, took = straight("straight", settings)
         mine = 0
         while mine < 25:
-            run, ended = rundir.RunDir(places.out() / "killed"), False
+            run, ended = folder.RunDir(places.out() / "killed"), False
             while not ended:
                 process = search("killed", settings)
                 time.sleep(rng.uniform(0, 0.4 * took))
@@ -148,7 +148,7 @@ def test_a_kill_at_every_call_that_touches_files(house, show):
 
     def go(name, count, half=False, calls=None):
         def child():
-            training.CHECKPOINT_SECONDS = -1
+            loop.CHECKPOINT_SECONDS = -1
             die_at(count, half, calls)
             status = cli.main(arguments(name, short))
             if calls is not None:
@@ -158,14 +158,14 @@ def test_a_kill_at_every_call_that_touches_files(house, show):
         return wait(fork(child))
 
     assert go("first", 0) == go("straight", 0, calls=[]) == 0      # the first one makes the folders all runs share
-    calls, expected = Path("calls").read_text().split(), rundir.RunDir(places.out() / "straight")
+    calls, expected = Path("calls").read_text().split(), folder.RunDir(places.out() / "straight")
     kills = differences = 0
     for count, name in enumerate(calls, start=1):
         for half in (False, True) if name == "write" else (False,):
             assert go("killed", count, half) == -signal.SIGKILL
             kills += 1
             assert go("killed", 0) == 0, Path("log").read_text()
-            run = rundir.RunDir(places.out() / "killed")
+            run = folder.RunDir(places.out() / "killed")
             found = exact_differences(expected, run) + [p.name for p in run.path.iterdir() if p.name[0] == "."]
             differences += len(found)
             assert not found, (count, name, found)
@@ -193,7 +193,7 @@ def test_a_full_disk_at_fifty_levels(house, small_disk, show, monkeypatch):
     needed = (sum(p.stat().st_size for p in expected.path.iterdir()) + 20 * 4096) // 2    # more is always enough
     monkeypatch.setattr(places, "cache", lambda: house / "data" / "cache")
     monkeypatch.setattr(places, "out", lambda: small_disk / "out")
-    run, filler = rundir.RunDir(places.out() / "run"), small_disk / "filler"
+    run, filler = folder.RunDir(places.out() / "run"), small_disk / "filler"
     refused = finished = lost = 0
     for level in range(50):
         shutil.rmtree(run.path, ignore_errors=True)
@@ -241,7 +241,7 @@ def test_two_at_once(house, show):
     shutil.rmtree("data")
     assert [status for _, _, status in both("one", "two")] == [0, 0]
     assert len(list(Path("data/cache").glob("*.h5"))) == 1 and not list(Path("data/cache").glob(".*"))
-    runs = [rundir.open_run(name) for name in ("same", "one", "two")]
+    runs = [folder.open_run(name) for name in ("same", "one", "two")]
     assert not exact_differences(runs[0], runs[1]) and not exact_differences(runs[0], runs[2])
     show(f"two searches at once on one name: one result, one refusal ({err.splitlines()[-1][:90]}...), one cache; "
          "on two names: two results, one cache")
@@ -256,19 +256,19 @@ def test_checkpoints_cost_little(house, tmp_path, show):
         own = config.load(name, profile="paper")
         job = toys.job(tmp_path / name, own, toys.cache(tmp_path / f"{name}.h5", channels=78, classes=26,
                                                         class_names=tuple("abcdefghijklmnopqrstuvwxyz")))
-        job._begin()
-        network = job._supernetwork(None)
+        job.begin()
+        network = search_network(own, job.context.data.meta, job.context.backend)
         for adam, names in ((job.learner.w_adam, network.weight_names), (job.learner.alpha_adam, network.alpha_names)):
             adam.update(job.learner.parameters, job.learner.parameters.map(np.ones_like).only(names), 1e-3)
         took = []
         for _ in range(20):
             began = time.perf_counter()
-            job._save()
+            job.checkpoint()
             took.append(time.perf_counter() - began)
-        share = np.median(took) / training.CHECKPOINT_SECONDS
-        size = job.run.checkpoint_path.stat().st_size
+        share = np.median(took) / loop.CHECKPOINT_SECONDS
+        size = job.store.run.checkpoint_path.stat().st_size
         show(f"a checkpoint of {name}: {size / 1e6:.1f} MB, {1e3 * np.median(took):.0f} ms (worst {1e3 * max(took):.0f}"
-             f"), once in {training.CHECKPOINT_SECONDS:.0f} s: {100 * share:.2f} % of the time")
+             f"), once in {loop.CHECKPOINT_SECONDS:.0f} s: {100 * share:.2f} % of the time")
         assert share < 0.01
 
 

@@ -3,22 +3,28 @@
 import pytest
 import toys
 
+from hrmas_sparse.run.metrics import Totals
 from hrmas_sparse.run.warnings import complaints, kind
 
-GOOD = {"rate1": 0.05, "gradient_norm1_max": 2e3, "rate2": 0.04, "gradient_norm2_max": 1e3}
+GOOD = {"rate1": 0.05, "norm1": 2e3, "rate2": 0.04, "norm2": 1e3}
+
+
+def totals(rate1, norm1, rate2, norm2):
+    """Of an epoch of 10 samples."""
+    return Totals(10, rates=[10 * rate1, 10 * rate2], norms=[0.0, 0.0], largest_norms=[norm1, norm2])
 
 
 def test_nothing_wrong():
-    assert complaints(GOOD) == [] and complaints({}) == []
+    assert complaints(totals(**GOOD)) == [] and complaints(Totals(10)) == []
 
 
 @pytest.mark.parametrize("change, words", [
     ({"rate1": 0.0}, "layer 1 is dead"), ({"rate2": 1e-6}, "the output layer is dead"),
     ({"rate1": 0.9}, "layer 1 is saturated"), ({"rate2": 0.51}, "the output layer is saturated"),
-    ({"gradient_norm1_max": 1e6}, "the gradient of layer 1 explodes"),
-    ({"gradient_norm2_max": 1e8}, "the gradient of the output layer explodes")])
+    ({"norm1": 1e6}, "the gradient of layer 1 explodes"),
+    ({"norm2": 1e8}, "the gradient of the output layer explodes")])
 def test_each_is_named_once(change, words):
-    found, = complaints(GOOD | change)
+    found, = complaints(totals(**GOOD | change))
     assert found.startswith(words) and kind(found) == words
 
 

@@ -21,6 +21,8 @@ import numpy as np
 from hrmas_sparse.engine.neuron import Constants, PlasticityConstants
 from hrmas_sparse.engine.recurrence import Links
 
+EVALUATION_BATCH = 256   # samples scored together, on every backend
+
 
 class Chunk(NamedTuple):
     """Samples that are simulated together."""
@@ -85,6 +87,7 @@ class Backend(Protocol):
 
     name: str
     notice: str    # for the user, before the first step; may be empty
+    threads: int   # workers that simulate chunks at a time
 
     def to_device(self, array):
         """A NumPy array where the backend computes; what is there already stays. On the CPU the array itself.
@@ -105,8 +108,8 @@ class Backend(Protocol):
     def row_sums(self, rows, count):
         """A function values -> (count,) float64, the sum of the values of each row, in their order; rows (n,) ints."""
 
-    def require(self, settings, cache, networks):
-        """Refuse so many runs of a configuration at a time if they do not fit the memory: InputError, with numbers."""
+    def free_memory(self):
+        """Bytes that are free where the backend computes; None where that is the machine's own memory."""
 
     def resident(self, events):
         """Events kept where the backend computes, or as near as they fit; a batch taken of them lasts for one step."""

@@ -6,10 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import config
 
-from hrmas_sparse.storage import memory
 from hrmas_sparse.engine.backends.base import Above, Chunk, Gradients, Intrinsic, Plastic, Tape
-from hrmas_sparse.engine.backends.cpu import cache, chunks, dynamics, layer, lists, synapses as kernels
-from hrmas_sparse.engine.backends.cpu.lanes import LANES
+from hrmas_sparse.engine.backends.cpu import LANES, cache, chunks, dynamics, layer, lists, synapses as kernels
 
 
 class CpuBackend:
@@ -38,8 +36,8 @@ class CpuBackend:
     def row_sums(self, rows, count):
         return lambda values: np.bincount(rows, values, count)
 
-    def require(self, settings, cache, networks):
-        memory.require(memory.estimate(settings, cache, self.threads))
+    def free_memory(self):
+        return None
 
     def resident(self, events):
         return events

@@ -6,11 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hrmas_sparse.engine.backends.cpu.compile import jit
-from hrmas_sparse.engine.backends.cpu.lanes import LANES
-
-# Share of non-zero input above which multiplying everything is faster than visiting events: measured, see
-# docs/performance.md. It depends on the data alone, so that results do not depend on timing.
-DENSE = 0.3125
+from hrmas_sparse.engine.backends.cpu import DENSE, LANES
 
 
 class Spikes(NamedTuple):

@@ -13,7 +13,7 @@ from numba.core.imputils import impl_ret_borrowed
 from numba.np.arrayobj import populate_array
 from numba.extending import intrinsic, models, register_model
 
-from hrmas_sparse.storage.memory import LANES
+from hrmas_sparse.engine.backends.cpu import LANES
 
 
 class LanesType(types.Type):

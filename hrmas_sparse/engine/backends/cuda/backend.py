@@ -8,15 +8,17 @@ from typing import NamedTuple
 import numpy as np
 
 from hrmas_sparse.storage import memory
-from hrmas_sparse.engine.backends.base import Above, Chunk, Gradients, Intrinsic, Plastic, Synapses, Tape
-from hrmas_sparse.engine.backends.cuda import chunks, dynamics, geometry, links, smooth, synapses as kernels
+from hrmas_sparse.engine.backends.base import (
+    EVALUATION_BATCH, Above, Chunk, Gradients, Intrinsic, Plastic, Synapses, Tape)
+from hrmas_sparse.engine.backends.cuda import (
+    RESIDENT, TOGETHER, chunks, dynamics, geometry, links, smooth, synapses as kernels)
 from hrmas_sparse.engine.backends.cuda.arrays import add, memory_info, to_device, to_host, xp
 from hrmas_sparse.engine.backends.cuda.carried import Carried
+from hrmas_sparse.engine.backends.cuda.footprint import simulation
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.data.events import EVENT_ARRAYS
 
-SAMPLES = memory.EVALUATION_BATCH  # of a chunk: as many as are evaluated together, so that a batch is one chunk
-TOGETHER = 1024  # samples of several networks in one launch: five seeds at w+ and w- with batches of 100
+SAMPLES = EVALUATION_BATCH  # of a chunk: as many as are evaluated together, so that a batch is one chunk
 
 
 class Weights(NamedTuple):
@@ -34,6 +36,7 @@ class CudaBackend:
 
     name = "cuda"
     notice = ""
+    threads = 1
 
     def __init__(self):
         self._patterns = links.Patterns()
@@ -67,16 +70,13 @@ class CudaBackend:
 
         return sums
 
-    def require(self, settings, cache, networks):
-        memory.require(memory.estimate(settings, cache, threads=1))
-        free, _ = memory_info()
-        memory.require(memory.estimate_on_device(settings, cache, networks, TOGETHER, chunks.DENSE, free), free,
-                       "the GPU's memory", "fewer seeds at once or a larger GPU")
+    def free_memory(self):
+        return memory_info()[0]
 
     def resident(self, events):
         if events is not self._resident[0]:  # several runs learn from the same
             size = sum(getattr(events, name).nbytes for name in EVENT_ARRAYS)
-            if size >= memory.RESIDENT * memory_info()[0]:
+            if size >= RESIDENT * memory_info()[0]:
                 return Carried.of(events)
             self._resident = events, chunks.Resident.of(events)
         return self._resident[1]
@@ -101,7 +101,7 @@ class CudaBackend:
         layers = [weights.w.shape[1:] for weights in reached]
         links = sum(weights.pattern.source.size for weights in reached)
         itemsize, networks = max(((w.w.dtype.itemsize, len(w.w)) for w in reached), default=(4, 1))
-        needed = memory.simulation(*self._batch, layers, links, itemsize, networks)
+        needed = simulation(*self._batch, layers, links, itemsize, networks)
         free, total = memory_info()
         samples, steps = self._batch
         return InputError(

@@ -12,10 +12,7 @@ from hrmas_sparse.engine.backends.cuda import synapses
 from hrmas_sparse.engine.backends.cuda.arrays import to_device, to_host, xp
 from hrmas_sparse.engine.backends.cuda.geometry import over
 from hrmas_sparse.data.events import EVENT_ARRAYS, Events
-
-# Share of non-zero input above which multiplying everything is taken to be faster than visiting events. Reckoned
-# from arithmetic and bandwidth of an H100, not measured. It depends on the data alone, never on timing.
-DENSE = 0.05
+from hrmas_sparse.engine.backends.cuda import DENSE
 
 
 class Bits(NamedTuple):

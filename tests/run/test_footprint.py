@@ -3,6 +3,7 @@
 import pytest
 import toys
 
+from hrmas_sparse.run.footprint import estimate_on_device
 from hrmas_sparse.storage import memory
 from hrmas_sparse.storage.errors import InputError
 
@@ -15,7 +16,7 @@ def events(tmp_path_factory):
 
 
 def on_device(events, *overrides, networks=1, together=1024, density=0.05, free=GIB):
-    return memory.estimate_on_device(toys.settings(*overrides), events, networks, together, density, free)
+    return estimate_on_device(toys.settings(*overrides), events, networks, together, density, free)
 
 
 def test_a_device_by_hand(events):

@@ -1,0 +1,21 @@
+"""How much of a GPU's memory a batch needs."""
+
+
+def simulation(samples, steps, layers, links, itemsize, networks=1):
+    """Bytes a GPU needs to simulate a batch forward and back.
+
+    Parameters
+    ----------
+    samples, steps : of the batch, all networks together
+    layers : (senders, neurons) of each layer
+    links : recurrent links of all layers and networks
+    itemsize : bytes of a number
+    networks : that run together
+    """
+    rows = samples * steps
+    # v, errors, spikes as numbers for a GEMM; spikes and silent as bits
+    neurons = sum(rows * (3 * itemsize + 1) * n for _, n in layers)
+    # psc of the output, its loss gradient in float64 and as errors
+    output = rows * (2 * itemsize + 16) * (layers[-1][1] if layers else 0)
+    weights = networks * sum(4 * itemsize * senders * n for senders, n in layers)
+    return neurons + output + weights + links * (4 * itemsize + 36)

@@ -1,0 +1,38 @@
+"""The end of a run: test once, keep weights and result."""
+
+import sys
+import time
+
+from hrmas_sparse.run.score import evaluate
+from hrmas_sparse.run.summary import connections
+
+
+def finish(store, context, network, learner, seconds, baseline, stop):
+    """Test a trained network and keep what the run found.
+
+    Parameters
+    ----------
+    store : see :mod:`hrmas_sparse.run.store`
+    context : :class:`hrmas_sparse.run.phases.Context`
+    network, learner : trained, on the host
+    seconds : dict of the time each phase took; goes on here
+    baseline : function () -> accuracy of logistic regression on spike counts, or None
+    stop : function () -> bool
+    """
+    store.keep_weights(learner.parameters)
+    data, started = context.data, time.monotonic()
+    test, train = (evaluate(network, learner.parameters, events, stop).as_dict()
+                   for events in (data.test, data.train))
+    context.check()
+    train.pop("confusion")
+    seconds["test"] = time.monotonic() - started
+    started, counts = time.monotonic(), None
+    if baseline:
+        print("for comparison: logistic regression on spikes per channel ...", file=sys.stderr, flush=True)
+        counts = baseline()
+    seconds["comparison"] = time.monotonic() - started
+    weights = sum(array.size for _, array in learner.parameters.only(network.weight_names).items())
+    store.finish({
+        "provenance": data.meta.provenance, "test": test, "train": train, "chance": 1 / data.meta.classes,
+        "counts_baseline": counts, "trained_weights": weights,
+        "recurrence": [connections(layer.recurrence) for layer in network.hidden], "seconds": seconds})

@@ -1,0 +1,160 @@
+"""The phases of a run: what is learnt from which batches, and what is random in it.
+
+    search-1   supernet: alpha_size, types, w, R and tau     (half of the training set each for w and alpha)
+    search-2   the best motif size: types go on
+    retrain    the discrete architecture, fresh weights, whole training set
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hrmas_sparse.data.augmentation import augmented
+from hrmas_sparse.data.events import epoch_order, halve
+from hrmas_sparse.engine.network import Plasticity
+from hrmas_sparse.engine.recurrence import softmax
+from hrmas_sparse.run.loop import NotFinite, Phase
+from hrmas_sparse.run.metrics import Totals
+from hrmas_sparse.search.hrmas import StepSettings, dropout_scales, entropy, search_step, weight_step
+from hrmas_sparse.search.optim import scheduled
+
+# Streams of random numbers, one per purpose, so that none depends on how much another drew.
+SEARCH_START, RETRAIN_START, RANDOM_ARCHITECTURE, SEARCH_ORDER, VALID_ORDER, RETRAIN_ORDER, \
+    AUGMENTATION, DROPOUT, DIAGNOSIS_ORDER = range(1, 10)
+
+
+class Context(NamedTuple):
+    """What all phases of a run have in common.
+
+    settings : :class:`hrmas_sparse.settings.schema.Config`
+    seed : int
+    data : :class:`hrmas_sparse.data.dataset.Dataset`
+    backend : see :mod:`hrmas_sparse.engine.backends`
+    check : function () that raises InputError once the data is not what it was
+    """
+
+    settings: Any
+    seed: int
+    data: Any
+    backend: Any
+    check: Callable = lambda: None
+
+    @property
+    def plasticity(self):
+        """The constants of SpiKL-IP."""
+        own = self.settings.plasticity
+        return Plasticity(own.tau_cal, own.gamma, own.mu)
+
+    def rng(self, *stream):
+        """A generator of a stream of random numbers."""
+        return np.random.default_rng([self.seed, *stream])
+
+    def training_events(self):
+        """The training set as near as it fits where the backend computes; here if every batch is changed first."""
+        own = self.settings.augmentation
+        return self.data.train if own != type(own)() else self.backend.resident(self.data.train)
+
+    def augmented(self, batch, stage, update):
+        """A training batch changed as the settings say; drawn by seed, stage and update alone."""
+        return augmented(batch, self.data.meta.dataset, self.settings.augmentation,
+                         self.rng(AUGMENTATION, stage, update))
+
+    def dropout(self, network, stage, update):
+        """What to scale feedforward weights by in one step, where the backend computes."""
+        scales = dropout_scales(network, self.settings.training.dropout, self.rng(DROPOUT, stage, update))
+        return {n: self.backend.to_device(scale) for n, scale in scales.items()}
+
+    def step_settings(self, network, stage, progress, update):
+        """Settings of a step of w at a progress of 0 to 1 through the phase; stage 0 is retraining."""
+        training, plastic = self.settings.training, self.settings.plasticity
+        return StepSettings(scheduled(training.lr, training.schedule, progress), training.clip, self.plasticity,
+                            plastic.mode if stage or plastic.retrain else "off", training.weight_decay,
+                            self.dropout(network, stage, update))
+
+
+def search_phase(context, network, learner, stage, epochs):
+    """Return the :class:`Phase` that searches; stage 1 or 2."""
+    settings, training, seed = context.settings, context.settings.training, context.seed
+    events = context.training_events()
+    train, valid = halve(context.data.train.labels, seed)
+
+    def batches(epoch):
+        own = epoch_order(len(train), training.batch, [seed, SEARCH_ORDER, stage, epoch])
+        other = epoch_order(len(valid), training.batch, [seed, VALID_ORDER, stage, epoch])
+        return [(train[index], valid[other[n % len(other)]]) for n, index in enumerate(own)]
+
+    def step(batch, progress, update):
+        context.check()
+        w_batch = context.augmented(events[batch[0]], stage, update)
+        alpha_batch = events[batch[1]]
+        result = search_step(network, learner, w_batch, alpha_batch, settings.search,
+                             context.step_settings(network, stage, progress, update))
+        totals, samples = _totals(result, w_batch), len(w_batch)
+        totals.valid_loss = result.valid.loss * samples
+        totals.valid_correct = float((result.valid.predicted == alpha_batch.labels).mean()) * samples
+        return totals
+
+    def describe():
+        types, sizes = entropy(network, learner.parameters)
+        chances = [softmax(own.alpha_size.astype(np.float64)).tolist() for own in learner.parameters.layers[:-1]]
+        return {"type_entropy": types, "size_entropy": sizes, "motif_sizes": chances, **_spread(learner.parameters)}
+
+    def prefetch(batch):
+        for index in batch:
+            context.backend.ahead(events, index)
+
+    return Phase(f"search-{stage}", epochs, batches, step, describe, prefetch)
+
+
+def retrain_phase(context, network, learner):
+    """Return the :class:`Phase` that trains the discrete network."""
+    training, events = context.settings.training, context.training_events()
+
+    def batches(epoch):
+        return epoch_order(len(events), training.batch, [context.seed, RETRAIN_ORDER, epoch])
+
+    def step(index, progress, update):
+        context.check()
+        batch = context.augmented(events[index], 0, update)
+        return _totals(weight_step(network, learner, batch, context.step_settings(network, 0, progress, update)), batch)
+
+    return Phase("retrain", training.retrain_epochs, batches, step, lambda: _spread(learner.parameters),
+                 lambda index: context.backend.ahead(events, index))
+
+
+def _totals(result, batch):
+    """A batch's contribution to the epoch's metrics.
+
+    Raises
+    ------
+    NotFinite
+        The step met a number that is none, and learnt nothing.
+    """
+    outcome, samples = result.outcome, len(batch)
+    if not np.isfinite(result.norm):
+        raise NotFinite(_to_blame(outcome))
+    return Totals(samples, outcome.loss * samples, int((outcome.predicted == batch.labels).sum()),
+                  result.norm * samples, [rate * samples for rate in outcome.rates],
+                  [norm * samples for norm in result.layer_norms], list(result.layer_norms))
+
+
+def _to_blame(outcome):
+    if not np.isfinite(outcome.loss) and outcome.gradients is None:
+        return "the loss"
+    gradients = outcome.gradients.flatten() if outcome.gradients else {}
+    bad = [name for name, gradient in gradients.items() if not np.isfinite(gradient).all()]
+    return f"the gradient of {', '.join(map(_in_words, bad))}" if bad else "the second-order gradient of alpha"
+
+
+def _in_words(name):
+    """"rec1.w_exc" -> "rec1.w_exc (recurrence of layer 1)" """
+    if name.startswith("rec"):
+        return f"{name} (recurrence of layer {name[3:].partition('.')[0]})"
+    return f"{name} ({'output layer' if name == 'w_out' else 'into layer ' + name[1:]})"
+
+
+def _spread(parameters):
+    """Least, mean and largest R and tau of each layer."""
+    return {key: [float(value.min()), float(value.mean(dtype=np.float64)), float(value.max())]
+            for key, value in parameters.intrinsic().flatten().items()}

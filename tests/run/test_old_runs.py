@@ -1,0 +1,66 @@
+"""Run folders of version 0.1.0 (commit de01b2d), made before parameters and metrics had their present form.
+
+Their settings are ``toys.settings(*OWN)``, their data is ``toys.cache``; ``begun`` was killed in its second phase.
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import toys
+
+from hrmas_sparse import cli
+from hrmas_sparse.run.diff import exact_differences
+from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.run.networks import load_trained
+from hrmas_sparse.run.score import evaluate
+from hrmas_sparse.run.summary import summary
+from hrmas_sparse.storage import arrayfile
+from hrmas_sparse.storage.errors import InputError
+
+OLD = Path(__file__).parent / "old_runs"
+OWN = ("training.search_epochs=2", "training.retrain_epochs=1", "plasticity.mode=window")
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory):
+    return toys.cache(tmp_path_factory.mktemp("cache") / "toy.h5")
+
+
+@pytest.fixture
+def begun(tmp_path):
+    shutil.copytree(OLD / "begun", tmp_path / "begun")
+    return RunDir(tmp_path / "begun")
+
+
+def test_a_finished_one_is_read(events, capsys):
+    run = RunDir(OLD / "finished")
+    result = run.result()
+    assert "\n".join(summary(run, result)).startswith("ntidigits, seed 0, preset default, profile demo")
+    score = evaluate(*load_trained(run, run.config(), events.meta), events.test)
+    assert score.accuracy == result["test"]["accuracy"] and score.confusion == result["test"]["confusion"]
+    assert score.loss == pytest.approx(result["test"]["loss"], rel=1e-5)
+    assert exact_differences(run, run) == []
+    assert cli.main(["show", str(run.path)]) == 0 and "test accuracy" in capsys.readouterr().out
+
+
+def test_an_interrupted_one_goes_on_to_the_same_end(begun, events):
+    position = arrayfile.load(begun.checkpoint_path, "checkpoint")[1]["position"]
+    assert position["phase"] == "search-2" and position["sums"]
+    run, finished = toys.run(begun.path, toys.settings(*OWN), events), RunDir(OLD / "finished")
+    assert run.architecture_path.read_text() == finished.architecture_path.read_text()
+    assert run.result()["test"]["confusion"] == finished.result()["test"]["confusion"]
+    for ours, theirs in zip(run.metrics(), finished.metrics(), strict=True):
+        assert ours.keys() == theirs.keys() and ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+
+
+def test_one_that_does_not_fit_any_more_names_its_version(begun, events):
+    arrays, meta = arrayfile.load(begun.checkpoint_path, "checkpoint")
+    arrays["parameters/rec1.theta"] = arrays.pop("parameters/rec1.alpha_2", arrays.pop("parameters/rec1.alpha_3", None))
+    arrayfile.save(begun.checkpoint_path, "checkpoint", arrays, meta)
+    manifest = json.loads(begun.manifest_path.read_text())
+    manifest["versions"]["hrmas_sparse"] = "0.0.7"
+    begun.manifest_path.write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="arrays missing or too many.*made by hrmas_sparse 0.0.7, this is [0-9.]+;"):
+        toys.run(begun.path, toys.settings(*OWN), events)
