@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from hrmas_sparse.storage.kernels import Kernels
+
+KERNELS = Kernels([__file__], nogil=True)
 REPEAT = 10  # BSA steps a frame
 GAIN = 2000.0
 THRESHOLD = 0.6
@@ -32,7 +34,7 @@ def bsa(frames: np.ndarray) -> np.ndarray:
     return _bsa(np.ascontiguousarray(frames, dtype=np.float64), _KERNEL)
 
 
-@numba.njit(nogil=True, cache=True)
+@KERNELS.jit
 def _bsa(frames, kernel):
     channels, length = frames.shape
     taps = len(kernel)

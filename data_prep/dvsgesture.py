@@ -15,12 +15,12 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import numba
 import numpy as np
 
 from data_prep.aedat import read_aedat
 from data_prep.encode import bin_spikes
 from data_prep.source import Source, in_order
+from hrmas_sparse import environment
 from hrmas_sparse.storage.errors import InputError
 
 PIXELS, POOL = 128, 4
@@ -84,7 +84,7 @@ def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
         return list(_read_trials(*work, data, own)), own
 
     work = _recordings(source.root) if source.layout == "aedat" else [(_split(path), path) for path in source.files]
-    for results, own in in_order(read, work, min(_WORKERS, numba.config.NUMBA_NUM_THREADS)):
+    for results, own in in_order(read, work, min(_WORKERS, environment.threads())):
         notes.update(own)
         yield from results
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from functools import cache
 
-import numba
 import numpy as np
 
+from hrmas_sparse.storage.kernels import Kernels
+
+KERNELS = Kernels([__file__], nogil=True)
 RATE = 12500  # samples a second
 CHANNELS = 78
 DECIMATION = 200  # samples a frame
@@ -99,7 +101,7 @@ def _section(frequency, quality) -> np.ndarray:
 # ---- the sample loop ---------------------------------------------------------------------------------
 
 
-@numba.njit(nogil=True, cache=True)
+@KERNELS.jit
 def _listen(wave, b, a, frames):
     """Fill frames (F, 80), the front sections' channels first."""
     sections = len(b)
@@ -120,7 +122,7 @@ def _listen(wave, b, a, frames):
             frames[t // DECIMATION] = smooth[2]
 
 
-@numba.njit(nogil=True, cache=True)
+@KERNELS.jit
 def _filter(x, b, a, memory, y):
     """One sample through the cascade, each section (transposed direct form II) fed by the one before; rectified."""
     for c in range(len(y)):
@@ -133,7 +135,7 @@ def _filter(x, b, a, memory, y):
         y[c] = max(0.0, out)
 
 
-@numba.njit(nogil=True, cache=True)
+@KERNELS.jit
 def _control_gain(y, state, eps, target):
     """One stage of gain control in place: y (N,) and its state (N + 2,)."""
     fill, spread = eps / target, (1 - eps) / 3
@@ -147,7 +149,7 @@ def _control_gain(y, state, eps, target):
     state[0], state[last + 1] = state[1], state[last]
 
 
-@numba.njit(nogil=True, cache=True)
+@KERNELS.jit
 def _smooth(y, state):
     """The decimation filter: two equal poles, gain 1, the input delayed by two samples."""
     pole, gain = 1 - _SMOOTH_EPS, _SMOOTH_EPS**2

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hrmas_sparse import environment
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.data.dataset import Dataset
 from hrmas_sparse.data.meta import SPLITS, Meta
@@ -83,14 +84,14 @@ def raster(data: Dataset, path: Path, split: str = "train") -> None:
         matplotlib is not installed, or `path` cannot be written.
     """
     try:
-        from matplotlib.figure import Figure
+        environment.matplotlib()
     except ImportError:
         raise InputError(
             "a picture needs matplotlib, which is in the extra `plots`: .venv/bin/python -m pip install -e '.[plots]'"
         ) from None
     meta, events = data.meta, getattr(data, split)
     rows, step = -(-meta.classes // _COLUMNS), step_ms(meta)
-    figure = Figure(figsize=(2.6 * _COLUMNS, 1.9 * rows + 0.8), layout="constrained")
+    figure = environment.new_figure(figsize=(2.6 * _COLUMNS, 1.9 * rows + 0.8), layout="constrained")
     figure.suptitle(f"{meta.dataset}: one {split} sample of each class ({meta.provenance})")
     axes = figure.subplots(rows, _COLUMNS, sharex=True, sharey=True, squeeze=False).ravel()
     for label, (axis, name) in enumerate(zip(axes, meta.class_names)):

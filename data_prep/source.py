@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 from tqdm import tqdm
+
+from hrmas_sparse import environment
 
 _BLOCK = 1 << 22
 
@@ -46,9 +47,9 @@ def in_order(function: Callable, items: Iterable, workers: int | None = None) ->
     """Yield ``function(item)`` for each item, in the order of `items`, computed ahead by threads.
 
     At most three results a worker wait, so memory stays flat however many items there are.  An exception comes out
-    where its result would have, and what has not begun is given up.  `workers` is NUMBA_NUM_THREADS by default.
+    where its result would have, and what has not begun is given up.  `workers` is `environment.threads` by default.
     """
-    workers = workers or numba.config.NUMBA_NUM_THREADS
+    workers = workers or environment.threads()
     if workers == 1:
         yield from map(function, items)
         return

@@ -1,7 +1,16 @@
-"""``python -m hrmas_sparse`` is the program ``hrmas``."""
+"""The entry of the program ``hrmas``, also as ``python -m hrmas_sparse``."""
 
 import sys
 
-from hrmas_sparse.cli import main
+from hrmas_sparse import process
 
-sys.exit(main())
+
+def main() -> int:
+    """Run the program; see :func:`hrmas_sparse.cli.main`."""
+    process.begin("hrmas")
+    from hrmas_sparse.cli import main as program  # imports much, so not before a signal is heard
+    return program()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

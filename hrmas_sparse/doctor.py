@@ -1,13 +1,12 @@
 """What this installation has, what it lacks and how to install that: `hrmas doctor`."""
 
-import os
 import platform
 import re
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from hrmas_sparse import environment
 from hrmas_sparse.storage import memory
 from hrmas_sparse.engine.backends.cuda.probe import probe
 from hrmas_sparse.storage.errors import InputError
@@ -31,7 +30,7 @@ def report():
     if lacking:
         return [*lines, f"        {install()}"], False
     cpu, works = _cpu()
-    return [*lines, *cpu, *_plots(), *_gpu(probe())], works
+    return [*lines, *cpu, *_plots(), *_gpu(probe()), *_checkout()], works
 
 
 def require_gpu():
@@ -57,23 +56,28 @@ def kernels_work():
     from hrmas_sparse.engine import neuron
     from hrmas_sparse.engine.backends.cpu.compile import OPTIONS
     k = neuron.constants(np.dtype(np.float32), 2.0, 1.0, 1.0, 1.0)
-    return njit(**OPTIONS | {"cache": False})(neuron.filtered)(k, k.one, k.one) == 1.5
+    return njit(**OPTIONS)(neuron.filtered)(k, k.one, k.one) == 1.5
 
 
 def _cpu():
     """Lines about cores, instructions, memory and the folder of compiled kernels; and whether a kernel runs."""
-    from numba import config
-
-    from hrmas_sparse.engine.backends.cpu import cache
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    from hrmas_sparse.engine.backends.cpu.compile import KERNELS
     name, instructions = instruction_set()
     works = kernels_work()
-    folder, why = cache.folder(), unusable(cache.folder())
-    state = "kernels are there" if cache.compiled(folder) else "the first run compiles the kernels, half a minute"
-    return [f"CPU     {cores} cores, {config.NUMBA_NUM_THREADS} threads, {memory.text(memory.available())} of memory "
-            f"free; kernels are compiled for {name}, {instructions}" + ("" if works else "; THEY DO NOT WORK"),
-            f"        {folder}: " + (f"{why}, so kernels are compiled at every start; NUMBA_CACHE_DIR=folder names "
-                                     "another" if why else state)], works
+    return [f"CPU     {environment.cores()} cores, {environment.threads()} threads, {memory.text(memory.available())} "
+            f"of memory free; kernels are compiled for {name}, {instructions}" + ("" if works else
+                                                                                  "; THEY DO NOT WORK"),
+            f"        {_kept(KERNELS)}"], works
+
+
+def _kept(kernels):
+    folder, problem = kernels.place
+    if folder is None:
+        return (f"kernels are compiled at every start, half a minute: {problem}, so they are not kept; "
+                "NUMBA_CACHE_DIR=folder names a folder for them")
+    state = "kernels are there" if kernels.compiled else "the first run compiles the kernels, half a minute"
+    return f"{folder}: {state}" + (f"; a temporary folder, for {problem}; NUMBA_CACHE_DIR=folder names another"
+                                  if problem else "")
 
 
 def instruction_set():
@@ -86,16 +90,6 @@ def instruction_set():
         features = "" if name == "generic" else binding.get_host_cpu_features().flatten()
     on = {feature[1:] for feature in features.split(",") if feature.startswith("+")}
     return name, next((text for feature, text in WIDEST if feature in on), "no vector instructions")
-
-
-def unusable(folder):
-    """Why nothing can be kept in a folder; empty if it can."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return ""
-    except OSError as error:
-        return f"cannot be written ({error.strerror})"
 
 
 def driver(path=Path("/proc/driver/nvidia/version")):
@@ -125,3 +119,9 @@ def _gpu(found):
     if found.reason:
         lines.append(f"        not used: {found.reason}")
     return lines
+
+
+def _checkout():
+    """A line where git does not say which version of the program runs."""
+    _, problem = environment.commit()
+    return [f"git     runs do not note their commit: {problem}"] if problem else []

@@ -12,6 +12,7 @@ import functools
 import subprocess
 import sys
 
+from hrmas_sparse import environment
 from hrmas_sparse.data.cache import open_cache
 from hrmas_sparse.run.footprint import estimate
 from hrmas_sparse.engine.backends import check_usable, on_gpu
@@ -88,7 +89,7 @@ def check_options(experiment, options):
 
 def jobs_for(options):
     """Runs at a time: as asked for, else one where they would share a GPU, else one a core."""
-    return options.jobs or (1 if on_gpu(options.backend) else pool.cores())
+    return options.jobs or (1 if on_gpu(options.backend) else environment.cores())
 
 
 def run(options):

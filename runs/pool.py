@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from hrmas_sparse import environment
 from hrmas_sparse.storage import memory
 from hrmas_sparse.run.signals import stop_on_signals
 
@@ -43,11 +44,6 @@ class Task:
     memory: int
 
 
-def cores():
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
 def threads_for(running, left, jobs):
     """Threads of a process that starts now, so that all cores are busy once the others have started.
 
@@ -55,7 +51,7 @@ def threads_for(running, left, jobs):
     ----------
     running : processes that run; left : tasks that have not started, this one among them; jobs : most at a time
     """
-    return max(1, cores() // min(jobs, running + left))
+    return max(1, environment.cores() // min(jobs, running + left))
 
 
 class _Process:

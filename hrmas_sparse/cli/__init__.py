@@ -3,34 +3,11 @@
 User mistakes are one line and exit status 2.
 """
 
-import contextlib
-import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
+from hrmas_sparse import environment, process
 from hrmas_sparse.storage.errors import Diverged, InputError
-
-
-class _Terminated(BaseException):
-    """SIGTERM, outside training; as KeyboardInterrupt, so that what is half-written is cleaned away."""
-
-
-@contextlib.contextmanager
-def _terminable() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def leave(signum, frame):
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,29 +19,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from hrmas_sparse.cli.parser import parse
     try:
-        with _terminable():
+        with process.signals_raise():
             command, options = parse(argv)
             return command(options)
     except InputError as error:
-        print(f"hrmas: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of our output went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("hrmas: interrupted", file=sys.stderr)
-        return 130
-    except _Terminated:
-        print("hrmas: terminated", file=sys.stderr)
-        return 143
+        status, message = 2, str(error)
+    except process.Signalled as stop:
+        status, message = 128 + stop.signum, str(stop)
+    except KeyboardInterrupt:  # not in the main thread, where signals are heard otherwise
+        status, message = 130, "interrupted"
     except MemoryError as error:
-        print(f"hrmas: out of memory {error}; what was checkpointed is kept", file=sys.stderr)
-        return 1
+        status, message = 1, f"out of memory {error}; what was checkpointed is kept"
     except OSError as error:  # a disk or folder that failed where nobody expected it to
-        print(f"hrmas: {error.filename or 'input or output'}: {error.strerror or error}; what was checkpointed is kept",
-              file=sys.stderr)
-        return 1
+        status, message = 1, (f"{error.filename or 'input or output'}: {error.strerror or error}; what was "
+                              "checkpointed is kept")
     except Diverged as error:
-        print(f"hrmas: training diverged: {error}; the last checkpoint is kept. Try a smaller training.lr or "
-              "network.slope_cap, or a larger network.v_th", file=sys.stderr)
-        return 1
+        status, message = 1, (f"training diverged: {error}; the last checkpoint is kept. Try a smaller training.lr or "
+                              "network.slope_cap, or a larger network.v_th")
+    print(f"hrmas: {environment.printable(message)}", file=sys.stderr)
+    return status

@@ -3,21 +3,21 @@
 import argparse
 import importlib
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from hrmas_sparse import __version__
+from hrmas_sparse import __version__, environment
 from hrmas_sparse.settings.load import datasets
 from hrmas_sparse.settings.validators import argument, partitions, seeds, whole_numbers
 from hrmas_sparse.storage.errors import InputError
 
+_PATH, _NAME = argument(environment.user_path), argument(environment.expanded)
 _FLAG: dict[str, Any] = {"action": "store_true"}
 # Option -> how argparse reads it. A command may give another help text or default, see `Command.options`.
 OPTIONS: dict[str, dict[str, Any]] = {
-    "raw": {"type": Path, "metavar": "PATH", "help": "the raw recordings: a folder, or the file of N-TIDIGITS"},
+    "raw": {"type": _PATH, "metavar": "PATH", "help": "the raw recordings: a folder, or the file of N-TIDIGITS"},
     "seeds": {"type": argument(seeds), "help": "0, 0-4 or 0,2,5; one run each, on a GPU together (default 0)"},
     "name": {"help": "name of the run; several seeds add -s<seed>"},
-    "out": {"type": Path, "metavar": "DIR", "help": "where runs go (default runs/out)"},
+    "out": {"type": _PATH, "metavar": "DIR", "help": "where runs go (default runs/out)"},
     "backend": {"default": "auto", "help": "auto, cpu or cuda"},
     "preset": {"default": "default", "help": "default, accurate or published"},
     "profile": {"help": "paper or demo (default: the data set's; demo for the stand-in)"},
@@ -25,9 +25,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "strict": {**_FLAG, "help": "never use the synthetic stand-in"},
     "fresh": {**_FLAG, "help": "set an old run of that name aside and start over"},
     "split": {"choices": ("train", "test"), "default": "test"},
-    "golden": {"type": Path, "metavar": "DIR", "help": "folder of golden .npz files"},
-    "raster": {"type": Path, "metavar": "FILE.png", "help": "for info: draw a sample of each class"},
-    "figure": {"type": Path, "metavar": "FILE", "help": "draw it too: PNG, SVG or PDF (extra `plots`)"},
+    "golden": {"type": _PATH, "metavar": "DIR", "help": "folder of golden .npz files"},
+    "raster": {"type": _PATH, "metavar": "FILE.png", "help": "for info: draw a sample of each class"},
+    "figure": {"type": _PATH, "metavar": "FILE", "help": "draw it too: PNG, SVG or PDF (extra `plots`)"},
     "gpu": {**_FLAG, "help": "instead: say nothing, or, with exit status 2, why no GPU can be used"},
     "exact": {**_FLAG, "help": "every array and attribute, bit by bit, wall clock apart; exit status 1 if any differs"},
     "check-determinism": {**_FLAG, "help": "instead: a short search twice, on one thread and on two, compared bit by "
@@ -42,8 +42,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "trials": {**_FLAG, "help": "the settings of trials.toml, on the training part alone"},
     "peer-python": {"metavar": "PYTHON", "help": "a Python that has PyTorch and snnTorch"},
 }
-_DATASET = ("dataset", {"help": f"{', '.join(datasets())}, or a settings file (TOML)"})
-_RUN = ("run", {"help": "a run's name or folder"})
+_DATASET = ("dataset", {"type": _NAME, "help": f"{', '.join(datasets())}, or a settings file (TOML)"})
+_RUN = ("run", {"type": _NAME, "help": "a run's name or folder"})
 _JOB = "raw seeds name out backend set strict fresh"
 
 
@@ -70,15 +70,15 @@ COMMANDS = {
     "data": Command("hrmas_sparse.cli.data:data",
                     "recordings and spike caches: fetch, build, verify, describe; check the front end",
                     [("action", {"choices": ("build", "verify", "info", "download", "check")}),
-                     ("target", {"nargs": "?", "help": "data set or settings file; for verify and info a cache file "
-                                                       "does too"})],
+                     ("target", {"type": _NAME, "nargs": "?", "help": "data set or settings file; for verify and info "
+                                                                      "a cache file does too"})],
                     "golden raster raw preset profile set strict"),
     "download": Command("hrmas_sparse.cli.data:download", "fetch recordings to data/raw/, or say how to get them",
                         [_DATASET], "raw set", {"raw": {"help": "where they go (default data/raw/<data set>)"}}),
     "runs": Command("hrmas_sparse.cli.commands:runs", "list the runs in runs/out"),
     "show": Command("hrmas_sparse.cli.commands:show", "what a run found", [_RUN], "figure"),
-    "diff": Command("hrmas_sparse.cli.commands:diff", "compare two runs: settings and results", [("a", {}), ("b", {})],
-                    "exact"),
+    "diff": Command("hrmas_sparse.cli.commands:diff", "compare two runs: settings and results",
+                    [(name, {"type": _NAME}) for name in "ab"], "exact"),
     "experiment": Command("runs.experiment:run", "many runs side by side: table2, table3, table4, comparison, figures",
                           [("experiment", {"help": "its name, or a TOML file of the same form as runs/experiments/*"})],
                           "data raw seeds rows neurons partitions name preset profile set jobs backend strict",
@@ -86,7 +86,7 @@ COMMANDS = {
                            "name": {"help": "name of the folder in runs/out (default <experiment>-<data set>)"},
                            "set": {"help": "change a setting of every row; what a row names itself wins"}}),
     "report": Command("runs.report.write:run", "tables and figures of an experiment as one HTML page (extra `plots`)",
-                      [("name", {"help": "an experiment's folder: its name in runs/out, or its path"})]),
+                      [("name", {"type": _NAME, "help": "an experiment's folder: its name in runs/out, or its path"})]),
     "compare": Command("runs.comparison.compare:run", "GRU, snnTorch and logistic regression on the same spikes",
                        [_DATASET], "raw seeds partitions methods name set strict fresh trials peer-python",
                        {"seeds": {"default": [0]}, "fresh": {"help": "compute again what is there"},

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from hrmas_sparse import environment
 from hrmas_sparse.engine import architecture
 from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, TYPE_NAMES
@@ -21,26 +22,23 @@ def draw(run, path):
     InputError
         Matplotlib is missing, the run is unfinished, or the file cannot be written.
     """
-    pyplot = plots()
+    plots()
     if not run.finished:
         raise InputError(f"{run.path}: unfinished; a figure shows the whole run")
     found = architecture.load(run.architecture_path) if run.architecture_path.exists() else []
-    figure, axes = pyplot.subplots(1, 1 + 2 * bool(found), figsize=(4.6 + 7.8 * bool(found), 4.1), squeeze=False)
-    axes = axes[0]
+    figure = environment.new_figure(figsize=(4.6 + 7.8 * bool(found), 4.1))
+    axes = figure.subplots(1, 1 + 2 * bool(found), squeeze=False)[0]
     _curves(axes[0], run.metrics())
     if found:
         motif_table(axes[1], found[0])
         weight_corner(axes[2], found[0], *recurrent_weights(run, found[0]))
     figure.suptitle(_title(run), fontsize=10)
     figure.tight_layout()
-    try:
-        save(figure, path)
-    finally:
-        pyplot.close(figure)
+    save(figure, path)
 
 
 def plots():
-    """matplotlib.pyplot, drawing into files.
+    """Return the package matplotlib.
 
     Raises
     ------
@@ -48,13 +46,10 @@ def plots():
         It is not installed.
     """
     try:
-        import matplotlib
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
+        return environment.matplotlib()
     except ImportError as error:
         raise InputError("a figure needs matplotlib, which is in the extra `plots`: .venv/bin/pip install -e '.[plots]'"
                          ", or make show RUN=.. FIGURE=..") from error
-    return pyplot
 
 
 def save(figure, path, dpi=110):

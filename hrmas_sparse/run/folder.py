@@ -16,12 +16,11 @@ import importlib.metadata
 import json
 import os
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from hrmas_sparse import __version__, places
+from hrmas_sparse import __version__, environment, places
 from hrmas_sparse.settings.load import differences, from_dict
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
@@ -178,14 +177,14 @@ def start(run, settings, seed, cache, origin):
         return True
     write_json(run.manifest_path, {
         "schema": SCHEMA, "seed": seed, "data": data, **origin, "config": settings.as_dict(), "versions": versions(),
-        "git": git_state(), "machine": machine(), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "git": environment.commit()[0], "machine": machine(), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": " ".join(sys.argv)})
     return False
 
 
 def _note_resume(run, manifest):
     """Warn if a run goes on under other versions than it began with, and keep them in the manifest."""
-    now = {"versions": versions(), "git": git_state()}
+    now = {"versions": versions(), "git": environment.commit()[0]}
     changed = [key for key in now if manifest.get(key) != now[key]]
     if not changed:
         return
@@ -206,17 +205,6 @@ def versions():
 def machine():
     """What the run was computed on."""
     return {"platform": platform.platform(), "processor": platform.machine(), "cpus": os.cpu_count()}
-
-
-def git_state():
-    """Commit of the program and whether its files were changed, or None outside a checkout."""
-    def git(*words):
-        return subprocess.run(["git", *words], cwd=Path(__file__).parent, capture_output=True, text=True, check=True,
-                              timeout=10).stdout.strip()
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def status_line(run):

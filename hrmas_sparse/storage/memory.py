@@ -4,6 +4,7 @@ import os
 import resource
 from pathlib import Path
 
+from hrmas_sparse import environment
 from hrmas_sparse.storage.errors import InputError
 
 GIB = 1 << 30
@@ -16,7 +17,7 @@ def text(size):
 
 def available():
     """Bytes this process may still take: what the machine has free, control groups and limits on processes."""
-    return max(0, min(_machine(), _control_group(), _own_limit()))
+    return max(0, min(_machine(), _control_groups(), _own_limit()))
 
 
 def _machine():
@@ -29,16 +30,21 @@ def _machine():
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-def _control_group(root=Path("/sys/fs/cgroup")):
-    """What a container or batch system leaves; the cache of files counts as free."""
-    for limit, used, kind in (("memory.max", "memory.current", "file"),
-                              ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_cache")):
-        try:
-            stat = dict(line.split() for line in (root / limit).with_name("memory.stat").read_text().splitlines())
-            return int((root / limit).read_text()) - int((root / used).read_text()) + int(stat.get(kind, 0))
-        except (OSError, ValueError):  # no such group, or "max": no limit
-            continue
-    return 1 << 62
+def _control_groups():
+    """What a container or batch system leaves, the tightest of all groups around us."""
+    return min((_left_in(folder, unified) for folder, unified in environment.control_groups("memory")), default=1 << 62)
+
+
+def _left_in(folder, unified):
+    """What one control group leaves; the cache of files counts as free, files in memory (tmpfs) do not."""
+    limit, used, prefix = (("memory.max", "memory.current", "") if unified
+                           else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"))
+    try:
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        free = sum(int(stat.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive"))
+        return int((folder / limit).read_text()) - int((folder / used).read_text()) + free
+    except (OSError, ValueError):  # no limit ("max"), or none of memory in this group
+        return 1 << 62
 
 
 def _own_limit():

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from hrmas_sparse import environment
 from hrmas_sparse.engine.backends.cuda.probe import probe
 from hrmas_sparse.doctor import require_gpu
 from hrmas_sparse.storage.errors import InputError
@@ -31,7 +32,7 @@ LIMIT = 1200  # seconds a process may take
 
 def arguments(argv):
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=environment.first_line(__doc__))
     parser.add_argument("--backend", default="cpu", choices=BENCHES, help="where: on the processor, or on a GPU")
     parser.add_argument("--only", default="W1,W2,W3,W4", help="workloads")
     parser.add_argument("--peers", default="*", help="entrants, names or patterns: " + "; ".join(
@@ -44,7 +45,7 @@ def arguments(argv):
     parser.add_argument("--no-check", action="store_true", help="do not compare gradients first")
     parser.add_argument("--peer-python", help="the Python that has PyTorch, default that of .venv-bench, or "
                         ".venv-bench-cuda")
-    parser.add_argument("--out", type=Path, default=report.OUT)
+    parser.add_argument("--out", type=environment.user_path, default=report.OUT)
     found = parser.parse_args(argv)
     if found.cpu and found.backend != "cpu":
         parser.error("--cpu: processor time says nothing about a GPU")

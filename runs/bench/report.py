@@ -4,9 +4,10 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import time
 from pathlib import Path
+
+from hrmas_sparse import environment
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OUT = ROOT / "runs" / "out" / "bench"
@@ -19,18 +20,13 @@ def machine():
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
         model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
         memory = round(int(Path("/proc/meminfo").read_text(encoding="ascii").split()[1]) / 2**20, 1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": model, "cores": cores, "memory_gib": memory, "system": platform.platform()}
+    return {"processor": model, "cores": environment.cores(), "memory_gib": memory, "system": platform.platform()}
 
 
 def commit():
     """The checkout's commit, "+" if something in it has changed since; None outside a checkout."""
-    def git(*words):
-        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    found, _ = environment.commit()
+    return found and found["commit"][:7] + "+" * found["changed"]
 
 
 def header(threads):
@@ -144,11 +140,12 @@ def ratio_table(answers, rounds):
 
 def bench_plot(found, path):
     """Bars of time a step, one panel a workload; returns the path, or None without matplotlib."""
-    plt = pyplot()
-    if plt is None:
-        return None
     names = sorted({result["workload"] for result in found["results"]})
-    figure, axes = plt.subplots(1, len(names), figsize=(1 + 3.6 * len(names), 5), sharey=True, squeeze=False)
+    try:
+        figure = environment.new_figure(figsize=(1 + 3.6 * len(names), 5))
+    except ImportError:
+        return None
+    axes = figure.subplots(1, len(names), sharey=True, squeeze=False)
     keys = list(dict.fromkeys(result["key"] for result in found["results"]))[::-1]
     for axis, name in zip(axes[0], names):
         times = {result["key"]: middle([run["ms"] for run in result["runs"]])[0] for result in found["results"]
@@ -161,15 +158,3 @@ def bench_plot(found, path):
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     return path
-
-
-def pyplot():
-    """matplotlib.pyplot without a display, or None if it is not installed."""
-    try:
-        import matplotlib
-    except ImportError:
-        return None
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hrmas_sparse import environment
 from runs.bench import bench, report
 from runs.bench import workloads as w
 from runs.bench.entrants import Entrant
@@ -23,13 +24,13 @@ LIMIT = 1.05
 
 def arguments(argv):
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=environment.first_line(__doc__))
     parser.add_argument("--neurons", default=",".join(map(str, NEURONS)))
     parser.add_argument("--kinds", default="motif,supernet")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu", action="store_true", help="processor time in place of time, with --threads 1")
-    parser.add_argument("--out", type=Path, default=report.OUT)
+    parser.add_argument("--out", type=environment.user_path, default=report.OUT)
     found = parser.parse_args(argv)
     found.peer_python = ""
     found.neurons, found.kinds = [int(n) for n in found.neurons.split(",")], found.kinds.split(",")
@@ -78,10 +79,11 @@ def table(found):
 
 def plot(found, path):
     """Time and memory over neurons, both logarithmic; None without matplotlib."""
-    plt = report.pyplot()
-    if plt is None:
+    try:
+        figure = environment.new_figure(figsize=(10, 4))
+    except ImportError:
         return None
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4))
+    axes = figure.subplots(1, 2)
     for axis, field, unit in zip(axes, ("ms", "mb"), ("ms a training step", "MB")):
         for kind in found["kinds"]:
             neurons, values = series(found["results"], kind, field)

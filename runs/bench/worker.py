@@ -80,7 +80,7 @@ def _on_gpu(make, arguments):
 
 def main(argv=None):
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Run one problem of the bench.")
     parser.add_argument("entrant", help="module.function under runs.bench")
     parser.add_argument("problem", type=Path)
     parser.add_argument("--threads", type=int, default=2)

@@ -12,11 +12,9 @@ prints the table of docs/comparison.md.
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-from hrmas_sparse import places
-from hrmas_sparse.run.folder import git_state
+from hrmas_sparse import environment, places
 from hrmas_sparse.settings.load import load
 from hrmas_sparse.settings.validators import plain
 from hrmas_sparse.storage.errors import InputError
@@ -91,21 +89,13 @@ def _say(text):
 
 def run(options):
     """Compute what `hrmas compare` asks for and is not there yet; returns the exit status."""
-    try:
-        return _run(options)
-    except KeyboardInterrupt:
-        print("hrmas: interrupted; the same command goes on, what is computed is kept", file=sys.stderr)
-        return 130
-
-
-def _run(options):
     if options.name is not None and not plain(options.name):
         raise InputError(f"--name: expected a plain name, found {options.name!r}")
     names = worker.METHODS if options.methods is None else jobs.methods(options.methods)
     partitions = _partitions(options)
     caches, data = _caches(options, partitions)
     folder = jobs.default_folder(data.dataset, options.name, options.trials)
-    todo = plan = jobs.planned(names, caches, options.seeds, data, folder, git_state(), options.trials)
+    todo = plan = jobs.planned(names, caches, options.seeds, data, folder, environment.commit()[0], options.trials)
     if not options.fresh:
         todo = [job for job in plan if jobs.result(job) is None]
     _say(f"{folder}: {len(plan) - len(todo)} of {len(plan)} results are there, {len(todo)} to compute")

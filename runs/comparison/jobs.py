@@ -63,7 +63,7 @@ def planned(names, caches, seeds, data, folder, git, tried=False):
     names : methods; caches : {partition: Dataset}; seeds : list of int
     data : :class:`hrmas_sparse.settings.schema.DataConfig` of any of the partitions
     folder : Path, results go to folders in it
-    git : what `rundir.git_state` says
+    git : the commit, see :func:`hrmas_sparse.environment.commit`
     tried : the settings of trials.toml instead of the chosen ones
 
     Returns

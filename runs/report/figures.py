@@ -5,8 +5,9 @@ Each function takes a :class:`collect.Study` and returns a figure, the words und
 
 import numpy as np
 
+from hrmas_sparse import environment
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.run.figure import COLOURS, plots
+from hrmas_sparse.run.figure import COLOURS
 from runs.plan import searches
 from runs.report import collect, stats, tables
 
@@ -22,7 +23,8 @@ LINES = ((INK, "-"), (ACCENT, "--"))
 
 def axes(columns, width=8.8, height=3.0, rows=1, **more):
     """A figure and its axes."""
-    return plots().subplots(rows, columns, figsize=(width, height), **more)
+    figure = environment.new_figure(figsize=(width, height))
+    return figure, figure.subplots(rows, columns, **more)
 
 
 def per_cent(values):

@@ -1,10 +1,5 @@
 """Which backend is taken, and what is said about it."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from hrmas_sparse.engine import backends
@@ -20,18 +15,6 @@ SIMULATED = Probe(None, "the CUDA simulator", None, None, None, None, "", True)
 def machine(monkeypatch):
     """Pretend the probe found this."""
     return lambda found: monkeypatch.setattr(cuda, "probe", lambda: found)
-
-
-def test_our_kernels_change_no_setting_of_numba(tmp_path):
-    """Kernels of others are kept where they were before ours were declared, and ours in a folder of their own."""
-    code = ("from numba import config\nbefore = config.CACHE_DIR\n"
-            "from hrmas_sparse.engine.backends.cpu import backend, cache, dynamics\n"
-            "assert config.CACHE_DIR == before\n"
-            "print(dynamics.forward._cache.cache_path, cache.folder(), sep='\\n')")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)})
-    kernels, folder = map(Path, done.stdout.split())
-    assert kernels.parent == folder and folder.parent == tmp_path
 
 
 def test_auto_without_a_gpu_says_that_it_uses_the_cpu(machine):

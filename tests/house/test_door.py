@@ -73,5 +73,6 @@ def test_an_unknown_name_is_refused():
 
 
 def test_as_a_module_it_is_the_program():
-    assert python("import runpy, sys; sys.argv = ['hrmas', '--version']; runpy.run_module('hrmas_sparse')") == [
+    assert python("import runpy, sys; sys.argv = ['hrmas', '--version']\n"
+                  "runpy.run_module('hrmas_sparse', run_name='__main__')") == [
         "hrmas_sparse", hs.__version__]

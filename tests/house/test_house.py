@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = [
-    {"hrmas_sparse", "storage", "environment"},
+    {"hrmas_sparse", "environment"},
+    {"process", "storage"},
     {"settings", "places"},
     {"data"},
     {"engine"},

@@ -93,22 +93,23 @@ def test_kernels_that_compute_nonsense(hrmas, monkeypatch):
     assert status == 1 and "THEY DO NOT WORK" in out
 
 
-def test_a_cache_that_cannot_be_written(hrmas, monkeypatch, tmp_path):
-    from hrmas_sparse.engine.backends.cpu import cache
-    monkeypatch.setattr(cache, "folder", lambda: tmp_path / "file" / "folder")
-    Path(tmp_path / "file").write_text("in the way")
+@pytest.mark.parametrize("folder, problem, said", [
+    (None, "there is no home folder", "at every start, half a minute: there is no home folder, so they are not kept"),
+    ("/tmp/x", "/ cannot be written (Read-only file system)", "/tmp/x: the first run compiles .* a temporary folder,"
+     " for / cannot be written .Read-only file system.; NUMBA_CACHE_DIR=folder names another"),
+    ("/tmp/x", "", "/tmp/x: the first run compiles the kernels, half a minute$")])
+def test_where_kernels_are_kept(hrmas, monkeypatch, folder, problem, said):
+    from hrmas_sparse.engine.backends.cpu.compile import KERNELS
+    from hrmas_sparse.storage.kernels import Place
+    monkeypatch.setattr(KERNELS, "place", Place(folder and Path(folder), problem))
     status, out, _ = hrmas()
-    assert status == 0 and "cannot be written" in out and "NUMBA_CACHE_DIR" in out
+    assert status == 0 and re.search(said, out, re.M), out
 
 
-def test_kernels_that_are_there_are_seen(tmp_path):
-    from hrmas_sparse.engine.backends.cpu.cache import compiled
-    (tmp_path / "data_prep_1").mkdir()
-    (tmp_path / "data_prep_1" / "bsa.1.nbc").touch()
-    (tmp_path / "cpu_1").mkdir()
-    assert not compiled(tmp_path)
-    (tmp_path / "cpu_1" / "layer.1.nbc").touch()
-    assert compiled(tmp_path)
+def test_a_checkout_that_git_does_not_trust(hrmas, monkeypatch):
+    monkeypatch.setattr(packages, "commit", lambda: (None, "it belongs to another user"))
+    status, out, _ = hrmas()
+    assert status == 0 and out.endswith("git     runs do not note their commit: it belongs to another user\n")
 
 
 @pytest.mark.parametrize("name, features, expected", [

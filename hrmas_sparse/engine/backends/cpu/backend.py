@@ -4,20 +4,21 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import config
 
+from hrmas_sparse import environment
 from hrmas_sparse.engine.backends.base import Above, Chunk, Gradients, Intrinsic, Plastic, Tape
-from hrmas_sparse.engine.backends.cpu import LANES, cache, chunks, dynamics, layer, lists, synapses as kernels
+from hrmas_sparse.engine.backends.cpu import LANES, chunks, dynamics, layer, lists, synapses as kernels
+from hrmas_sparse.engine.backends.cpu.compile import KERNELS
 
 
 class CpuBackend:
     """See :class:`hrmas_sparse.engine.backends.base.Backend`."""
 
     name = "cpu"
-    notice = "" if cache.compiled(cache.folder()) else "compiling the kernels for this machine once: half a minute"
+    notice = KERNELS.notice
 
     def __init__(self, threads=None):
-        self.threads = threads or config.NUMBA_NUM_THREADS
+        self.threads = threads or environment.threads()
         self._workers = ThreadPoolExecutor(self.threads, "hrmas") if self.threads > 1 else None
         self._buffers = chunks.Buffers()
 

@@ -5,27 +5,21 @@ is allowed that reorders sums (determinism) or assumes away NaN and Inf (they mu
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numba.extending import overload
 
 from hrmas_sparse.engine import neuron
-from hrmas_sparse.engine.backends.cpu import cache
+from hrmas_sparse.engine.backends import base
+from hrmas_sparse.storage.kernels import Kernels
 
 # Without Numba's run time (_nrt) kernels cannot make arrays, and do not count references to those they are given:
 # a slice would cost two atomic operations.
-OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True, "cache": True, "_nrt": False}
-
-
-# Kernels contain what is overloaded; on disk it needs no place of its own.
-PARTS = OPTIONS | {"cache": False}
-
-
-def jit(function):
-    """Compile a kernel on first call; the result is kept on disk (see :mod:`.cache`)."""
-    with cache.used():
-        return njit(**OPTIONS)(function)
+OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True, "_nrt": False}
+KERNELS = Kernels([neuron.__file__, base.__file__, *sorted(Path(__file__).parent.glob("*.py"))], **OPTIONS)
+jit = KERNELS.jit
 
 
 filtered = jit(neuron.filtered)
@@ -60,7 +54,7 @@ def logistic_slope(x):
     return e / ((1 + e) * (1 + e))
 
 
-@overload(logistic_slope, jit_options=PARTS)
+@overload(logistic_slope, jit_options=OPTIONS)
 def _logistic_slope(x):
     if x is not types.float32:
         return logistic_slope
@@ -87,7 +81,7 @@ def expm1_small(x):
     return math.expm1(x)
 
 
-@overload(expm1_small, jit_options=PARTS)
+@overload(expm1_small, jit_options=OPTIONS)
 def _expm1_small(x):
     if x is not types.float32:
         return expm1_small
