@@ -192,7 +192,7 @@ def test_a_stale_lock_is_explained_and_taken_over(house, hrmas):
     Path("runs/out/ntidigits-s0").mkdir(parents=True)
     Path("runs/out/ntidigits-s0/lock").write_text("process 7 on moon, since 1969-07-20")
     status, _, err = hrmas(*SEARCH)
-    assert status == 0 and "process 7 on moon, since 1969-07-20 ended without a goodbye; taking over" in err
+    assert status == 0 and "process 7 on moon, since 1969-07-20 did not end properly; going on" in err
     assert Path("runs/out/ntidigits-s0/lock").read_text() == ""
 
 
