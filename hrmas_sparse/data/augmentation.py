@@ -1,8 +1,8 @@
 """Training samples changed a little each time they are drawn, so that a small set goes further (not in the paper)."""
 
-import dataclasses
-
 import numpy as np
+
+from hrmas_sparse.data.events import Events
 
 # Data sets whose channels are the pixels of an image: (polarities, rows, columns). The others' are in a row.
 IMAGES = {"nmnist": (2, 34, 34), "dvsgesture": (2, 32, 32)}
@@ -40,9 +40,10 @@ def augmented(events, dataset, settings, rng):
     value = _thinned(events.value, settings.drop, rng)
     kept &= value > 0
     channel = ((plane * grid[1] + row) * grid[2] + column)[kept]
-    return dataclasses.replace(
-        events, indptr=np.concatenate([[0], np.cumsum(np.bincount(owner[kept], minlength=samples))]).astype(np.int64),
-        step=step[kept].astype(np.uint16), channel=channel.astype(np.uint16), value=value[kept])
+    return Events._of(
+        indptr=np.concatenate([[0], np.cumsum(np.bincount(owner[kept], minlength=samples))]).astype(np.int64),
+        step=step[kept].astype(np.uint16), channel=channel.astype(np.uint16), value=value[kept],
+        labels=events.labels, steps=events.steps, channels=events.channels)
 
 
 def _thinned(value, drop, rng):

@@ -70,7 +70,7 @@ def open_cache(path: str | Path) -> Dataset:
 def _split(path: Path, file: h5py.File, split: str, meta: Meta) -> Events:
     large = {name: _mapped(path, hdf5.find(file, f"{split}/{name}")) for name in EVENT_ARRAYS}
     indptr, labels = (hdf5.read(hdf5.find(file, f"{split}/{name}")) for name in ("indptr", "label"))
-    return Events(indptr, **large, labels=labels, steps=meta.steps, channels=meta.channels)
+    return Events._of(indptr=indptr, **large, labels=labels, steps=meta.steps, channels=meta.channels)
 
 
 class _Ids:

@@ -10,7 +10,6 @@ them in one chunk: seeds that are trained together, or one network at w+ and at 
 import math
 import threading
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +65,7 @@ def _end_to_end(batches):
     ends = np.cumsum([batch.indptr[-1] for batch in batches])
     indptr = np.concatenate([[0], *(batch.indptr[1:] + end - batch.indptr[-1] for batch, end in zip(batches, ends))])
     arrays = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in ("labels", *EVENT_ARRAYS)}
-    return replace(batches[0], indptr=indptr, **arrays)
+    return batches[0]._with(indptr=indptr, **arrays)
 
 
 def _side_by_side(layer):

@@ -32,7 +32,7 @@ class _Slot:
             here[:] = getattr(batch, name)
             carry(here, there, stream)
         self.index, self.arrived = np.array(index), stream.record()
-        self.batch = Resident(**vars(batch) | {name: there for name, (_, there) in arrays.items()})
+        self.batch = Resident._of(**vars(batch) | {name: there for name, (_, there) in arrays.items()})
 
     def _room(self, name, values):
         """Arrays of the length of some values, pinned and on the device."""
@@ -48,7 +48,7 @@ class Carried(Events):
     @classmethod
     def of(cls, events):
         """Events, with slots for their batches."""
-        own = cls(**vars(events))
+        own = cls._of(**vars(events))
         vars(own).update(_slots=[_Slot() for _ in range(SLOTS)], _stream=copying())
         return own
 

@@ -3,7 +3,6 @@
 Shapes: S samples, T steps, C channels, E events, M networks (S/M samples each).
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -56,7 +55,7 @@ class Resident(Events):
     @classmethod
     def of(cls, events):
         """Events, carried to the device."""
-        return cls(**vars(events) | {name: to_device(getattr(events, name)) for name in EVENT_ARRAYS})
+        return cls._of(**vars(events) | {name: to_device(getattr(events, name)) for name in EVENT_ARRAYS})
 
     def __getitem__(self, index):
         start = self.indptr[index]
@@ -66,7 +65,7 @@ class Resident(Events):
         at = xp.arange(int(indptr[-1]))
         where = at + to_device(start - indptr[:-1])[xp.searchsorted(to_device(indptr), at, side="right") - 1]
         events = {name: getattr(self, name)[where] for name in EVENT_ARRAYS}
-        return replace(self, indptr=indptr, labels=self.labels[index], **events)
+        return self._with(indptr=indptr, labels=self.labels[index], **events)
 
 
 def is_dense(events):
