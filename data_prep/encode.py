@@ -10,8 +10,7 @@ from collections import Counter
 import numpy as np
 
 from data_prep.bsa import GAIN, STEPS_PER_BIN, bsa
-
-Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
+from hrmas_sparse.data.binning import Sample, binned
 
 
 def bin_spikes(step: np.ndarray, channel: np.ndarray, data, channels: int, notes: Counter) -> Sample:
@@ -28,17 +27,7 @@ def bin_spikes(step: np.ndarray, channel: np.ndarray, data, channels: int, notes
     -------
     step (K,) int64, channel (K,) int64, value (K,) uint8 : the occupied bins, sorted by step, then channel
     """
-    inside = step < data.steps
-    notes["spikes dropped, past the last step"] += int(step.size - inside.sum())
-    key = step[inside].astype(np.int64) * channels + channel[inside]
-    key, count = np.unique(key, return_counts=True)
-    if data.value == "count":
-        notes["bins saturated at 255"] += int((count > 255).sum())
-        value = np.minimum(count, 255).astype(np.uint8)
-    else:
-        notes["spikes merged, a bin being 0 or 1"] += int((count - 1).sum())
-        value = np.ones(len(key), dtype=np.uint8)
-    return key // channels, key % channels, value
+    return binned(step, channel, data.steps, channels, data.value, notes)
 
 
 def encode_cochleagram(cochleagram: np.ndarray, data, notes: Counter) -> Sample:

@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Architecture": "engine.architecture",
     "Diverged": "storage.errors",
+    "Dataset": "data.dataset",
     "Events": "data.events",
     "InputError": "storage.errors",
     "settings": "settings.load",

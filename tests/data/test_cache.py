@@ -106,7 +106,7 @@ def test_no_events_and_no_samples_at_all(tmp_path):
 
 def test_blocks_do_not_change_what_is_written(tmp_path, monkeypatch):
     whole = write(tmp_path / "a.h5", dense_samples(10)).read_bytes()
-    monkeypatch.setattr("hrmas_sparse.data.cache._BLOCK", 7)
+    monkeypatch.setattr("hrmas_sparse.data.writer._BLOCK", 7)
     path = write(tmp_path / "b.h5", dense_samples(10))
     assert path.read_bytes() == whole
     verify_cache(path)
@@ -130,7 +130,7 @@ def test_an_exception_in_the_middle_leaves_nothing(tmp_path, error):
 
 def test_an_exception_while_closing_leaves_the_old_cache(path, monkeypatch):
     before = path.read_bytes()
-    monkeypatch.setattr("hrmas_sparse.data.cache._blocks", lambda *_: 1 / 0)
+    monkeypatch.setattr("hrmas_sparse.data.writer._blocks", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write(path, dense_samples(4))
     assert path.read_bytes() == before and os.listdir(path.parent) == [path.name]
