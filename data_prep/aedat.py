@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
 _PACKET = struct.Struct("<HHIIIIII")  # eventType, source, eventSize, tsOffset, tsOverflow, capacity, number, valid
@@ -45,7 +46,7 @@ def read_aedat(path: Path, notes: Counter) -> Polarity:
     """
     if path.stat().st_size > _LARGEST:
         raise InputError(f"{path}: {path.stat().st_size:,} bytes are too many for one recording; split it")
-    raw = path.read_bytes()
+    raw = files.read(path)
     pieces, overflow = [], []
     for offset, number, ts_overflow in _polarity_packets(path, raw, notes):
         pieces.append((offset, number))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from data_prep import lyon
+from hrmas_sparse.storage import npy
 from hrmas_sparse.storage.errors import InputError
 
 BOUND = 1e-9  # of the largest value
@@ -55,9 +55,9 @@ def lyon_error(path: Path) -> float:
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            stored = {name: file[name] for name in _NUMBERS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        found = npy.load(path)
+        stored = {name: found[name] for name in _NUMBERS}
+    except npy.BROKEN as error:
         raise InputError(f"{path}: expected {', '.join(_NUMBERS)} in an .npz file ({error}); get it again") from error
     for name, dimensions in _NUMBERS.items():
         if stored[name].ndim != dimensions or stored[name].dtype.kind not in "iuf":

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from data_prep.unpack import unpack
 from hrmas_sparse import __version__, places
+from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -128,7 +129,7 @@ def download(dataset: str, folder: Path | None = None, say: Callable[[str], None
 def _only_one(folder: Path) -> Iterator[None]:
     """Keep other processes from filling the same folder; the lock ends with the process."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".download.lock").open("w") as lock:
+    with files.appended(folder / ".download.lock") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -174,7 +175,8 @@ def fetch(url: str, path: Path, md5: str, say: Callable[[str], None] = print) ->
         if found == md5:
             os.replace(part, path)
             return
-        start, size = part.open("rb").read(40), _size(part)
+        with files.opened(part) as file:
+            start, size = file.read(40), _size(part)
         part.unlink()
         if fresh:
             raise InputError(
@@ -212,8 +214,7 @@ def _receive(url: str, part: Path) -> None:
 
 def _copy(reply, part: Path, have: int, total: int | None) -> None:
     bar = tqdm(desc=part.stem, unit="B", unit_scale=True, total=total, initial=have, disable=None, leave=False)
-    with part.open("r+b" if have else "wb") as file, bar:
-        file.seek(have)
+    with files.appended(part, empty=not have) as file, bar:
         while True:
             try:
                 block = reply.read(_BLOCK)
@@ -221,7 +222,7 @@ def _copy(reply, part: Path, have: int, total: int | None) -> None:
                 raise _Broken(f"the connection broke ({error or type(error).__name__})") from error
             if not block:
                 return
-            file.write(block)
+            files.pour(file, block)
             bar.update(len(block))
 
 
@@ -236,5 +237,5 @@ def _size(path: Path) -> int:
 
 
 def _md5(path: Path) -> str:
-    with path.open("rb") as file:
+    with files.opened(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -21,6 +21,7 @@ from data_prep.aedat import read_aedat
 from data_prep.encode import bin_spikes
 from data_prep.source import Source, in_order
 from hrmas_sparse import environment
+from hrmas_sparse.storage import files, npy
 from hrmas_sparse.storage.errors import InputError
 
 PIXELS, POOL = 128, 4
@@ -199,7 +200,7 @@ def _lines(path: Path) -> list[str]:
     if path.stat().st_size > _TEXT:
         raise InputError(f"{path}: expected a short text, found {path.stat().st_size:,} bytes; get the file again")
     try:
-        return path.read_text("ascii").splitlines()
+        return files.read(path).decode("ascii").splitlines()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}, byte {error.start}: expected plain text; get the file again") from error
 
@@ -247,7 +248,7 @@ def read_npy(path: Path, notes: Counter) -> tuple[np.ndarray, np.ndarray]:
         Naming the file, and the row if it is one: no array file, another shape, an event that cannot be.
     """
     try:
-        array = np.lib.format.open_memmap(path, mode="r")  # never unpickles, and maps no more than the file has
+        array = npy.mapped(path)
     except Exception as error:  # whatever NumPy makes of a broken heading
         why = str(error)[:80]
         raise InputError(f"{path}: expected a NumPy array file, could not read it ({why}); get it again") from error

@@ -14,6 +14,7 @@ import numpy as np
 
 from data_prep.encode import bin_spikes
 from data_prep.source import Source
+from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
 SIDE = 34
@@ -75,7 +76,7 @@ def read_bin(path: Path, notes: Counter) -> tuple[np.ndarray, np.ndarray]:
     """
     if path.stat().st_size > _LARGEST:
         raise InputError(f"{path}: {path.stat().st_size:,} bytes are too many for 300 ms; get the file again")
-    raw = np.fromfile(path, dtype=np.uint8)
+    raw = np.frombuffer(files.read(path), dtype=np.uint8)
     whole = raw.size - raw.size % _EVENT
     if raw.size == 0:
         raise InputError(f"{path}: the file is empty, expected events of {_EVENT} bytes; get it again")

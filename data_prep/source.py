@@ -12,6 +12,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hrmas_sparse import environment
+from hrmas_sparse.storage import files
 
 _BLOCK = 1 << 22
 
@@ -37,7 +38,7 @@ def fingerprint(source: Source) -> str:
     for path in progress(source.files, "checking raw data", "file"):
         name = path.relative_to(source.root).as_posix() if path != source.root else path.name
         digest.update(f"\n{name} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             while block := file.read(_BLOCK):
                 digest.update(block)
     return digest.hexdigest()

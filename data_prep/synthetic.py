@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from data_prep.ntidigits import CHANNELS, CLASS_NAMES
-from hrmas_sparse.storage.atomic import atomic_write
+from hrmas_sparse.storage import hdf5
+from hrmas_sparse.storage.atomic import write_bytes
+from hrmas_sparse.storage.errors import InputError
 
 VERSION = 1
 SPEAKERS = {"train": 20, "test": 10}  # each says every word twice, productions a and b
@@ -40,23 +41,22 @@ def stand_in(folder: Path, seed: int) -> Path:
     """Path of the stand-in for `seed` in `folder`; made there, whole or not at all, unless it is there already."""
     path = folder / f"synthetic-ntidigits-{seed}.hdf5"
     if not _is_current(path, seed):
-        with atomic_write(path) as beside:
-            write(beside, seed)
+        write(path, seed)
     return path
 
 
 def _is_current(path: Path, seed: int) -> bool:
     try:
-        with h5py.File(path, "r") as file:
-            return file.attrs.get("generator") == VERSION and file.attrs.get("seed") == seed
-    except OSError:
+        with hdf5.opened(path) as file:
+            return [hdf5.attribute(file, name) for name in ("generator", "seed")] == [VERSION, seed]
+    except (*hdf5.BROKEN, InputError):
         return False
 
 
 def write(path: Path, seed: int) -> None:
     """Write 440 training and 220 test words to `path`; the same seed gives the same file, byte for byte."""
     rng = np.random.default_rng([VERSION, seed])
-    with h5py.File(path, "w") as file:
+    with hdf5.new_image() as file:
         file.attrs.update(provenance="synthetic stand-in", generator=VERSION, seed=seed)
         spoken = 0
         for group, speakers in SPEAKERS.items():
@@ -72,6 +72,7 @@ def write(path: Path, seed: int) -> None:
                         file[f"{group}_timestamps/{names[-1]}"] = time
             file[f"{group}_labels"] = np.array(names, dtype=np.bytes_)
             spoken += speakers
+        write_bytes(path, hdf5.bytes_of(file))
 
 
 def _word(rng: np.random.Generator, label: int, shift: float, rate: float) -> tuple[np.ndarray, np.ndarray]:

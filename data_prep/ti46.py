@@ -17,6 +17,7 @@ import numpy as np
 
 from data_prep import speech
 from data_prep.source import Source
+from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
 CHANNELS = speech.CHANNELS
@@ -153,7 +154,7 @@ def read_dat(path: Path) -> np.ndarray:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise InputError(f"{path}: expected one spoken letter, found {size:,} bytes; {MAX_BYTES:,} are taken at most")
-    lines = path.read_bytes().rstrip().splitlines()
+    lines = files.read(path).rstrip().splitlines()
     if len(lines) != CHANNELS:
         raise InputError(f"{path}: expected {CHANNELS} lines, one a channel, found {len(lines)}; replace the file")
     rows = [_row(path, number, line) for number, line in enumerate(lines, 1)]

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from data_prep.source import progress
+from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
 Member = tuple[str, IO[bytes] | None]  # name; content, None for a folder
@@ -54,14 +55,15 @@ def _fill(folder: Path, archive: Path, holds: str) -> None:
             (folder / path).mkdir(parents=True, exist_ok=True)
             continue
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        with (folder / path).open("xb") as file:
-            shutil.copyfileobj(content, file, 1 << 20)
+        with files.created(folder / path) as file:
+            while block := content.read(1 << 20):
+                files.pour(file, block)
     if not (folder / holds).is_dir():
         raise InputError(f"{archive}: expected a folder {holds}/ in it, found none; get it again")
 
 
 def _zip(archive: Path) -> Iterator[Member]:
-    with zipfile.ZipFile(archive) as file:
+    with files.opened(archive) as opened, zipfile.ZipFile(opened) as file:
         for member in file.infolist():
             if stat.S_ISLNK(member.external_attr >> 16):
                 _refuse_link(archive, member.filename)
@@ -73,7 +75,7 @@ def _zip(archive: Path) -> Iterator[Member]:
 
 
 def _tar(archive: Path) -> Iterator[Member]:
-    with tarfile.open(archive) as file:
+    with files.opened(archive) as opened, tarfile.open(fileobj=opened) as file:
         for member in file:
             if not (member.isfile() or member.isdir()):
                 _refuse_link(archive, member.name)

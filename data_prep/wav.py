@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
 RATES = (8000, 48000)  # samples a second, lowest and highest
@@ -39,7 +40,7 @@ def read_wav(path: Path) -> tuple[np.ndarray, int]:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise InputError(f"{path}: expected one spoken word, found {size:,} bytes; {MAX_BYTES:,} are taken at most")
-    content = path.read_bytes()
+    content = files.read(path)
     if content[:4] == b"RIFF":
         raw, dtype, rate = _riff(path, content)
     elif content[:7] == b"NIST_1A":

@@ -14,7 +14,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from hrmas_sparse import environment
-from hrmas_sparse.storage import memory
+from hrmas_sparse.storage import files, memory
 from hrmas_sparse.run.signals import stop_on_signals
 
 POLL_SECONDS, PROGRESS_SECONDS = 0.2, 2.0
@@ -61,8 +61,8 @@ class _Process:
         self.task = task
         task.log.parent.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {name: "1" for name in BLAS_THREADS} | {"NUMBA_NUM_THREADS": str(threads)}
-        with open(task.log, "ab") as log:
-            self._before = log.tell()
+        with files.appended(task.log) as log:
+            self._before = log.seek(0, os.SEEK_END)
             # A session of its own: Ctrl-C on the terminal is for us, and we ask each to stop once.
             self._popen = subprocess.Popen(task.command, env=environment, stdin=subprocess.PIPE, stdout=log,
                                            stderr=subprocess.STDOUT, start_new_session=True)
@@ -79,7 +79,7 @@ class _Process:
         """Why it failed: status and last line."""
         status = self.status()
         how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-        with open(self.task.log, "rb") as log:
+        with files.opened(self.task.log, own=True) as log:
             log.seek(self._before)
             lines = log.read().decode(errors="replace").replace("\r", "\n").split("\n")
         last = next((line for line in reversed(lines) if line.strip()), "no output")

@@ -1,10 +1,8 @@
 """Arrays of an .npz file, checked as they are asked for: the kernels do not check bounds."""
 
-import zipfile
-import zlib
-
 import numpy as np
 
+from hrmas_sparse.storage import npy
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -21,10 +19,8 @@ class Arrays:
     def __init__(self, path):
         self.path = path
         try:
-            with np.load(path, allow_pickle=False) as file:
-                self._arrays = {name: np.asarray(file[name]) for name in file.files}
-        except (OSError, ValueError, EOFError, AttributeError, TypeError, NotImplementedError, RuntimeError,
-                MemoryError, zipfile.BadZipFile, zlib.error) as error:
+            self._arrays = npy.load(path)
+        except npy.BROKEN as error:
             raise InputError(f"{path}: not a readable .npz file of plain arrays ({error}); fetch it again") from error
 
     def _error(self, name, text):

@@ -101,8 +101,7 @@ def append_line(path, text):
     """Append a line to a file of our own and see it on the disk."""
     locks.check(Path(path).parent)
     try:
-        with files.changed(path) as file:
-            file.seek(0, os.SEEK_END)
+        with files.appended(path) as file:
             files.pour(file, text.encode() + b"\n")
             os.fsync(file.fileno())
     except OSError as error:

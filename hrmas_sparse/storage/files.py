@@ -40,15 +40,15 @@ def created(path: str | Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _CAREFUL, 0o666), "wb", buffering=0)
 
 
-def changed(path: str | Path, empty: bool = False) -> BinaryIO:
-    """Open a file of our own for reading and writing, made if it is not there, cut to nothing if ``empty``.
+def appended(path: str | Path, empty: bool = False) -> BinaryIO:
+    """Open a file of our own for reading and for writing at its end; made if it is not there, cut first if ``empty``.
 
     Raises
     ------
     InputError
         It cannot be opened, or is a link or anything but a regular file.
     """
-    file = os.fdopen(_descriptor(path, os.O_RDWR | os.O_CREAT, own=True), "r+b", buffering=0)
+    file = os.fdopen(_descriptor(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, own=True), "r+b", buffering=0)
     if empty:
         file.truncate(0)
     return file
@@ -131,3 +131,9 @@ def mapped(path: str | Path, dtype: np.dtype, offset: int, shape: tuple) -> np.n
         if end > size:
             raise InputError(f"{path}: {size:,} bytes, expected {end:,}: the file is cut short")
         return np.asarray(np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape))
+
+
+def read_system(path: str | Path) -> str:
+    """A text that the operating system makes up as it is read, below /proc or /sys; OSError if it does not."""
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.read(1 << 20)

@@ -83,7 +83,8 @@ class NewFile:
         layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         layout.set_layout(h5py.h5d.CONTIGUOUS)
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)  # so that we are told where it lies,
-        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)    # and HDF5 writes nothing there
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)    # and HDF5 writes nothing there;
+        layout.set_obj_track_times(False)                 # the same arrays make the same file
         made = h5py.h5d.create(self.file.id, name.encode(), h5py.h5t.py_create(np.dtype(dtype)),
                                h5py.h5s.create_simple((size,)), layout)
         self._disk.seek(made.get_offset() or 0)

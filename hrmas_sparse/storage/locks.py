@@ -71,7 +71,7 @@ def _locked_file(path, what, wait):
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror})") from error
-        file = files.changed(path)
+        file = files.appended(path)
         try:
             _lock(file, path, what, wait)
         except BaseException:
@@ -100,7 +100,7 @@ def _lock(file, path, what, wait):
 def _note(file, text):
     with contextlib.suppress(OSError):  # a full disk must not keep anybody from working: the lock holds without a note
         file.truncate(0)
-        os.pwrite(file.fileno(), text.encode(), 0)
+        files.pour(file, text.encode())
 
 
 def _by_note(path, what, error):

@@ -3,12 +3,11 @@
 import difflib
 import hashlib
 import json
-import tomllib
 from pathlib import Path
 
 from hrmas_sparse import places
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.storage.records import read_json
+from hrmas_sparse.storage.records import read_json, read_toml
 from runs.comparison.worker import METHODS
 
 HERE = Path(__file__).parent
@@ -32,7 +31,7 @@ def trials(method):
 
 
 def _read(name):
-    return tomllib.loads((HERE / name).read_text(encoding="utf-8"))
+    return read_toml(HERE / name)
 
 
 def _changed(settings, change, where):
