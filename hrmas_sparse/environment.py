@@ -104,7 +104,7 @@ def new_figure(**options: Any) -> Any:
 
 def home() -> Path | None:
     """The user's folder; None where there is none, as for a user without a name in a container."""
-    found = os.path.expanduser("~")
+    found = os.path.expanduser("~") if os.environ.get("HOME") != "" else ""  # Python takes the root for that
     return Path(found) if os.path.isabs(found) else None
 
 
@@ -126,10 +126,13 @@ def expanded(text: str) -> str:
     """
     if not text or "\0" in text:
         raise ValueError("a path")
-    found = os.path.expanduser(text)
-    if found == text and text.startswith("~") and not os.path.lexists(text):
-        raise ValueError(f"a path in full, for nobody knows the folder of {text.split('/')[0]}")
-    return found
+    user, slash, rest = text.partition("/")
+    if not user.startswith("~") or os.path.lexists(user):
+        return text
+    folder = home() if user == "~" else os.path.expanduser(user)
+    if folder is None or str(folder) == user:
+        raise ValueError(f"a path in full, for nobody knows the folder of {user}")
+    return f"{folder}{slash}{rest}"
 
 
 def user_path(text: str) -> Path:

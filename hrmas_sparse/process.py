@@ -111,17 +111,20 @@ def _open_what_is_closed() -> None:
 
 
 class _Lasting(io.FileIO):
-    """A descriptor to write to that goes nowhere once nobody reads it: a run goes on without its output."""
+    """A descriptor to write to that goes nowhere once writing failed: a run goes on without its output.
+
+    That a reader went away is no fault; another one, a full disk, is raised, but only once.
+    """
 
     def write(self, data) -> int:
         try:
             return super().write(data)
         except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.fileno())
+            os.close(nowhere)
             if error.errno not in READER_GONE:
                 raise
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())
-        os.close(nowhere)
         return len(data)
 
 

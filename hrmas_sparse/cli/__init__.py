@@ -21,7 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with process.signals_raise():
             command, options = parse(argv)
-            return command(options)
+            status = command(options)
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what cannot be written is said here
+            return status
     except InputError as error:
         status, message = 2, str(error)
     except process.Signalled as stop:
