@@ -10,15 +10,15 @@ import threading
 import numpy as np
 from numba.cuda.simulator import kernel
 
-from hrmas_sparse.engine.backends.cuda import geometry
+from hrmas_sparse.engine.backends.cuda import launch
 
 PATIENCE = 600  # seconds a thread waits for the rest of its block
 
 
 def one_thread_a_block(patch):
     """Launch blocks of one thread while a pytest.MonkeyPatch lasts: more are slow here, and tested elsewhere."""
-    patch.setattr(geometry, "THREADS", 1)
-    patch.setattr(geometry, "TILE", 1)
+    patch.setattr(launch, "THREADS", 1)
+    patch.setattr(launch, "TILE", 1)
 
 
 def run(manager, grid_point, *arguments):
@@ -132,7 +132,7 @@ class DeviceModule:
         return function
 
 
-def launch(call):
+def checked(call):
     """A kernel's call with the arrays behind those of the device; refuses NumPy's own, which would travel."""
     def launched(self, *arguments):
         if self._device or kernel._kernel_context is not None:  # a function of the device, called by a kernel
@@ -145,6 +145,6 @@ def launch(call):
 def install():
     """Use all of it; before the backend is loaded."""
     kernel.BlockManager.run = run
-    kernel.FakeCUDAKernel.__call__ = launch(kernel.FakeCUDAKernel.__call__)
+    kernel.FakeCUDAKernel.__call__ = checked(kernel.FakeCUDAKernel.__call__)
     from hrmas_sparse.engine.backends.cuda import arrays
     arrays.xp = DeviceModule()

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hrmas_sparse.engine import neuron
-from hrmas_sparse.engine.backends.base import Above, Gradients, Synapses
+from hrmas_sparse.engine.backends.base import Gradients, Intrinsic, Neurons, Synapses, is_dense
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.data.events import EVENT_ARRAYS
 
@@ -35,7 +35,7 @@ class Asked(NamedTuple):
     def kind(self):
         """Passes run together where this is the same, if their networks differ in links and parameters at most."""
         shapes = tuple(own[name].shape for own in self.parameters.layers[:-1] for name in INTRINSIC)
-        return (*self[3:], shapes, len(self.events), self.network.backend.form(self.events))
+        return (*self[3:], shapes, len(self.events), is_dense(self.events, self.network.backend.dense))
 
 
 class Found(NamedTuple):
@@ -51,7 +51,7 @@ def run(asked):
     """What each of the passes asked for finds, in order: all of one kind, as many in one as the backend takes."""
     first = asked[0]
     backend = first.network.backend
-    most = 1 if first.record else backend.together(len(first.events))
+    most = 1 if first.record else backend.networks(len(first.events))
     passes = [Pass(asked[n:n + most]) for n in range(0, len(asked), most)]
     backend.map(lambda one: one[0].chunk(*one[1:]), [(own, n, chunk) for own in passes
                                                      for n, chunk in enumerate(own.chunks)])
@@ -137,9 +137,9 @@ class Pass:
         self.intrinsic = [{name: _each([own[name] for own in layer]) for name in INTRINSIC}
                           for layer in zip(*(own.parameters.layers[:-1] for own in asked))]
         layers = zip(*(own.network.synapses(own.parameters) for own in asked))
-        self.synapses = [_side_by_side(layer) for layer in layers]
         self.fixed = self.network.backend.to_device(
             np.full(self.network.output.size, self.network.neurons.tau_m, self.network.dtype))
+        self.layers = [self._bound(slot, _side_by_side(layer)) for slot, layer in enumerate(layers)]
         events = _end_to_end([own.events for own in asked])
         self.chunks = self.network.backend.pack(events, self.network.dtype, len(asked))
         self.parts, self.total, self.turns = [None] * len(self.chunks), None, _Turns()
@@ -152,52 +152,43 @@ class Pass:
             self.turns.fail(index)
             raise
 
+    def _bound(self, slot, synapses):
+        net, last = self.network, slot == len(self.network.layers) - 1
+        R, tau = (self.fixed, self.fixed) if last else self.intrinsic[slot].values()
+        p = None
+        if self.plasticity and net.layers[slot].recurrence is not None:
+            p = neuron.plasticity_constants(net.dtype, net.neurons.tau_m, self.plasticity.tau_cal,
+                                            net.layers[slot].v_th, self.plasticity.gamma, self.plasticity.mu)
+        return net.backend.layer(slot, Neurons(net.constants[slot], p, net.neurons.smooth), synapses,
+                                 Intrinsic(R, tau))
+
     def _chunk(self, index, chunk):
-        tapes, intrinsics, plastics = self._forward(chunk)
-        size = len(chunk.labels)
-        psc = self.network.backend.psc(tapes[-1], size)
+        tapes = self._forward(chunk)
+        psc = self.layers[-1].psc(tapes[-1], chunk)
         loss, psc_gradient = self.network.criterion(psc, chunk.labels)
-        records = [self._record(tape, plastic, size) for tape, plastic in zip(tapes, plastics)] if self.record else None
+        records = [self._record(tape, chunk.size) for tape in tapes] if self.record else None
         if self.backward:
-            self._backward(index, tapes, intrinsics, psc_gradient, records, size)
-        spikes = [self.network.backend.count(tape.spikes, size, len(self.asked)) for tape in tapes]
-        return _Part(loss, psc.sum(axis=1, dtype=np.float64), plastics, records, spikes)
+            self._backward(index, tapes, psc_gradient, records, chunk.size)
+        return _Part(loss, psc.sum(axis=1, dtype=np.float64), [tape.plastic for tape in tapes], records,
+                     [tape.count for tape in tapes])
 
     def _forward(self, chunk):
-        net, backend = self.network, self.network.backend
-        run = backend.forward_smooth if net.neurons.smooth else backend.forward
-        received, tapes, intrinsics, plastics = chunk.spikes, [], [], []
-        for slot, (layer, k, synapses) in enumerate(zip(net.layers, net.constants, self.synapses)):
-            last = slot == len(net.layers) - 1
-            R, tau = (self.fixed, self.fixed) if last else self.intrinsic[slot].values()
-            plastic = None
-            if self.plasticity and layer.recurrence is not None:
-                p = neuron.plasticity_constants(net.dtype, net.neurons.tau_m, self.plasticity.tau_cal, layer.v_th,
-                                                self.plasticity.gamma, self.plasticity.mu)
-                keep = self.backward or self.record
-                tape, plastic = backend.forward_plastic(k, p, synapses, R, tau, received, slot, len(chunk.labels), keep)
-                intrinsic = backend.trajectory(plastic) if self.backward else None
-            else:
-                intrinsic = backend.intrinsic(R, tau, chunk)
-                tape = run(k, synapses, intrinsic, received, slot, keep_psc=last or self.record)
+        received, tapes = chunk.spikes, []
+        for layer in self.layers:
+            tape = layer.forward(chunk, received, layer is self.layers[-1] or self.record, self.backward or self.record)
             tapes.append(tape)
-            intrinsics.append(intrinsic)
-            plastics.append(plastic)
             received = tape.spikes
-        return tapes, intrinsics, plastics
+        return tapes
 
-    def _backward(self, index, tapes, intrinsics, psc_gradient, records, size):
-        net, backend = self.network, self.network.backend
-        run = backend.backward_smooth if net.neurons.smooth else backend.backward
-        own = [backend.zero_gradients(s, slot, self.feedforward) for slot, s in enumerate(self.synapses)]
+    def _backward(self, index, tapes, psc_gradient, records, size):
+        own = [layer.zero_gradients(self.feedforward) for layer in self.layers]
         top = len(tapes) - 1
-        above = backend.effect_of_output(net.constants[top], tapes[top], psc_gradient, top)
+        above = self.layers[top].effect_of_loss(tapes[top], psc_gradient)
         for slot in range(top, -1, -1):
-            errors, delta = run(net.constants[slot], self.synapses[slot], intrinsics[slot], tapes[slot], above,
-                                own[slot], slot, keep_errors=slot > 0, keep_delta=records is not None)
+            above, delta = self.layers[slot].backward(tapes[slot], above, own[slot], keep_errors=slot > 0,
+                                                      keep_delta=records is not None)
             if delta is not None:
-                records[slot]["delta"] = backend.unpack(delta, size)
-            above = Above(self.synapses[slot].w, errors)
+                records[slot]["delta"] = self.network.backend.unpack(delta, size)
         with self.turns.taken(index):
             if self.total is None:
                 self.total = [Gradients(*(array.copy() for array in layer)) for layer in own]
@@ -206,14 +197,14 @@ class Pass:
                     for array, whole in zip(mine, layer):
                         whole += array
 
-    def _record(self, tape, plastic, size):
+    def _record(self, tape, size):
         """Everything a test or a figure may want of a layer, as plain arrays (b, T, N)."""
-        backend = self.network.backend
-        found = {"spikes": backend.unpack_spikes(tape.spikes, size), "v": backend.unpack(tape.v, size)}
+        unpack = self.network.backend.unpack
+        found = {"spikes": unpack(tape.spikes, size), "v": unpack(tape.v, size)}
         if tape.psc.shape[0]:
-            found["psc"] = backend.unpack(tape.psc, size)
-        if plastic is not None:
-            found["trajectory"] = backend.unpack(plastic.trajectory, size)
+            found["psc"] = unpack(tape.psc, size)
+        if tape.plastic is not None:
+            found["trajectory"] = unpack(tape.plastic.trajectory, size)
         return found
 
     def found(self):

@@ -11,7 +11,7 @@ import numpy as np
 
 from hrmas_sparse.engine import neuron
 from hrmas_sparse.engine.architecture import Architecture
-from hrmas_sparse.engine.backends.base import Above, Gradients, Synapses
+from hrmas_sparse.engine.backends.base import Gradients, Intrinsic, Neurons, Synapses
 from hrmas_sparse.gradcheck.lines import Line
 from hrmas_sparse.gradcheck.problems import FEW, MANY, TAU_S, random_events
 from hrmas_sparse.engine.recurrence import Links, Motif, Supernet, motif_connections
@@ -35,33 +35,24 @@ class Pieces:
         self.backend, self.chunk, self.size = backend, chunk, len(chunk.labels)
         self.w, self.links = w, links
         self.rng = np.random.default_rng((seed, chunk.first))
-        self.intrinsic = backend.intrinsic(np.ones(NEURONS), np.ones(NEURONS), chunk)
 
-    def constants(self, tau_s, v_th):
-        """Neurons that do nothing but filter and fire."""
-        return neuron.constants("float64", tau_s, v_th, 1.0, 1.0)
+    def layer(self, w, links, tau_s=1.0, v_th=FAR):
+        """A layer of neurons that do nothing but filter and fire."""
+        k = neuron.constants("float64", tau_s, v_th, 1.0, 1.0)
+        return self.backend.layer(1, Neurons(k), Synapses(w, links), Intrinsic(np.ones(NEURONS), np.ones(NEURONS)))
 
-    def forward(self, w, links, tau_s=1.0, v_th=FAR):
-        """Run the layer: tape, v (b, T, N), spikes (b, T, N)."""
-        tape = self.backend.forward(self.constants(tau_s, v_th), Synapses(w, links), self.intrinsic,
-                                    self.chunk.spikes, 1)
-        return tape, self.backend.unpack(tape.v, self.size), self.backend.unpack_spikes(tape.spikes, self.size)
+    def forward(self, layer):
+        """Run a layer: tape, v (b, T, N), spikes (b, T, N)."""
+        tape = layer.forward(self.chunk, self.chunk.spikes)
+        return tape, self.backend.unpack(tape.v, self.size), self.backend.unpack(tape.spikes, self.size)
 
     def random(self):
         """Errors at random, (b, T, N)."""
         return self.rng.standard_normal((self.size, STEPS, NEURONS))
 
-    def filtered(self, y, tape, tau_s=1.0):
-        """y, run through the filter from the end, as the backend holds it."""
-        return self.backend.effect_of_output(self.constants(tau_s, FAR), tape, y, 1).errors
-
-    def below(self, errors):
-        """Errors taken down through the weights, (b, T, C)."""
-        return self.backend.unpack(self.backend.effect_below(self.w, errors, 0), self.size)
-
     def received(self):
         """What the layer receives, (b, T, C)."""
-        return self.backend.unpack_spikes(self.chunk.spikes, self.size)
+        return self.backend.unpack(self.chunk.spikes, self.size)
 
 
 def _no_links():
@@ -70,16 +61,18 @@ def _no_links():
 
 def feedforward(p, tau_s):
     """w, and the synaptic filter after it: forward against effect_below after the filter run backwards."""
-    tape, v, _ = p.forward(p.w, _no_links(), tau_s)
-    y = p.random()
-    return (y, v), (p.below(p.filtered(y, tape, tau_s)), p.received())
+    layer, y = p.layer(p.w, _no_links(), tau_s), p.random()
+    tape, v, _ = p.forward(layer)
+    below = layer.effect_below(layer.effect_of_loss(tape, y).errors)
+    return (y, v), (p.backend.unpack(below, p.size), p.received())
 
 
 def weight_gradients(p):
     """(w, W) -> v of given spikes, against the gradients of w and of the links' weights."""
-    tape, v, _ = p.forward(p.w, p.links, 1.0, 1.0)
+    layer = p.layer(p.w, p.links, v_th=1.0)
+    tape, v, _ = p.forward(layer)
     y, dw, dlinks = p.random(), np.zeros_like(p.w), np.zeros_like(p.links.data)
-    p.backend.weight_gradients(tape, Synapses(p.w, p.links), p.filtered(y, tape), Gradients(dw, dlinks), 1)
+    layer.weight_gradients(tape, layer.effect_of_loss(tape, y).errors, Gradients(dw, dlinks))
     return (y, v), (dw, p.w), (dlinks, p.links.data)
 
 
@@ -89,13 +82,12 @@ def recurrence(p):
     Without input nobody spikes, v is 0 and every error at v is the same multiple of the effect: errors show
     the effects.
     """
-    _, without, _ = p.forward(p.w, _no_links(), 1.0, 1.0)
-    _, v, spikes = p.forward(p.w, p.links, 1.0, 1.0)
-    y = p.random()
-    tape, _, _ = p.forward(np.zeros_like(p.w), p.links, 1.0, 1.0)
+    _, without, _ = p.forward(p.layer(p.w, _no_links(), v_th=1.0))
+    _, v, spikes = p.forward(p.layer(p.w, p.links, v_th=1.0))
+    silent, y = p.layer(np.zeros_like(p.w), p.links, v_th=1.0), p.random()
+    tape, _, _ = p.forward(silent)
     nothing = Gradients(p.w[:0], p.links.data[:0])
-    _, delta = p.backend.backward(p.constants(1.0, 1.0), Synapses(p.w, p.links), p.intrinsic, tape,
-                                  Above(p.w[:0], p.filtered(y, tape)), nothing, 1, keep_delta=True)
+    _, delta = silent.backward(tape, silent.effect_of_loss(tape, y), nothing, keep_delta=True)
     errors = p.backend.unpack(delta, p.size)
     slope = np.exp(-1) / (1 + np.exp(-1)) ** 2
     return (errors, v - without), (errors / slope - y, spikes)

@@ -12,6 +12,7 @@ import numpy as np
 
 from hrmas_sparse.data.augmentation import augmented
 from hrmas_sparse.data.events import epoch_order, halve
+from hrmas_sparse.engine.backends.base import Loader
 from hrmas_sparse.engine.network import Plasticity
 from hrmas_sparse.engine.recurrence import softmax
 from hrmas_sparse.run.loop import NotFinite, Phase
@@ -50,10 +51,10 @@ class Context(NamedTuple):
         """A generator of a stream of random numbers."""
         return np.random.default_rng([self.seed, *stream])
 
-    def training_events(self):
+    def loader(self):
         """The training set as near as it fits where the backend computes; here if every batch is changed first."""
         own = self.settings.augmentation
-        return self.data.train if own != type(own)() else self.backend.resident(self.data.train)
+        return Loader(self.data.train) if own != type(own)() else self.backend.loader(self.data.train)
 
     def augmented(self, batch, stage, update):
         """A training batch changed as the settings say; drawn by seed, stage and update alone."""
@@ -76,7 +77,7 @@ class Context(NamedTuple):
 def search_phase(context, network, learner, stage, epochs):
     """Return the :class:`Phase` that searches; stage 1 or 2."""
     settings, training, seed = context.settings, context.settings.training, context.seed
-    events = context.training_events()
+    loader = context.loader()
     train, valid = halve(context.data.train.labels, seed)
 
     def batches(epoch):
@@ -86,8 +87,8 @@ def search_phase(context, network, learner, stage, epochs):
 
     def step(batch, progress, update):
         context.check()
-        w_batch = context.augmented(events[batch[0]], stage, update)
-        alpha_batch = events[batch[1]]
+        w_batch = context.augmented(loader[batch[0]], stage, update)
+        alpha_batch = loader[batch[1]]
         result = search_step(network, learner, w_batch, alpha_batch, settings.search,
                              context.step_settings(network, stage, progress, update))
         totals, samples = _totals(result, w_batch), len(w_batch)
@@ -102,25 +103,25 @@ def search_phase(context, network, learner, stage, epochs):
 
     def prefetch(batch):
         for index in batch:
-            context.backend.ahead(events, index)
+            loader.prefetch(index)
 
     return Phase(f"search-{stage}", epochs, batches, step, describe, prefetch)
 
 
 def retrain_phase(context, network, learner):
     """Return the :class:`Phase` that trains the discrete network."""
-    training, events = context.settings.training, context.training_events()
+    training, loader = context.settings.training, context.loader()
 
     def batches(epoch):
-        return epoch_order(len(events), training.batch, [context.seed, RETRAIN_ORDER, epoch])
+        return epoch_order(len(context.data.train), training.batch, [context.seed, RETRAIN_ORDER, epoch])
 
     def step(index, progress, update):
         context.check()
-        batch = context.augmented(events[index], 0, update)
+        batch = context.augmented(loader[index], 0, update)
         return _totals(weight_step(network, learner, batch, context.step_settings(network, 0, progress, update)), batch)
 
     return Phase("retrain", training.retrain_epochs, batches, step, lambda: _spread(learner.parameters),
-                 lambda index: context.backend.ahead(events, index))
+                 loader.prefetch)
 
 
 def _totals(result, batch):

@@ -59,7 +59,7 @@ def execute(seeds, paths, task, stop=never, fresh=False):
     pairs, worst = list(zip(seeds, paths)), 0
     if task.baseline:
         task = task._replace(baseline=functools.cache(task.baseline))
-    several = task.backend.together(task.settings.training.batch) > 1
+    several = task.backend.networks(task.settings.training.batch) > 1
     for group in [pairs] if several else [[pair] for pair in pairs]:
         waiting = sum(fresh or not folder.RunDir(path).finished for _, path in group)
         if waiting:

@@ -5,8 +5,9 @@ import time
 import numpy as np
 from numba import njit
 
+from hrmas_sparse.engine.backends.cpu import LANES
 from hrmas_sparse.engine.backends.cpu.chunks import aligned
-from hrmas_sparse.engine.backends.cpu.lanes import LANES, add_scaled, load, store
+from hrmas_sparse.engine.backends.cpu.lanes import add_scaled, load, store
 
 COPY_BYTES = 1 << 27
 CACHE_BYTES = 1 << 17

@@ -2,16 +2,15 @@
 
     python -m runs.bench.density
 
-Prints processor time on one thread for 16 samples; ``DENSE`` in ``backends/cpu/chunks.py`` is the crossing.
+Prints processor time on one thread for 16 samples; ``DENSE`` in ``backends/cpu`` is the crossing.
 """
 
 import time
 
 import numpy as np
 
-from hrmas_sparse.engine.backends.cpu import chunks, layer, lists
+from hrmas_sparse.engine.backends.cpu import LANES, blocks, chunks, lists
 from hrmas_sparse.engine.backends.cpu import synapses as kernels
-from hrmas_sparse.engine.backends.cpu.lanes import LANES
 from runs.bench import report
 
 STEPS, SENDERS, RECEIVERS = 100, 78, 800
@@ -36,7 +35,7 @@ def compare(density, rng):
     w = rng.standard_normal((SENDERS, RECEIVERS)).astype(np.float32)
     values, dw = on.astype(np.float32), np.zeros_like(w)
     current = np.zeros((STEPS, RECEIVERS, LANES), np.float32)
-    panel, span = np.zeros((STEPS, 4, LANES), np.float32), layer.span_of(STEPS)
+    panel, span = np.zeros((STEPS, 4, LANES), np.float32), blocks.span_of(STEPS)
     found = lists.Lists(*(np.zeros(on.size + 1, kind) for kind in (np.uint32, np.uint32, np.float32)))
     work = lists.Work(np.zeros((span * LANES, lists.COLUMNS), np.float32), np.zeros((LANES, LANES), np.float32))
     nothing, no_sums = lists.Tiles(*(np.zeros(n, np.uint32) for n in (1, 0, 1))), np.zeros((0, LANES), np.float32)

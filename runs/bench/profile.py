@@ -14,11 +14,11 @@ import argparse
 import json
 import statistics
 import time
+from pathlib import Path
 
 import numpy as np
 
-from hrmas_sparse import environment
-from hrmas_sparse.engine.backends.base import Above, Gradients, Synapses
+from hrmas_sparse.engine.backends.base import Above, Gradients, Intrinsic, Neurons, Synapses
 from hrmas_sparse.engine.backends.cpu.chunks import Spikes
 from hrmas_sparse.engine.losses import PscLoss
 from hrmas_sparse.engine.recurrence import Links
@@ -53,10 +53,9 @@ class Chunk:
         self.packed = self.backend.pack(self.events, self.net.dtype)
         self.chunk = self.packed[0]
         self.synapses, self.k = self.net.synapses(self.parameters), self.net.constants
-        own = self.parameters.layers[0].R, self.parameters.layers[0].tau
-        fixed = (np.full(self.net.output.size, w.TAU_M, np.float32),) * 2
-        self.leak = [self.backend.intrinsic(*values, self.chunk) for values in (own, fixed)]
-        self.hidden = self.backend.forward(self.k[0], self.synapses[0], self.leak[0], self.chunk.spikes, 0)
+        self.intrinsic = [Intrinsic(self.parameters.layers[0].R, self.parameters.layers[0].tau),
+                          Intrinsic(*(np.full(self.net.output.size, w.TAU_M, np.float32),) * 2)]
+        self.hidden = self.layer(0).forward(self.chunk, self.chunk.spikes)
         self.top = self.forward_output()
         self.psc = self.backend.unpack(self.top.psc, len(self.chunk.labels))
         self.above = self.effect()
@@ -71,23 +70,28 @@ class Chunk:
         s = self.synapses[slot]
         return Gradients(np.zeros_like(s.w), np.zeros_like(s.links.data))
 
+    def layer(self, slot, links=None):
+        """A layer, with its links or others."""
+        weights, links_there = self.synapses[slot]
+        return self.backend.layer(slot, Neurons(self.k[slot]), Synapses(weights, links or links_there),
+                                  self.intrinsic[slot])
+
     def forward_output(self):
         """The output layer forward."""
-        return self.backend.forward(self.k[1], self.synapses[1], self.leak[1], self.hidden.spikes, 1, keep_psc=True)
+        return self.layer(1).forward(self.chunk, self.hidden.spikes, keep_psc=True)
 
     def effect(self):
         """The output layer backward, without weight gradients of the hidden layer."""
         _, error = PscLoss()(self.psc, self.chunk.labels, w.TAU_S)
-        above = self.backend.effect_of_output(self.k[1], self.top, error, 1)
-        errors, _ = self.backend.backward(self.k[1], self.synapses[1], self.leak[1], self.top, above,
-                                          self.gradients(1), 1)
-        return Above(self.synapses[1].w, errors)
+        layer = self.layer(1)
+        above, _ = layer.backward(self.top, layer.effect_of_loss(self.top, error), self.gradients(1))
+        return above
 
     # ---- parts: each returns seconds for the chunk ---------------------------------------------------
 
     def forward(self, links, spikes):
         """The hidden layer forward."""
-        return clock(self.backend.forward, self.k[0], Synapses(self.synapses[0].w, links), self.leak[0], spikes, 0)
+        return clock(self.layer(0, links).forward, self.chunk, spikes)
 
     def backward(self, links, above, feedforward):
         """The hidden layer backward, errors from above or, where they are left out, some that are there already."""
@@ -98,8 +102,7 @@ class Chunk:
             found = found._replace(dw=found.dw[:0])
         if not links.data.size:
             found = found._replace(dlinks=found.dlinks[:0])
-        return clock(self.backend.backward, self.k[0], Synapses(self.synapses[0].w, links), self.leak[0], self.hidden,
-                     above, found, 0, False)
+        return clock(self.layer(0, links).backward, self.hidden, above, found, False)
 
     def reduction(self):
         """Sums over all chunks."""
@@ -183,10 +186,10 @@ def table(found):
 
 def main(argv=None):
     """Run it; returns the path of its JSON."""
-    parser = argparse.ArgumentParser(description=environment.first_line(__doc__))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workload", default="W1", choices=w.WORKLOADS)
     parser.add_argument("--kind", default="motif", choices=("motif", "supernet"))
-    parser.add_argument("--out", type=environment.user_path, default=report.OUT)
+    parser.add_argument("--out", type=Path, default=report.OUT)
     options = parser.parse_args(argv)
     problem = w.problem(w.WORKLOADS[options.workload], options.kind)
     limits = ceilings()

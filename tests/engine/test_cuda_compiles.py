@@ -30,7 +30,7 @@ def ptx(monkeypatch):
 def test_kernels(ptx, dtype):
     from numba import boolean, float32, float64, int32, int64, types, typeof, uint32
 
-    from hrmas_sparse.engine.backends.cuda import dynamics, smooth, synapses
+    from hrmas_sparse.engine.backends.cuda import smooth, step, synapses
     k = typeof(neuron.constants(dtype, 8, 80, 1, 0.2))
     p = typeof(neuron.plasticity_constants(dtype, 16, 16, 80, 0.02, 0.1))
 
@@ -45,18 +45,18 @@ def test_kernels(ptx, dtype):
     for per in (1, 4):
         for recurrent in (True, False):
             found |= {
-                f"forward {per} {recurrent}": ptx(dynamics.forward(per, recurrent), k, r3, r3, *links, r3, bits, bits,
+                f"forward {per} {recurrent}": ptx(step.forward(per, recurrent), k, r3, r3, *links, r3, bits, bits,
                                                   r3, boolean),
-                f"plastic {per} {recurrent}": ptx(dynamics.forward_plastic(per, recurrent), k, p, r3, *links, r3, bits,
+                f"plastic {per} {recurrent}": ptx(step.forward_plastic(per, recurrent), k, p, r3, *links, r3, bits,
                                                   bits, r4, boolean),
-                f"backward {per} {recurrent}": ptx(dynamics.backward(per, recurrent, recurrent), k, r3, r3, *links, r3,
+                f"backward {per} {recurrent}": ptx(step.backward(per, recurrent, recurrent), k, r3, r3, *links, r3,
                                                    bits, r3, r3, boolean)}
     found |= {
-        "backward, errors in global memory": ptx(dynamics.backward(2, True, False), k, r3, r3, *links, r3, bits, r3, r3,
+        "backward, errors in global memory": ptx(step.backward(2, True, False), k, r3, r3, *links, r3, bits, r3, r3,
                                                  boolean),
-        "filter_back": ptx(dynamics.filter_back, k, r3),
-        "forward_smooth": ptx(smooth.forward_smooth(2), k, r3, r3, *links, r3, r3, r3, boolean),
-        "backward_smooth": ptx(smooth.backward_smooth(2), k, r3, r3, *links, r3, r3, r3),
+        "filter_back": ptx(step.filter_back, k, r3),
+        "forward_smooth": ptx(smooth.forward(2), k, r3, r3, *links, r3, r3, r3, boolean),
+        "backward_smooth": ptx(smooth.backward(2), k, r3, r3, *links, r3, r3, r3),
         "spread": ptx(synapses.spread, bits, r3),
         "feedforward": ptx(synapses.feedforward, l1, i1, r1, r3, r2),
         "feedforward_gradient": ptx(synapses.feedforward_gradient, l1, i1, r1, r2, r2),

@@ -8,7 +8,7 @@ import pytest
 from dense import SHAPES, TAU_M, TAU_S, TOLERANCE, assert_close, error, events, free
 
 from hrmas_sparse.engine import neuron
-from hrmas_sparse.engine.backends.base import Gradients, Synapses
+from hrmas_sparse.engine.backends.base import Gradients, Intrinsic, Neurons, Synapses
 from hrmas_sparse.engine.recurrence import Links
 
 V_TH, CAP, WIDTH = 9.0, 8.0, 0.2
@@ -46,21 +46,29 @@ class OneLayer:
         chunk, = self.backend.pack(events(self.X, np.zeros(len(self.X))), np.dtype(self.dtype))
         return chunk
 
+    def bound(self, p=None, smooth=False):
+        """The layer on the backend."""
+        return self.backend.layer(0, Neurons(self.k, p, smooth), self.synapses(),
+                                  Intrinsic(self.cast(self.R), self.cast(self.tau)))
+
     def engine(self, smooth=False):
         """What the backend finds, as plain arrays: v, s, a, delta (not when smooth), E."""
-        backend, size, synapses, chunk = self.backend, len(self.X), self.synapses(), self.chunk()
-        forward, backward = (backend.forward_smooth, backend.backward_smooth) if smooth else (
-            backend.forward, backend.backward)
-        intrinsic = backend.intrinsic(self.cast(self.R), self.cast(self.tau), chunk)
-        tape = forward(self.k, synapses, intrinsic, chunk.spikes, 0, keep_psc=True)
-        found = dict(v=backend.unpack(tape.v, size), s=backend.unpack_spikes(tape.spikes, size),
-                     a=backend.unpack(tape.psc, size))
+        layer, chunk, synapses = self.bound(smooth=smooth), self.chunk(), self.synapses()
+
+        def unpack(opaque):
+            return self.backend.unpack(opaque, chunk.size)
+
+        tape = layer.forward(chunk, chunk.spikes, keep_psc=True)
+        found = dict(v=unpack(tape.v), s=unpack(tape.spikes), a=unpack(tape.psc))
+        np.testing.assert_array_equal(self.backend.to_host(layer.psc(tape, chunk)), found["a"])
+        if not smooth:
+            assert self.backend.to_host(tape.count).tolist() == [found["s"].sum()]
         # the effects from above, as the output layer gets them: dL/da, filtered back
-        above = backend.effect_of_output(self.k, tape, self.above, 0)
+        above = layer.effect_of_loss(tape, self.above)
         gradients = Gradients(np.zeros_like(synapses.w), np.zeros_like(synapses.links.data))
-        errors, delta = backward(self.k, synapses, intrinsic, tape, above, gradients, 0, keep_delta=not smooth)
-        found["E"] = backend.unpack(errors, size)
-        return found if smooth else dict(found, delta=backend.unpack(delta, size))
+        below, delta = layer.backward(tape, above, gradients, keep_delta=not smooth)
+        found["E"] = unpack(below.errors)
+        return found if smooth else dict(found, delta=unpack(delta))
 
     def reference(self, smooth=False):
         constants = dict(tau_s=self.tau_s, v_th=self.v_th)
@@ -153,8 +161,8 @@ def test_at_the_threshold_exactly(backend, dtype):
 def test_intrinsic_of_samples_beyond_the_batch_is_harmless(backend):
     """Lanes without a sample repeat the last one's R and tau: no division by a zero that nobody set."""
     layer = OneLayer(5, backend, B=3, R="sample", tau="sample")
-    intrinsic = backend.intrinsic(layer.R, layer.tau, layer.chunk())
-    assert np.isfinite(intrinsic.gain).all() and np.isfinite(intrinsic.inv_tau).all()
+    membrane = layer.bound().forward(layer.chunk(), layer.chunk().spikes).membrane
+    assert np.isfinite(membrane.gain).all() and np.isfinite(membrane.inv_tau).all()
 
 
 @pytest.mark.parametrize("shape", [(7,), (15, 7)])
@@ -176,12 +184,11 @@ def window(layer, gamma=2.0, mu=0.2, tau_cal=16.0, start=(TAU_M, TAU_M)):
     N, size = len(layer.W_in), len(layer.X)
     R, tau = (np.broadcast_to(np.asarray(x, float), (N,)) for x in start)
     p = neuron.plasticity_constants(layer.dtype, TAU_M, tau_cal, layer.v_th, gamma, mu)
-    chunk, backend = layer.chunk(), layer.backend
-    tape, plastic = backend.forward_plastic(layer.k, p, layer.synapses(), layer.cast(R), layer.cast(tau), chunk.spikes,
-                                            0, size, keep_trajectory=True)
-    trajectory = backend.unpack(plastic.trajectory, size)
-    found = dict(s=backend.unpack_spikes(tape.spikes, size), R=trajectory[0], tau=trajectory[1],
-                 R_end=plastic.R_sum / size, tau_end=plastic.tau_sum / size)
+    chunk, backend, layer.R, layer.tau = layer.chunk(), layer.backend, R, tau
+    tape = layer.bound(p).forward(chunk, chunk.spikes, keep_trajectory=True)
+    trajectory = backend.unpack(tape.plastic.trajectory, size)
+    found = dict(s=backend.unpack(tape.spikes, size), R=trajectory[0], tau=trajectory[1],
+                 R_end=tape.plastic.R_sum / size, tau_end=tape.plastic.tau_sum / size)
     expected = naive.spikl_ip_window(layer.X, layer.W_in, layer.W_rec, R, tau, layer.tau_s, layer.v_th, TAU_M, tau_cal,
                                      gamma, mu)
     return found, {key: expected[key] for key in found}
@@ -220,11 +227,10 @@ def test_bounds_are_reached_and_kept(backend, dtype):
 
 
 def test_a_trajectory_is_kept_on_request_only(backend):
-    layer = OneLayer(10, backend)
+    layer, start = OneLayer(10, backend), np.full(7, TAU_M)
     p = neuron.plasticity_constants("float64", TAU_M, 16.0, layer.v_th, 2.0, 0.2)
-    start = np.full(7, TAU_M)
-    given = layer.k, p, layer.synapses(), start, start, layer.chunk().spikes, 0, 5
-    kept, bare = (backend.forward_plastic(*given, keep)[1] for keep in (True, False))
+    bound, chunk = backend.layer(0, Neurons(layer.k, p), layer.synapses(), Intrinsic(start, start)), layer.chunk()
+    kept, bare = (bound.forward(chunk, chunk.spikes, keep_trajectory=keep).plastic for keep in (True, False))
     assert bare.trajectory.size == 0 and kept.trajectory.size
     np.testing.assert_array_equal(bare.R_sum, kept.R_sum)
     np.testing.assert_array_equal(bare.tau_sum, kept.tau_sum)

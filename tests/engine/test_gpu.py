@@ -93,14 +93,14 @@ def test_seeds_together_are_what_they_are_alone(gpu, density):
             assert_close(one.gradients, other.gradients, CLOSE["float32"])
 
 
-def test_batches_carried_ahead(gpu):
+def test_batches_prefetched(gpu):
     """Many, and each used while the next is on its way."""
-    from hrmas_sparse.engine.backends.cuda.carried import Carried
+    from hrmas_sparse.engine.backends.cuda.loader import CarryingLoader
     *_, events = motif_network(gpu, 400, samples=300)
-    there, rng = Carried.of(events), np.random.default_rng(0)
+    there, rng = CarryingLoader(events), np.random.default_rng(0)
     batches = [rng.integers(0, 300, rng.integers(1, 200)) for _ in range(50)]
     for index, following in zip(batches, [*batches[1:], batches[0]]):
-        there.ahead(following)
+        there.prefetch(following)
         batch, expected = there[index], events[index]
         for name in ("step", "channel", "value", "labels", "indptr"):
             assert_same_bits(gpu.to_host(getattr(batch, name)), getattr(expected, name))

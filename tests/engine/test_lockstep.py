@@ -147,6 +147,6 @@ def test_whole_jobs(tmp_path, overrides):
     events, own = toys.cache(tmp_path / "toy.h5"), toys.settings(*overrides)
     alone = [toys.run(tmp_path / f"alone-{seed}", own, events, seed=seed) for seed in range(3)]
     jobs = [toys.job(tmp_path / f"s{seed}", own, events, seed=seed) for seed in range(3)]
-    together.run([functools.partial(job.execute, []) for job in jobs])
+    together.run([job.execute for job in jobs])
     for expected, job in zip(alone, jobs):
-        assert exact_differences(expected, job.run) == []
+        assert exact_differences(expected, job.store.run) == []

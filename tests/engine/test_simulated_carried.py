@@ -1,4 +1,4 @@
-"""Batches carried ahead to the device, in the simulator: nothing is used before it has arrived, nor overwritten early.
+"""Batches prefetched to the device, in the simulator: nothing is used before it has arrived, nor overwritten early.
 
 Streams that are as late as they may be stand in for the GPU's; test_simulator.py starts this.
 """
@@ -10,7 +10,7 @@ import toys
 from dense import assert_same_bits, random_case
 
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.backends.cuda import arrays, backend as module, carried
+from hrmas_sparse.engine.backends.cuda import arrays, backend as module, loader
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.run.loop import Checkpoints, Phase, run_phase
 from hrmas_sparse.run.metrics import Totals
@@ -62,7 +62,7 @@ def late(monkeypatch):
 
     for name, stand_in in (("carry", carry), ("computing", lambda: computing), ("copying", LateStream),
                            ("pinned", pinned)):
-        monkeypatch.setattr(carried, name, stand_in)
+        monkeypatch.setattr(loader, name, stand_in)
     return computing
 
 
@@ -77,24 +77,24 @@ def same(batch, expected):
 def test_batches_as_a_search_takes_them(late):
     """Two at a time, the next two on their way; of different lengths, longer ones later, one without samples."""
     events = random_case(40, B=12, T=7, density=0.3).events()
-    there = carried.Carried.of(events)
+    there = loader.CarryingLoader(events)
     rng = np.random.default_rng(0)
     pairs = [[rng.integers(0, 12, size) for size in sizes] for sizes in ((2, 1), (3, 3), (0, 2), (9, 1), (2, 12))]
     for pair, following in zip(pairs, [*pairs[1:], []]):
         for index in following:
-            there.ahead(index)
+            there.prefetch(index)
         taken = [there[index] for index in pair]
         for batch, index in zip(taken, pair):
             same(batch, events[index])
 
 
 @pytest.mark.parametrize("own, others, carries", [(6, 6, 36), (5, 4, 30), (4, 1, 15), (1, 1, 6)])
-def test_training_has_each_batch_carried_once_and_ahead(late, monkeypatch, own, others, carries):
+def test_training_has_each_batch_carried_once_and_early(late, monkeypatch, own, others, carries):
     """By the loop that trains, over epochs: the one after next must not take the place of the next."""
     events = random_case(43, B=12, T=7, density=0.3).events()
-    there, filled, steps = carried.Carried.of(events), [], []
-    real = carried._Slot.fill
-    monkeypatch.setattr(carried._Slot, "fill", lambda self, all_of, index, stream: filled.append(
+    there, filled, steps = loader.CarryingLoader(events), [], []
+    real = loader._Slot.fill
+    monkeypatch.setattr(loader._Slot, "fill", lambda self, all_of, index, stream: filled.append(
         len(steps)) or real(self, all_of, index, stream))
 
     def batches(epoch):
@@ -108,25 +108,25 @@ def test_training_has_each_batch_carried_once_and_ahead(late, monkeypatch, own, 
         steps.append(pair)
         return Totals(2, 1.0, 1)
 
-    def ahead(pair):
+    def prefetch(pair):
         for index in pair:
-            there.ahead(index)
+            there.prefetch(index)
 
-    run_phase(Phase("search-1", 3, batches, step, prefetch=ahead), Position("search-1"), lambda line: None,
+    run_phase(Phase("search-1", 3, batches, step, prefetch=prefetch), Position("search-1"), lambda line: None,
               Checkpoints(lambda: None), never, Reporter())
     assert len(filled) == carries
 
 
 def test_batches_nobody_announced(late):
     events = random_case(41, B=9, T=7, density=0.3).events()
-    there = carried.Carried.of(events)
+    there = loader.CarryingLoader(events)
     for index in ([3], [8, 0, 8], [3], [4, 4, 1, 7], [2], [5], [6]):
         same(there[np.array(index)], events[np.array(index)])
 
 
 def test_the_stand_in_sees_what_is_used_too_early(late, monkeypatch):
     """Or these tests would show nothing."""
-    there = carried.Carried.of(random_case(42, B=9, T=7, density=0.3).events())
+    there = loader.CarryingLoader(random_case(42, B=9, T=7, density=0.3).events())
     monkeypatch.setattr(LateStream, "wait_event", lambda self, event: setattr(self, "waited", 1))
     batch = there[np.array([1, 2])]
     assert not np.array_equal(np.array(batch.channel, subok=False),
@@ -150,11 +150,12 @@ def test_a_run_whose_spikes_do_not_fit(tmp_path, monkeypatch, late):
     own = toys.settings("training.search_epochs=2", "training.retrain_epochs=1", "network.neurons=[6]", "data.steps=5",
                         "training.batch=2")
     events, backend, runs = toys.cache(tmp_path / "cache.h5", train=7, test=2), get_backend("cuda"), []
-    ahead, real = [], carried.Carried.ahead
-    monkeypatch.setattr(carried.Carried, "ahead", lambda self, index: ahead.append(1) or real(self, index))
+    prefetched, real = [], loader.CarryingLoader.prefetch
+    monkeypatch.setattr(loader.CarryingLoader, "prefetch",
+                        lambda self, index: prefetched.append(1) or real(self, index))
     for name, share in (("resident", 1.0), ("carried", 0.0)):
         monkeypatch.setattr(module, "RESIDENT", share)
         backend._resident = None, None
         runs.append(toys.run(tmp_path / name, own, events, backend=backend))
-        assert bool(ahead) == (name == "carried")
+        assert bool(prefetched) == (name == "carried")
     assert exact_differences(*runs) == []

@@ -9,7 +9,7 @@ from dense import assert_close, assert_same_bits, error, random_case
 from test_plasticity import SETTINGS, check_window, windows
 
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.backends.cuda import backend as module, chunks, geometry
+from hrmas_sparse.engine.backends.cuda import DENSE, chunks, launch, layer
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.engine.network import Plasticity
 
@@ -39,7 +39,7 @@ def test_float32(cuda, stack):
 def test_input_of_every_form(cuda, density, real):
     case = random_case(3, (("free", 5),), B=3, T=6, C=21, density=density, real=real)
     form = type(cuda.pack(case.events(), np.dtype("float64"))[0].spikes)
-    assert form is (chunks.EventRows if density < chunks.DENSE else chunks.Values)
+    assert form is (chunks.EventRows if density < DENSE else chunks.Values)
     case.check(cuda, busy=False)
 
 
@@ -66,7 +66,7 @@ def test_words_of_spikes(cuda, T):
 
 def test_more_neurons_than_bits_in_a_word(cuda, monkeypatch):
     """Forward, spikes of the step before are bits of words of 32 neurons."""
-    monkeypatch.setattr(geometry, "THREADS", 3)
+    monkeypatch.setattr(launch, "THREADS", 3)
     random_case(7, (("free", 67),), B=1, T=4, C=3, density=0.8).check(cuda)
 
 
@@ -75,9 +75,9 @@ def test_blocks_of_every_size_and_errors_outside_shared_memory(cuda, monkeypatch
     case = random_case(8, (("supernet", 10, (2, 5)), ("feedforward", 7)), B=2, T=6, density=0.5)
     found = []
     for threads, shared in ((1, 0), (1, 1 << 15), (3, 0), (3, 1 << 15), (16, 1 << 15)):
-        monkeypatch.setattr(geometry, "THREADS", threads)
-        monkeypatch.setattr(geometry, "TILE", threads)
-        monkeypatch.setattr(geometry, "SHARED", shared)
+        monkeypatch.setattr(launch, "THREADS", threads)
+        monkeypatch.setattr(launch, "TILE", threads)
+        monkeypatch.setattr(launch, "SHARED", shared)
         outcome = case.run(cuda)
         found.append([outcome.loss, outcome.gradients, outcome.records])
     for other in found[1:]:
@@ -88,7 +88,7 @@ def test_chunks(cuda, monkeypatch):
     """A batch too large for one launch is cut; its gradients are the sum, each sample's numbers the same bits."""
     case = random_case(9, (("free", 6),), B=5, T=5, R="sample", tau="sample", density=0.4)
     whole = case.run(cuda)
-    monkeypatch.setattr(module, "SAMPLES", 2)
+    monkeypatch.setattr(cuda, "chunk", 2)
     assert len(cuda.pack(case.events(), np.dtype("float64"))) == 3
     parts, _ = case.check(cuda, busy=False)
     assert_same_bits(parts.records, whole.records)
@@ -133,7 +133,7 @@ def test_several_networks_in_one_launch(cuda, density, shape, monkeypatch):
         assert_close(found.gradients, expected, 1e-12)
     (chunk,), = packed
     assert len(chunk.labels) == 6
-    monkeypatch.setattr(cuda, "together", lambda samples: 1)  # each by itself
+    monkeypatch.setattr(cuda, "together", 0)  # each by itself
     for found, expected in zip(network.passes(points, batch, backward=True), alone, strict=True):
         assert_same_bits(found.gradients, expected)
 
@@ -175,7 +175,7 @@ def test_too_little_memory_is_said_with_what_is_needed(cuda, monkeypatch, troubl
         raise trouble
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_feedforward_gradient", fail)
+        patch.setattr(layer.Layer, "_feedforward_gradient", fail)
         with pytest.raises(InputError, match="2 samples and 6 steps needs about .* MiB .* 6 and 3 neurons"):
             case.run(cuda)
     case.check(cuda)
@@ -183,8 +183,8 @@ def test_too_little_memory_is_said_with_what_is_needed(cuda, monkeypatch, troubl
 
 def test_grids_fit_the_device(monkeypatch):
     """2^31 - 1 blocks along the first axis, 65,535 along the second; all links of 12,800 neurons, 51,200 neurons."""
-    monkeypatch.setattr(geometry, "TILE", 256)
-    blocks, threads = geometry.flat(12800**2)
+    monkeypatch.setattr(launch, "TILE", 256)
+    blocks, threads = launch.flat(12800**2)
     assert blocks * threads >= 12800**2 and blocks < 2**31
-    (rows, tiles), threads = geometry.over(256 * 400, 51200)
+    (rows, tiles), threads = launch.over(256 * 400, 51200)
     assert rows == 256 * 400 and tiles * threads >= 51200 and tiles < 2**16

@@ -12,7 +12,7 @@ from test_plasticity import SETTINGS
 from hrmas_sparse.settings import load as config
 from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.backends.cuda import backend as module, chunks
+from hrmas_sparse.engine.backends.cuda import backend as module, loader
 from hrmas_sparse.engine.network import Plasticity
 from hrmas_sparse.search.optim import Adam
 
@@ -29,7 +29,7 @@ def learnt(backend, order, mode):
     network = case.network(backend)
     learner = search.Learner(case.parameters(), Adam(), Adam((0.5, 0.999)))
     learner = learner.to(backend.to_device)
-    events = backend.resident(case.events())
+    events = backend.loader(case.events())
     settings = dataclasses.replace(config.load("ntidigits").search, alpha_order=order, alpha_lr=0.05)
     train, valid = events[np.array([2, 0])], events[np.array([1])]
     result = search.search_step(network, learner, train, valid, settings,
@@ -54,7 +54,7 @@ def test_a_step_of_the_search(cuda, order, mode):
 def test_batches_taken_on_the_device(cuda):
     events = random_case(21, B=9, T=7, density=0.3).events()
     events.indptr.flags.writeable = False
-    there = chunks.Resident.of(events)
+    there = loader.DeviceEvents.of(events)
     for index in ([3], [8, 0, 8], [], [4, 4, 1, 7]):
         one, other = there[np.array(index, np.int64)], events[np.array(index, np.int64)]
         assert isinstance(one.step, simulator.DeviceArray)
@@ -102,7 +102,7 @@ def test_what_the_host_waits_for(cuda, monkeypatch, order, mode, clip):
     case = random_case(20, (("supernet", 6, (2, 3)),), B=2, T=5, density=0.5, R="fixed", tau="fixed")
     network = case.network(cuda)
     learner = search.Learner(case.parameters(), Adam(), Adam()).to(cuda.to_device)
-    batch = cuda.resident(case.events())
+    batch = cuda.loader(case.events())[np.arange(2)]
     settings = dataclasses.replace(config.load("ntidigits").search, alpha_order=order)
     copies, real = [], module.to_host
     monkeypatch.setattr(module, "to_host", lambda array: copies.append(1) or real(array))

@@ -22,7 +22,8 @@ from hrmas_sparse.engine import passes
 from hrmas_sparse.run import seeds
 from hrmas_sparse.engine import lockstep as together
 from hrmas_sparse.run import loop
-from hrmas_sparse.engine.backends.cuda import backend as module, chunks
+from hrmas_sparse.engine.backends.base import is_dense
+from hrmas_sparse.engine.backends.cuda import backend as module
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.run.phases import retrain_phase
@@ -109,14 +110,14 @@ def test_what_does_not_fit_into_one_pass(cuda, merged, monkeypatch):
     given = networks(cuda, STACKS["motif"])
     (own, parameters, events), *_ = given
     sparse = networks(cuda, STACKS["motif"], density=0.02)[1]
-    assert not chunks.is_dense(sparse[2]) and chunks.is_dense(events)
+    assert not is_dense(sparse[2], cuda.dense) and is_dense(events, cuda.dense)
     other = (own, parameters, events[np.array([0, 2])])
     jobs = [*given, other, sparse]
     alone = [net.gradients(*rest) for net, *rest in jobs]
     merged.clear()
     found = together.run([functools.partial(net.gradients, *rest) for net, *rest in jobs])
     assert merged == [3, 1, 1]
-    monkeypatch.setattr(type(cuda), "together", lambda self, samples: 2)
+    monkeypatch.setattr(cuda, "together", 6)  # two of three samples each
     merged.clear()
     again = together.run([functools.partial(net.gradients, *rest) for net, *rest in jobs])
     assert merged == [2, 1, 1, 1]

@@ -5,8 +5,8 @@ import pytest
 from dense import assert_close, assert_same_bits, error, events, random_case
 from numba import njit
 
-from hrmas_sparse.engine.backends.base import Gradients, Synapses, Tape
-from hrmas_sparse.engine.backends.cpu import chunks, lanes, layer, lists, synapses
+from hrmas_sparse.engine.backends.base import Gradients, Intrinsic, Neurons, Synapses, Tape
+from hrmas_sparse.engine.backends.cpu import blocks, chunks, lanes, lists, synapses
 from hrmas_sparse.engine.recurrence import Links
 
 LANES = lanes.LANES
@@ -45,7 +45,7 @@ def feedforward(spikes, w, current):
     found = lists.Lists(np.full(max(T * LANES, C) + 1, 99, np.uint32), np.empty(size, np.uint32), np.empty(size, dtype))
     work = lists.Work(np.full((T * LANES, lists.COLUMNS), np.nan, dtype), np.full((LANES, LANES), np.nan, dtype))
     nothing = Links(np.zeros(w.shape[1] + 1, np.int64), np.zeros(0, np.uint32), np.zeros(0, dtype))
-    layer.all_currents(Synapses(w, nothing), spikes, found, current, work)
+    blocks.all_currents(Synapses(w, nothing), spikes, found, current, work)
 
 
 def noise(rng, *shape, dtype):
@@ -130,8 +130,9 @@ def test_weight_gradients(backend, dtype, kind):
         dlinks = noise(rng, source.size, dtype=dtype)
         expected = dict(dw=dw + np.einsum("tcl,tnl->cn", sent, errors),
                         dlinks=dlinks + np.einsum("tkl,tkl->k", fired[:-1][:, source], errors[1:][:, target]))
-        tape = Tape(received, own, v=None, silent=None, psc=None)
-        backend.weight_gradients(tape, Synapses(w, links), errors, Gradients(dw, dlinks), 0)
+        tape = Tape(received, own, None, None, None, None, None, None)
+        layer = backend.layer(0, Neurons(None), Synapses(w, links), Intrinsic(None, None))
+        layer.weight_gradients(tape, errors, Gradients(dw, dlinks))
         assert_close(dict(dw=dw, dlinks=dlinks), expected, CLOSE[dtype])
 
 
@@ -276,7 +277,7 @@ def test_pack(backend, B, real, density):
     assert len(packed) == -(-B // LANES) and max(sizes) <= min(LANES, min(sizes) + 1)  # few and even
     assert all(chunk.steps == 4 for chunk in packed)
     np.testing.assert_array_equal(np.concatenate([chunk.labels for chunk in packed]), case.Y)
-    dense = [backend.unpack_spikes(chunk.spikes, len(chunk.labels)) for chunk in packed]
+    dense = [backend.unpack(chunk.spikes, len(chunk.labels)) for chunk in packed]
     np.testing.assert_array_equal(np.concatenate(dense), case.X)
     for chunk in packed:
         mask, values = chunk.spikes

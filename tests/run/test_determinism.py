@@ -12,7 +12,7 @@ import pytest
 from dense import TAU_S, TOLERANCE, assert_close, assert_same_bits, flat, random_case
 
 from hrmas_sparse.engine.backends.cpu.backend import CpuBackend
-from hrmas_sparse.engine.backends.cpu import layer as cpu_layer
+from hrmas_sparse.engine.backends.cpu import blocks
 from hrmas_sparse.engine.losses import PscLoss
 from hrmas_sparse.engine.network import Plasticity
 
@@ -103,8 +103,8 @@ def test_steps_taken_a_few_at_a_time(monkeypatch, span, dtype):
     cases = [random_case(8, stack, B=18, T=10, C=12, R=R, tau=tau, density=density, smooth=smooth)
              for R in shapes for tau in shapes for density in (0.05, 0.8) for smooth in (False, dtype == "float64")]
     plain, all_expected = [case.run(CpuBackend(1), dtype) for case in cases], everything(CpuBackend(1), dtype)
-    assert cpu_layer.span_of(100) < 100
-    monkeypatch.setattr(cpu_layer, "SPAN", span)
+    assert blocks.span_of(100) < 100
+    monkeypatch.setattr(blocks, "SPAN", span)
     for case, expected in zip(cases, plain):
         found = case.run(CpuBackend(1), dtype)
         assert_same_bits([found.records, found.loss], [expected.records, expected.loss])

@@ -1,27 +1,31 @@
 """The interface every backend offers, and its full documentation.
 
-A backend simulates *chunks*: a few samples that run through the network together. How many is the
-backend's choice and depends on the problem alone, never on the number of threads, so that sums over
-chunks, always taken in the same order, give the same bits whatever the machine's load or threads.
+A backend simulates *chunks*: a few samples that run through the network together. How many is the backend's choice
+and depends on the problem alone, never on the number of threads, so that sums over chunks, always taken in the same
+order, give the same bits whatever the machine's load or threads.
 
-The network (one floor up) strings these calls together, layer by layer. Nothing above this folder knows
-how a backend lays out its arrays: what :meth:`Backend.pack` gives and what the calls return is opaque
-until :meth:`Backend.unpack`.
+A pass (one floor up) binds a layer's weights and neurons to the backend, :meth:`Backend.layer`, and strings the
+:class:`Layer` objects together. Nothing above this folder knows how a backend lays out its arrays: what
+:meth:`Backend.pack` and the layers return is opaque until :meth:`Backend.unpack`.
 
-A backend may also simulate several networks of the same layers in one chunk, if :meth:`Backend.together` says so:
-their samples lie one network's after the other's, and what differs between them has a leading axis of networks.
+A backend may also simulate several networks of the same layers in one chunk, if ``together`` says so: their samples
+lie one network's after the other's, and what differs between them has a leading axis of networks.
 
 Shapes: b samples of a chunk, B of a batch, T steps, C senders, N neurons of a layer, nnz links, M networks.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.neuron import Constants, PlasticityConstants
 from hrmas_sparse.engine.recurrence import Links
 
-EVALUATION_BATCH = 256   # samples scored together, on every backend
+EVALUATION_BATCH = 256  # samples scored together; it decides the order of sums, so it is the same on every backend
 
 
 class Chunk(NamedTuple):
@@ -32,46 +36,39 @@ class Chunk(NamedTuple):
     first: int             # index of its first sample in the batch
     steps: int             # T
 
+    @property
+    def size(self) -> int:
+        """Samples."""
+        return len(self.labels)
+
+
+class Neurons(NamedTuple):
+    """How the neurons of a layer behave."""
+
+    k: Constants
+    p: PlasticityConstants | None = None   # SpiKL-IP runs during the pass (mathematics 8)
+    smooth: bool = False                   # the smooth variant (mathematics 12a), float64, for gradient checks
+
+
+class Intrinsic(NamedTuple):
+    """R and tau of a layer: (N,), (T, N) or (B, T, N); of several networks (M, 1 or T, N) or (B, T, N)."""
+
+    R: Any
+    tau: Any
+
 
 class Synapses(NamedTuple):
     """The weights of one layer; of several networks w (M, C, N) and a list of links, which may be others in each."""
 
-    w: np.ndarray          # (C, N) feedforward
+    w: Any                 # (C, N) feedforward
     links: Links           # recurrent; empty for a layer without recurrence
 
 
-class Intrinsic(NamedTuple):
-    """Intrinsic parameters of one layer, prepared by :meth:`Backend.intrinsic`; opaque arrays."""
+class Membrane(NamedTuple):
+    """What the membrane equation takes of R and tau; opaque arrays."""
 
-    inv_tau: Any
-    gain: Any
-
-
-class Tape(NamedTuple):
-    """What forward leaves for backward, one per layer and chunk; opaque.
-
-    Valid until the same slot is used again by the same worker.
-    """
-
-    received: Any          # spikes the layer received
-    spikes: Any            # spikes it sent
-    v: Any                 # membrane potential before reset
-    silent: Any            # who had been silent lately
-    psc: Any               # filtered spikes, if kept
-
-
-class Above(NamedTuple):
-    """Where a layer's errors come from: the layer above, or, with an empty w, the loss."""
-
-    w: np.ndarray          # (N, P) weights into the layer above
-    errors: Any            # its E, or A of the output layer; opaque
-
-
-class Gradients(NamedTuple):
-    """What a chunk's weight gradients are added to; dlinks of several networks lie one after the other."""
-
-    dw: Any                # where the backend computes: as w, or (0, N) where it is not wanted
-    dlinks: Any            # (nnz,)
+    inv_tau: Any           # 1/tau
+    gain: Any              # R/tau
 
 
 class Plastic(NamedTuple):
@@ -82,102 +79,151 @@ class Plastic(NamedTuple):
     trajectory: Any        # the R and tau each step used, if kept: opaque, unpack gives (2, b, T, N)
 
 
-class Backend(Protocol):
-    """A way to simulate. ``slot`` numbers the layer, so that buffers can be reused."""
+class Tape(NamedTuple):
+    """What forward leaves for backward, one per layer and chunk; opaque but for ``count`` and the sums of ``plastic``.
+
+    Valid until the same worker runs a layer of the same slot again.
+    """
+
+    received: Any          # spikes the layer received
+    spikes: Any            # spikes it sent
+    v: Any                 # membrane potential before reset
+    silent: Any            # who had been silent lately
+    psc: Any               # filtered spikes, if kept
+    membrane: Membrane | None   # 1/tau and R/tau; None after a pass with plasticity, whose trajectory has them
+    plastic: Plastic | None
+    count: Any             # (M,) spikes of each network, all samples, steps and neurons together
+
+
+class Above(NamedTuple):
+    """Where a layer's errors come from: the layer above, or, with an empty w, the loss."""
+
+    w: Any                 # (N, P) weights into the layer above
+    errors: Any            # its E, or A of the output layer; opaque
+
+
+class Gradients(NamedTuple):
+    """What a chunk's weight gradients are added to; dlinks of several networks lie one after the other."""
+
+    dw: Any                # where the backend computes: as w, or (0, N) where it is not wanted
+    dlinks: Any            # (nnz,)
+
+
+class Layer(Protocol):
+    """One layer during one pass. Several threads may run it at once, each on chunks of its own."""
+
+    def forward(self, chunk: Chunk, received, keep_psc=False, keep_trajectory=False) -> Tape:
+        """Run a chunk through all steps (mathematics 1, 8, 12a): what it receives is opaque, see :class:`Tape`."""
+
+    def backward(self, tape: Tape, above: Above, gradients: Gradients, keep_errors=True, keep_delta=False):
+        """Run TSSL-BP back through all steps and add the weight gradients (mathematics 5, 6, 12a).
+
+        Returns what the layer below has above it, and delta, opaque; each None unless kept. The smooth variant has no
+        delta. The errors of an ``above`` without w are consumed. With plasticity the tape must hold the trajectory
+        [27, 28].
+        """
+
+    def psc(self, tape: Tape, chunk: Chunk):
+        """Return the filtered spikes that a tape kept, (b, T, N), where the backend computes."""
+
+    def zero_gradients(self, feedforward=True) -> Gradients:
+        """Return zeros to add a chunk's gradients to, valid until this worker asks for the slot's again."""
+
+    # ---- the linear pieces of backward ----
+
+    def effect_of_loss(self, tape: Tape, psc_gradient) -> Above:
+        """A of the output layer from g = dL/da, (b, T, N), where the backend computes (mathematics 6)."""
+
+    def effect_below(self, errors):
+        """A of the layer below through the feedforward weights, sum_p w_rp E_p[t]; opaque."""
+
+    def weight_gradients(self, tape: Tape, errors, gradients: Gradients) -> None:
+        """Add a chunk's gradients of w and of the links' weights, given E (mathematics 6)."""
+
+
+class Loader:
+    """Events from which batches are taken; this one's are where the backend computes already."""
+
+    def __init__(self, events: Events):
+        self._events = events
+
+    def __getitem__(self, index) -> Events:
+        """Return a batch of the samples ``index``, (B,) integers, good for one step."""
+        return self._events[index]
+
+    def prefetch(self, index) -> None:
+        """Say that a batch will be taken soon, so that it may be carried meanwhile."""
+
+
+class Backend:
+    """A way to simulate. What is written here serves one that computes in the host's memory, on one thread."""
 
     name: str
-    notice: str    # for the user, before the first step; may be empty
-    threads: int   # workers that simulate chunks at a time
+    notice: str = ""       # for the user, before the first step
+    threads: int = 1       # chunks simulated at once
+    chunk: int             # samples of one network in a chunk at most
+    together: int = 0      # samples of several networks in a chunk at most; 0 where a chunk has one network
+    dense: float           # share of non-zero input above which all of it is multiplied, not visited event by event
+
+    def networks(self, samples: int) -> int:
+        """Return how many networks one chunk takes at most, each with a batch of so many samples."""
+        return max(1, self.together // samples) if samples <= self.chunk else 1
+
+    # ---- layers ----
+
+    def layer(self, slot: int, neurons: Neurons, synapses: Synapses, intrinsic: Intrinsic) -> Layer:
+        """Bind a layer for one pass; ``slot`` numbers it from 0, so that buffers can be used again."""
+        raise NotImplementedError
+
+    def pack(self, batch: Events, dtype, networks=1) -> list[Chunk]:
+        """Cut a batch into chunks; of several networks, whose batches follow each other, into one."""
+        raise NotImplementedError
+
+    def unpack(self, opaque, size: int) -> np.ndarray:
+        """Turn spikes of a chunk of so many samples, or an opaque (..., T, N), into a NumPy array (..., b, T, N)."""
+        raise NotImplementedError
+
+    def map(self, function: Callable, items: list) -> list:
+        """Apply a function to every item, several at once where it pays; results in order."""
+        return [function(item) for item in items]
+
+    # ---- arrays ----
 
     def to_device(self, array):
-        """A NumPy array where the backend computes; what is there already stays. On the CPU the array itself.
+        """Return a NumPy array where the backend computes; what is there already stays.
 
         Such arrays understand NumPy's functions (NEP 13, 18 and 35: ``np.sqrt(x)``, ``np.asarray(y, like=x)``), and do
         not mix with NumPy's own.
         """
+        return array
 
     def to_host(self, array) -> np.ndarray:
-        """The NumPy array of a device array; waits for the device. On the CPU the array itself."""
+        """Return the NumPy array of a device array; waits for the device."""
+        return array
+
+    def row_sums(self, rows: np.ndarray, count: int) -> Callable:
+        """Return a function values -> (count,) float64: the sum of each row's values, in their order; rows (n,)."""
+        return lambda values: np.bincount(rows, values, count)
+
+    def loader(self, events: Events) -> Loader:
+        """Keep events where the backend computes, or as near as they fit."""
+        return Loader(events)
+
+    def free_memory(self) -> int | None:
+        """Return the bytes that are free where the backend computes; None where that is the host's memory."""
+        return None
+
+    # ---- where jobs that run in lockstep meet, see engine/lockstep.py ----
+
+    def run(self, function: Callable, requests: list, kind) -> list:
+        """Return function(requests): a result for each. Requests of one kind may be answered together."""
+        return function(requests)
 
     def fetch(self, arrays: list) -> list:
-        """Arrays from where the backend computes as NumPy's, float64; one copy for all, for which the host waits."""
+        """Return arrays from where the backend computes as NumPy's, float64: one copy, for which the host waits."""
+        return arrays
 
-    def together(self, samples):
-        """Networks in one chunk at most, each with a batch of so many samples; 1 where that is not done."""
 
-    def row_sums(self, rows, count):
-        """A function values -> (count,) float64, the sum of the values of each row, in their order; rows (n,) ints."""
-
-    def free_memory(self):
-        """Bytes that are free where the backend computes; None where that is the machine's own memory."""
-
-    def resident(self, events):
-        """Events kept where the backend computes, or as near as they fit; a batch taken of them lasts for one step."""
-
-    def ahead(self, events, index):
-        """Say that a batch of what :meth:`resident` gave will be taken soon, so that it may be carried meanwhile."""
-
-    def map(self, function, items: list) -> list:
-        """Apply a function to every item, several at once where it pays; results in order."""
-
-    def form(self, events):
-        """What must be the same of batches, beside their sizes, that several networks run in one chunk."""
-
-    def pack(self, events, dtype, networks=1) -> list[Chunk]:
-        """Cut a batch (:class:`hrmas_sparse.data.events.Events`) into chunks; of several networks into one."""
-
-    def unpack(self, array, size: int) -> np.ndarray:
-        """Turn an opaque (..., T, N) array of a chunk into (..., b, T, N), as a copy."""
-
-    def psc(self, tape: Tape, size: int):
-        """The filtered spikes of the output layer, (b, T, O), where the backend computes."""
-
-    def unpack_spikes(self, spikes, size: int) -> np.ndarray:
-        """Turn opaque spikes into a float array (b, T, N)."""
-
-    def count(self, spikes, size: int, networks=1):
-        """Spikes of a chunk, all samples, steps and neurons of each network together, (networks,)."""
-
-    def intrinsic(self, R, tau, chunk: Chunk) -> Intrinsic:
-        """Prepare R and tau for a chunk: (N,), (T, N) or (B, T, N), of several networks (M, 1 or T, N) or (B, T, N)."""
-
-    def forward(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, received, slot: int,
-                keep_psc=False) -> Tape:
-        """Run one layer through all steps (mathematics 1)."""
-
-    def forward_plastic(self, k: Constants, p: PlasticityConstants, synapses: Synapses, R, tau, received,
-                        slot: int, size: int, keep_trajectory=False) -> tuple[Tape, Plastic]:
-        """Run one layer while SpiKL-IP adapts each sample's own copy of R and tau (mathematics 8).
-
-        R, tau : (N,), of several networks (M, 1, N)
-        """
-
-    def trajectory(self, plastic: Plastic) -> Intrinsic:
-        """Intrinsic parameters along a kept trajectory, for backward [27, 28]."""
-
-    def effect_of_output(self, k: Constants, tape: Tape, psc_gradient, slot: int) -> Above:
-        """A of the output layer from g = dL/da, (b, T, N) (mathematics 6)."""
-
-    def effect_below(self, w, errors, slot: int):
-        """A of the layer below through the feedforward weights: sum_p w_rp E_p[t]."""
-
-    def backward(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, tape: Tape, above: Above,
-                 gradients: Gradients, slot: int, keep_errors=True, keep_delta=False):
-        """TSSL-BP of one layer and its weight gradients (mathematics 5, 6).
-
-        Returns (E, delta), both opaque; None unless kept. The errors of an ``above`` without w are consumed.
-        """
-
-    def zero_gradients(self, synapses: Synapses, slot: int, feedforward=True) -> Gradients:
-        """Zeros to add a chunk's weight gradients to, valid until the worker asks for the slot's again."""
-
-    def weight_gradients(self, tape: Tape, synapses: Synapses, errors, gradients: Gradients, slot: int) -> None:
-        """Add a chunk's gradients of w and of the links' weights, given E (mathematics 6)."""
-
-    def forward_smooth(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, received, slot: int,
-                       keep_psc=False) -> Tape:
-        """The smooth variant of forward (mathematics 12a), float64, for gradient checks."""
-
-    def backward_smooth(self, k: Constants, synapses: Synapses, intrinsic: Intrinsic, tape: Tape, above: Above,
-                        gradients: Gradients, slot: int, keep_errors=True, keep_delta=False):
-        """The exact derivative of the smooth variant. Returns (E, None)."""
+def is_dense(batch: Events, share: float) -> bool:
+    """Whether more than this share of a batch's input is not zero."""
+    return int(batch.indptr[-1]) > share * len(batch) * batch.steps * batch.channels

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.engine.backends.cpu.compile import jit
 from hrmas_sparse.engine.backends.cpu import DENSE, LANES
+from hrmas_sparse.engine.backends.cpu.compile import jit
 
 
 class Spikes(NamedTuple):
@@ -60,7 +60,14 @@ def pack(events, first, last, dtype):
     return spikes
 
 
-def unpack_spikes(spikes, size):
+def unpack(opaque, size):
+    """Spikes, or an array (..., T, N, LANES), of a chunk of so many samples as an array (..., size, T, N)."""
+    if isinstance(opaque, Spikes):
+        return _unpack_spikes(opaque, size)
+    return np.moveaxis(opaque[..., :size], -1, -3).copy()
+
+
+def _unpack_spikes(spikes, size):
     """Spikes of a chunk as a float64 array (size, T, N)."""
     if spikes.values.size and not spikes.mask.size:
         return spikes.values[..., :size].transpose(2, 0, 1).astype(np.float64)

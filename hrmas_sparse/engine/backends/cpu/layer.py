@@ -1,265 +1,171 @@
-"""One layer of one chunk through all steps, in pieces that stay in the cache of one core.
+"""A layer on the CPU during one pass: what it needs of buffers, and which kernels it runs.
 
-A piece is a block of neurons through a span of steps. Links reach only so far, a neuron of step t needs
-spikes of step t - 1 no farther away than the reach: so a block moves down by the reach at every step,
-
-    step    block 0   block 1   block 2   block 3         reach = two columns
-      0     000000    111111    222222    333333          every neuron a block needs was done
-      1     0000    111111    222222    33333333          at the step before, by it or by blocks
-      2     00    111111    222222    3333333333          to the left of it
-
-and takes all steps of a span before the next block starts. Input currents and the effects from above are
-made just before a block needs them, weight gradients as soon as all steps of their columns are there: so
-going forward only v travels to main memory, going back only v comes from it. Links that reach across the
-layer leave blocks nothing to do but one step at a time; the sums are those of whole arrays, in the same order.
-
-Shapes: T steps, C senders, N neurons, P neurons of the layer above, L = LANES.
+The arrays of a chunk end in an axis of ``LANES`` samples.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.engine.backends.base import Tape
-from hrmas_sparse.engine.backends.cpu import dynamics
-from hrmas_sparse.engine.backends.cpu.chunks import Spikes
-from hrmas_sparse.engine.backends.cpu.compile import jit
-from hrmas_sparse.engine.backends.cpu.lists import COLUMNS, Lists, Tiles, Work, by_sample, by_sender, copy, pick_links
-from hrmas_sparse.engine.backends.cpu.synapses import (
-    dense, dense_gradient, event_gradients, feedforward, gather, reach, scatter)
-
-SPAN = 16
-BLOCK = COLUMNS
+from hrmas_sparse.engine.backends import base
+from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plastic, Tape
+from hrmas_sparse.engine.backends.cpu import blocks, chunks, lists, smooth, step, synapses as kernels
+from hrmas_sparse.engine.backends.cpu import LANES
 
 
-class Scratch(NamedTuple):
-    """What :func:`backward` needs beside its arguments.
+class Layer(base.Layer):
+    """See :class:`hrmas_sparse.engine.backends.base.Layer`."""
 
-    state : zeroed (4, N, L): delta0 and E of the step after, E of the step after the span, v of the one before it
-    received, sent : lists of a span; work : of a span, see :class:`lists.Work`; found : (BLOCK, L)
-    tiles, sums : of the links, sums zeroed (tiles, L); panel : (T, 4, L) for dense input
-    """
+    def __init__(self, buffers, slot, neurons, synapses, intrinsic):
+        self._buffers, self._slot, self._neurons = buffers, slot, neurons
+        self._synapses, self._intrinsic = synapses, intrinsic
+        self._width, self._dtype = synapses.w.shape[1], synapses.w.dtype
 
-    state: np.ndarray
-    received: Lists
-    sent: Lists
-    work: Work
-    found: np.ndarray
-    tiles: Tiles
-    sums: np.ndarray
-    panel: np.ndarray
+    # ---- forward ----
 
-
-def span_of(steps):
-    """Steps of a span: enough that a sender's spikes make a list worth starting, few enough for the cache."""
-    return min(steps, SPAN)
-
-
-@jit
-def _spikes(spikes, first, last):
-    """Spikes of a span; what is empty stays empty."""
-    return Spikes(spikes.mask[first:last], spikes.values[first:last])
-
-
-@jit
-def _tape(tape, first, last):
-    """What a span's kernels write and read of a tape."""
-    return Tape(_spikes(tape.received, first, last), _spikes(tape.spikes, first, last), tape.v[first:last],
-                tape.silent[first:last], tape.psc[first:last])
-
-
-@jit
-def _row(array, t):
-    """Where step t is in an array that is constant in time, (1, N, L), or not, (T, N, L)."""
-    return min(t, array.shape[0] - 1)
-
-
-@jit
-def _within(place, neurons):
-    return min(max(place, 0), neurons)
-
-
-@jit
-def _currents(synapses, received, lists, first, last, current, work):
-    """Fill the current that neurons first to last receive from below, all steps of a span."""
-    for column in range(first, last, COLUMNS):
-        width = min(COLUMNS, last - column)
-        if received.mask.size:
-            feedforward(lists, synapses.w, column, width, current, work)
+    def forward(self, chunk, received, keep_psc=False, keep_trajectory=False):
+        signals, membrane, plastic = self._signals(received, chunk.steps, keep_psc), None, None
+        if self._neurons.p is not None:
+            plastic = self._run_plastic(signals, chunk, keep_trajectory)
         else:
-            dense(synapses.w.T[column:column + width], received.values, current[:, column:column + width])
+            R, tau = self._intrinsic
+            membrane = Membrane(_lanes(1 / tau, chunk), _lanes(R / tau, chunk))
+            run = self._run_smooth if self._neurons.smooth else self._run
+            signals = run(signals, membrane, chunk)
+        return Tape(*signals, membrane, plastic, _count(signals.spikes, chunk.size))
+
+    def _signals(self, received, steps, keep_psc):
+        """Unfilled signals."""
+        def get(name, kind, *shape):
+            return self._buffers.get((name, self._slot), shape, kind)
+
+        spikes = chunks.Spikes(get("spikes", np.uint16, steps, self._width), np.zeros((0, 0, 0), self._dtype))
+        psc = self._buffers.get(("psc", self._slot, keep_psc), (steps if keep_psc else 0, self._width, LANES),
+                                self._dtype)
+        return blocks.Signals(received, spikes, get("v", self._dtype, steps, self._width, LANES),
+                              get("silent", np.uint16, steps, self._width), psc)
+
+    def _run(self, signals, membrane, chunk):
+        span = blocks.span_of(chunk.steps)
+        blocks.forward(self._neurons.k, membrane, self._synapses, signals, self._state()[:3],
+                       self._lists("received", signals.received, span), self._work(span), span)
+        return signals
+
+    def _run_plastic(self, signals, chunk, keep_trajectory):
+        span, name = blocks.span_of(chunk.steps), ("trajectory", self._slot, keep_trajectory)
+        adapted = self._buffers.get(("intrinsic", self._slot), (2, self._width, LANES), self._dtype)
+        for lanes, values in zip(adapted, self._intrinsic):
+            lanes[...] = values[:, None]
+        trajectory = self._buffers.get(name, (2, chunk.steps if keep_trajectory else 0, self._width, LANES),
+                                       self._dtype)
+        blocks.forward_plastic(self._neurons.k, self._neurons.p, adapted, self._synapses, signals, trajectory,
+                               self._state(), self._lists("received", signals.received, span), self._work(span), span)
+        return Plastic(*adapted[..., :chunk.size].sum(axis=2), trajectory)
+
+    def _run_smooth(self, signals, membrane, chunk):
+        signals = signals._replace(spikes=chunks.Spikes(signals.spikes.mask, np.zeros_like(signals.v)))
+        blocks.all_currents(self._synapses, signals.received, self._lists("received", signals.received, chunk.steps),
+                            signals.v, self._work(chunk.steps))
+        smooth.forward(self._neurons.k, *membrane, self._synapses.links, signals.v, signals.spikes, signals.psc,
+                       self._state()[:3])
+        return signals
+
+    def psc(self, tape, chunk):
+        return chunks.unpack(tape.psc, chunk.size)
+
+    # ---- backward ----
+
+    def effect_of_loss(self, tape, psc_gradient):
+        effect = self._buffers.zeroed(("errors", self._slot), tape.v.shape, self._dtype)
+        effect[..., :psc_gradient.shape[0]] = np.moveaxis(psc_gradient, 0, -1)
+        step.filter_back(self._neurons.k, effect)
+        return Above(np.zeros((0, 0), self._dtype), effect)
+
+    def effect_below(self, errors):
+        return self._effect(Above(self._synapses.w, errors))
+
+    def _effect(self, above):
+        """A of the layer that ``above`` is above of."""
+        effect = self._buffers.get(("effect", self._slot), (len(above.errors), len(above.w), LANES), self._dtype)
+        kernels.dense(above.w, above.errors, effect)
+        return effect
+
+    def backward(self, tape, above, gradients, keep_errors=True, keep_delta=False):
+        membrane = tape.membrane
+        if tape.plastic is not None:
+            R, tau = tape.plastic.trajectory
+            membrane = Membrane(1 / tau, R / tau)
+        if self._neurons.smooth:
+            return Above(self._synapses.w, self._back_smooth(tape, membrane, above, gradients)), None
+        steps = len(tape.v)
+        span = blocks.span_of(steps)
+        errors = above.errors
+        if above.w.size:
+            length = steps if keep_errors or not tape.received.mask.size else span
+            errors = self._buffers.get(("errors", self._slot, length), (length, self._width, LANES), self._dtype)
+        delta = np.empty((steps if keep_delta else 0, self._width, LANES), self._dtype)
+        blocks.backward(self._neurons.k, membrane, self._synapses, _signals(tape), above, gradients, errors, delta,
+                        self._scratch(tape, steps, span), span)
+        return Above(self._synapses.w, errors) if keep_errors else None, delta if keep_delta else None
+
+    def _back_smooth(self, tape, membrane, above, gradients):
+        errors = self._effect(above) if above.w.size else above.errors
+        smooth.backward(self._neurons.k, *membrane, self._synapses.links, tape.v, tape.spikes, errors,
+                        self._state()[:2])
+        self.weight_gradients(tape, errors, gradients)
+        return errors
+
+    def zero_gradients(self, feedforward=True):
+        w, links = self._synapses
+        dw = self._buffers.zeroed(("dw", self._slot), w.shape, w.dtype) if feedforward else w[:0]
+        return Gradients(dw, self._buffers.zeroed(("dlinks", self._slot), links.data.shape, w.dtype))
+
+    def weight_gradients(self, tape, errors, gradients):
+        blocks.weight_gradients(tape.received, tape.spikes, self._synapses.links, errors, gradients,
+                                self._scratch(tape, len(errors), len(errors)))
+
+    # ---- scratch ----
+
+    def _state(self):
+        return self._buffers.zeroed(("state", self._slot), (4, self._width, LANES), self._dtype)
+
+    def _scratch(self, tape, steps, span):
+        """What backward needs beside its arguments, for spans of so many steps."""
+        tiles = self._buffers.kept(("tiles", self._slot), self._synapses.links.indices,
+                                   lambda: lists.tiles_of(self._synapses.links))
+        return blocks.Scratch(
+            self._state(), self._lists("received", tape.received, span), self._lists("sent", tape.spikes, span),
+            self._work(span), self._buffers.get(("delta", self._slot), (blocks.BLOCK, LANES), self._dtype), tiles,
+            self._buffers.zeroed(("sums", self._slot), (len(tiles.sender), LANES), self._dtype),
+            self._buffers.zeroed(("panel", self._slot), (steps, 4, LANES), self._dtype))
+
+    def _lists(self, name, spikes, span):
+        """Unfilled lists, long enough for the spikes of any span; of few different sizes, so that they are kept."""
+        size = 1 << lists.most_set(spikes.mask, span).bit_length()
+        start = max(max(span, len(spikes.mask)) * LANES, spikes.mask.shape[1]) + 1
+        return lists.Lists(*(self._buffers.get((part, name, self._slot), (length,), kind) for part, length, kind in (
+            ("start", start, np.uint32), ("member", size, np.uint32), ("weight", size, self._dtype))))
+
+    def _work(self, span):
+        return lists.Work(self._buffers.get("rows", (span * LANES, lists.COLUMNS), self._dtype),
+                          self._buffers.get("square", (LANES, LANES), self._dtype))
 
 
-@jit
-def all_currents(synapses, received, lists, current, work):
-    """Fill the current a layer receives from below, all steps as one span."""
-    by_sample(received, lists)
-    _currents(synapses, received, lists, 0, current.shape[1], current, work)
+def _signals(tape):
+    """A tape as the kernels take it."""
+    return blocks.Signals(tape.received, tape.spikes, tape.v, tape.silent, tape.psc)
 
 
-@jit
-def _ahead(synapses, tape, first, part, wanted, ready, far, lists, work):
-    """Make the currents of a span ready up to ``wanted`` neurons: from below, and along links from the span before.
-
-    Returns the number of neurons ready. A sender's turn comes when all its receivers have their input from below.
-    """
-    neurons = part.v.shape[1]
-    if ready >= min(wanted, neurons):
-        return ready
-    now = _within(-(-wanted // COLUMNS) * COLUMNS, neurons)
-    _currents(synapses, part.received, lists, ready, now, part.v, work)
-    if first > 0:
-        scatter(synapses.links, tape.spikes, first - 1, _within(ready - far, neurons) if ready else 0,
-                _within(now - far, neurons) if now < neurons else neurons, part.v[0])
-    return now
+def _count(spikes, size):
+    """Spikes of a chunk's samples, (1,)."""
+    if spikes.values.size:
+        return spikes.values[..., :size].sum().reshape(1)
+    return np.array([lists.bits_set(spikes.mask.reshape(-1))])
 
 
-@jit
-def forward(k, intrinsic, synapses, tape, state, lists, work, span):
-    """Run a layer (mathematics 1); fills the tape.
-
-    state zeroed (3, N, L), lists and work of a span for spikes received.
-    """
-    steps, neurons, _ = tape.v.shape
-    far = reach(synapses.links)
-    for first in range(0, steps, span):
-        part, ready = _tape(tape, first, min(first + span, steps)), 0
-        by_sample(part.received, lists)
-        for start in range(0, neurons + far * (part.v.shape[0] - 1), BLOCK):
-            ready = _ahead(synapses, tape, first, part, start + BLOCK + 2 * far, ready, far, lists, work)
-            for t in range(part.v.shape[0]):
-                low, high = _within(start - far * t, neurons), _within(start + BLOCK - far * t, neurons)
-                if low == high:
-                    continue
-                leak, drive = intrinsic.inv_tau, intrinsic.gain
-                dynamics.forward(k, leak[_row(leak, first + t), low:high], drive[_row(drive, first + t), low:high],
-                                 part.v[t, low:high], part.spikes.mask[t, low:high], part.silent[t, low:high],
-                                 state[0, low:high], state[1, low:high], state[2, low:high])
-                _send(synapses.links, part, t, low, high, state[2])
-
-
-@jit
-def _send(links, part, t, low, high, psc):
-    """What follows a step of neurons low to high: their spikes travel to the next one, their psc is kept."""
-    if t + 1 < part.v.shape[0]:
-        scatter(links, part.spikes, t, low, high, part.v[t + 1])
-    if part.psc.shape[0]:
-        copy(psc, low, part.psc[t], low, high - low)
-
-
-@jit
-def forward_plastic(k, p, own, synapses, tape, trajectory, state, lists, work, span):
-    """As :func:`forward` with SpiKL-IP (mathematics 8); own (2, N, L): each lane's R and tau, adapted in place.
-
-    trajectory (2, T, N, L) to keep the R and tau of each step, or (2, 0, N, L); state zeroed (4, N, L).
-    """
-    steps, neurons, _ = tape.v.shape
-    far = reach(synapses.links)
-    for first in range(0, steps, span):
-        part, ready = _tape(tape, first, min(first + span, steps)), 0
-        by_sample(part.received, lists)
-        for start in range(0, neurons + far * (part.v.shape[0] - 1), BLOCK):
-            ready = _ahead(synapses, tape, first, part, start + BLOCK + 2 * far, ready, far, lists, work)
-            for t in range(part.v.shape[0]):
-                low, high = _within(start - far * t, neurons), _within(start + BLOCK - far * t, neurons)
-                if low == high:
-                    continue
-                if trajectory.shape[1]:
-                    for i in range(2):
-                        copy(own[i], low, trajectory[i, first + t], low, high - low)
-                dynamics.forward_plastic(k, p, own[0, low:high], own[1, low:high], part.v[t, low:high],
-                                         part.spikes.mask[t, low:high], part.silent[t, low:high], state[0, low:high],
-                                         state[1, low:high], state[2, low:high], state[3, low:high])
-                _send(synapses.links, part, t, low, high, state[2])
-
-
-@jit
-def backward(k, intrinsic, synapses, tape, above, gradients, errors, delta, scratch, span):
-    """Run TSSL-BP back through a layer and add its weight gradients (mathematics 5, 6).
-
-    above : w (N, P) and E (T, P, L) of the layer above; w empty: errors (T, N, L) hold A already
-    gradients : dw (C, N) or empty, dlinks (nnz,), added to
-    errors : becomes E; (T, N, L), or (span, N, L) where nobody below needs it and the input is sparse
-    delta : (T, N, L) to keep the errors at v, or (0, N, L)
-    scratch : see :class:`Scratch`
-    """
-    steps, neurons, _ = tape.v.shape
-    far = reach(synapses.links)
-    for first in range((steps - 1) // span * span, -1, -span):
-        last = min(first + span, steps)
-        error = errors[first:last] if errors.shape[0] == steps else errors[:last - first]
-        copy(scratch.state[1], 0, scratch.state[2], 0, neurons)
-        _list(tape.received, tape.spikes, first, last, gradients.dw, scratch)
-        done = 0
-        for start in range(0, neurons + far * (last - first - 1), BLOCK):
-            if above.w.size and start < neurons:
-                block = slice(start, min(start + BLOCK, neurons))
-                dense(above.w[block], above.errors[first:last], error[:, block])
-            for t in range(last - 1, first - 1, -1):
-                shift = far * (last - 1 - t)
-                low, high = _within(start - shift, neurons), _within(start + BLOCK - shift, neurons)
-                if low < high:
-                    _step_back(k, intrinsic, synapses.links, tape.v, tape.silent, t, low, high, far, error[t - first:],
-                               delta, scratch)
-            ready = _within(start + BLOCK - far * (last - first - 1), neurons)
-            done = _by_events(tape.received, error, gradients.dw, done, ready, scratch)
-    _finish(tape.received, synapses.links, errors, gradients, scratch)
-
-
-@jit
-def _step_back(k, intrinsic, links, v, silent, t, low, high, far, error, delta, scratch):
-    """Step t of neurons low to high; error: the span's, from step t on."""
-    state, found = scratch.state, scratch.found[:high - low]
-    if links.data.size:
-        gather(links, low, high, error[1] if error.shape[0] > 1 else state[2], error[0])
-    before = v[t - 1] if t > 0 else state[3]
-    leak, drive = intrinsic.inv_tau, intrinsic.gain
-    soon = v[max(t - 2, 0), max(low - far, 0):]  # only asked for, never read
-    dynamics.backward(k, leak[_row(leak, t + 1), low:high], drive[_row(drive, t), low:high], before[low:high],
-                      v[t, low:high], soon, silent[t, low:high], error[0, low:high], found, state[0, low:high],
-                      state[1, low:high])
-    if delta.shape[0]:
-        copy(found, 0, delta[t], low, high - low)
-
-
-@jit
-def weight_gradients(received, sent, links, errors, gradients, scratch):
-    """Add the weight gradients of a layer whose errors are known, all steps as one span (mathematics 6)."""
-    _list(received, sent, 0, errors.shape[0], gradients.dw, scratch)
-    _by_events(received, errors, gradients.dw, 0, errors.shape[1], scratch)
-    _finish(received, links, errors, gradients, scratch)
-
-
-@jit
-def _list(received, sent, first, last, dw, scratch):
-    """List the spikes that meet the errors of a span: those received, and those sent the step before."""
-    if dw.size:
-        by_sender(_spikes(received, first, last), 0, scratch.received)
-    if scratch.sums.size:
-        start = max(first, 1)
-        by_sender(_spikes(sent, start - 1, last - 1), start - first, scratch.sent)
-
-
-@jit
-def _by_events(received, errors, dw, first, ready, scratch):
-    """What listed spikes add, of neurons from ``first`` to ``ready``, whole panels only; returns how far it came."""
-    if not received.mask.size:
-        dw = dw[:0]
-    if not dw.size and not scratch.sums.size:
-        return ready
-    neurons = errors.shape[1]
-    while first < ready and (first + COLUMNS <= ready or ready == neurons):
-        width = min(COLUMNS, neurons - first)
-        event_gradients(scratch.received, scratch.sent, first, width, errors, dw, scratch.tiles, scratch.sums,
-                        scratch.work)
-        first += width
-    return first
-
-
-@jit
-def _finish(received, links, errors, gradients, scratch):
-    """What is added once, when the errors of all steps are known."""
-    if scratch.sums.size:
-        pick_links(links, scratch.tiles, scratch.sums, gradients.dlinks)
-    if gradients.dw.size and not received.mask.size:
-        dense_gradient(received.values, errors, gradients.dw, scratch.panel)
+def _lanes(values, chunk):
+    """(N,), (T, N) or (B, T, N) as (1, N, LANES) or (T, N, LANES); unused lanes repeat the last sample."""
+    if values.ndim < 3:
+        rows = values.reshape(-1, values.shape[-1], 1)
+        return np.ascontiguousarray(np.broadcast_to(rows, (*rows.shape[:2], LANES)))
+    samples = values[chunk.first:chunk.first + chunk.size]
+    filled = samples[np.minimum(np.arange(LANES), len(samples) - 1)]
+    return np.ascontiguousarray(np.moveaxis(filled, 0, -1))

@@ -7,11 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.engine.backends.cuda import synapses
+from hrmas_sparse.engine.backends.cuda import DENSE, synapses
 from hrmas_sparse.engine.backends.cuda.arrays import to_device, to_host, xp
-from hrmas_sparse.engine.backends.cuda.geometry import over
-from hrmas_sparse.data.events import EVENT_ARRAYS, Events
-from hrmas_sparse.engine.backends.cuda import DENSE
+from hrmas_sparse.engine.backends.cuda.launch import over
 
 
 class Bits(NamedTuple):
@@ -49,30 +47,6 @@ class EventRows(NamedTuple):
     shape: tuple          # (S, T, C)
 
 
-class Resident(Events):
-    """Events whose arrays of events lie on the device; indptr and label stay with NumPy."""
-
-    @classmethod
-    def of(cls, events):
-        """Events, carried to the device."""
-        return cls._of(**vars(events) | {name: to_device(getattr(events, name)) for name in EVENT_ARRAYS})
-
-    def __getitem__(self, index):
-        start = self.indptr[index]
-        length = self.indptr[np.asarray(index) + 1] - start
-        indptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
-        # As of Events; only the samples' starts travel.
-        at = xp.arange(int(indptr[-1]))
-        where = at + to_device(start - indptr[:-1])[xp.searchsorted(to_device(indptr), at, side="right") - 1]
-        events = {name: getattr(self, name)[where] for name in EVENT_ARRAYS}
-        return self._with(indptr=indptr, labels=self.labels[index], **events)
-
-
-def is_dense(events):
-    """Whether so much of a batch's input is not zero that everything is multiplied."""
-    return int(events.indptr[-1]) > DENSE * len(events) * events.steps * events.channels
-
-
 def pack(events, first, last, dtype, networks=1):
     """What samples first to last of a batch send into the first layer: :class:`Values` or :class:`EventRows`."""
     samples, steps, channels = last - first, events.steps, events.channels
@@ -105,7 +79,14 @@ def dense(spikes, dtype):
     return values
 
 
-def unpack_spikes(spikes):
+def unpack(opaque, size):
+    """Spikes, or an array (..., S, T, N), of the first samples of a chunk as an array on the host."""
+    if isinstance(opaque, (Bits, Values, EventRows)):
+        return _unpack_spikes(opaque)[:size]
+    return to_host(opaque[..., :size, :, :])
+
+
+def _unpack_spikes(spikes):
     """Spikes as a float64 array (S, T, N) on the host."""
     if isinstance(spikes, Values):
         return to_host(spikes.values).astype(np.float64)

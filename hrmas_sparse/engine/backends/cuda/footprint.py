@@ -1,8 +1,8 @@
-"""How much of a GPU's memory a batch needs."""
+"""How many bytes the arrays of a simulation take; needs no GPU."""
 
 
 def simulation(samples, steps, layers, links, itemsize, networks=1):
-    """Bytes a GPU needs to simulate a batch forward and back.
+    """Return the bytes a GPU needs to simulate a batch forward and back.
 
     Parameters
     ----------

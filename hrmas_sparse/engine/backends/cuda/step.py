@@ -42,11 +42,11 @@ def _received(degree, sources, weights, sample, samples, i, sent):
 
 
 @device
-def _returned(degree, targets, weights, sample, samples, i, beyond):
+def returned(degree, targets, weights, sample, samples, i, filtered_error):
     """Effect of a spike of neuron i on those it is linked to: the sum of weight times filtered error."""
     row, values, total = row_of(degree, sample, samples), row_of(weights, sample, samples), weights.dtype.type(0)
     for n in range(degree[row, i]):
-        total += weights[values, n, i] * beyond[targets[row, n, i]]
+        total += weights[values, n, i] * filtered_error[targets[row, n, i]]
     return total
 
 
@@ -70,7 +70,7 @@ def forward(per, recurrent):
         b, samples, steps, neurons = cuda.blockIdx.x, v.shape[0], v.shape[1], v.shape[2]
         width, thread = cuda.blockDim.x, cuda.threadIdx.x
         first = cuda.blockIdx.y * width * per + thread
-        leak, drive = row_of(inv_tau, b, samples), row_of(gain, b, samples)
+        inv_tau_row, gain_row = row_of(inv_tau, b, samples), row_of(gain, b, samples)
         c, u, a = cuda.local.array(per, v.dtype), cuda.local.array(per, v.dtype), cuda.local.array(per, v.dtype)
         fired, quiet = cuda.local.array(per, uint32), cuda.local.array(per, uint32)
         for j in range(per):
@@ -81,7 +81,7 @@ def forward(per, recurrent):
             _clear(bits[:3 * words], thread, width)
             cuda.syncthreads()
         for t in range(steps):
-            now, before, ahead = t % 3 * words, (t + 2) % 3 * words, (t + 1) % 3 * words
+            now, before, after = t % 3 * words, (t + 2) % 3 * words, (t + 1) % 3 * words
             for j in range(per):
                 i = first + j * width
                 if i < neurons:
@@ -89,8 +89,8 @@ def forward(per, recurrent):
                     if recurrent:
                         current += _received(degree, sources, weights, b, samples, i, bits[before:before + words])
                     c[j] = filtered(k, c[j], current)
-                    potential = membrane(k, inv_tau[leak, t % inv_tau.shape[1], i], gain[drive, t % gain.shape[1], i],
-                                         u[j], c[j])
+                    potential = membrane(k, inv_tau[inv_tau_row, t % inv_tau.shape[1], i],
+                                         gain[gain_row, t % gain.shape[1], i], u[j], c[j])
                     v[b, t, i] = potential
                     spike = k.one if fires(k, potential) else k.zero
                     u[j], a[j] = after_reset(k, potential, spike), filtered(k, a[j], spike)
@@ -107,7 +107,7 @@ def forward(per, recurrent):
                         spikes[b, t >> 5, i], silent[b, t >> 5, i] = fired[j], quiet[j]
                         fired[j], quiet[j] = 0, 0
             if recurrent:
-                _clear(bits[ahead:ahead + words], thread, width)
+                _clear(bits[after:after + words], thread, width)
                 cuda.syncthreads()
     return kernel
 
@@ -116,11 +116,11 @@ def forward(per, recurrent):
 def forward_plastic(per, recurrent):
     """As :func:`forward`, while SpiKL-IP adapts each sample's own R and tau (mathematics 8).
 
-    own : (2, S, N), R and tau of each sample, adapted in place
+    intrinsic : (2, S, N), R and tau of each sample, adapted in place
     trajectory : (2, S, T, N), the R and tau each step used, if kept
     """
     @jit
-    def kernel(k, p, own, degree, sources, weights, v, spikes, silent, trajectory, keep):
+    def kernel(k, p, intrinsic, degree, sources, weights, v, spikes, silent, trajectory, keep):
         b, samples, steps, neurons = cuda.blockIdx.x, v.shape[0], v.shape[1], v.shape[2]
         width, thread = cuda.blockDim.x, cuda.threadIdx.x
         first = cuda.blockIdx.y * width * per + thread
@@ -132,14 +132,14 @@ def forward_plastic(per, recurrent):
             i = first + j * width
             c[j], u[j], a[j], phi[j], fired[j], quiet[j] = k.zero, k.zero, k.zero, k.zero, 0, 0
             if i < neurons:
-                r[j], time_constant[j] = own[0, b, i], own[1, b, i]
+                r[j], time_constant[j] = intrinsic[0, b, i], intrinsic[1, b, i]
         words = (neurons + 31) // 32
         bits = cuda.shared.array(0, uint32)
         if recurrent:
             _clear(bits[:3 * words], thread, width)
             cuda.syncthreads()
         for t in range(steps):
-            now, before, ahead = t % 3 * words, (t + 2) % 3 * words, (t + 1) % 3 * words
+            now, before, after = t % 3 * words, (t + 2) % 3 * words, (t + 1) % 3 * words
             for j in range(per):
                 i = first + j * width
                 if i < neurons:
@@ -170,12 +170,12 @@ def forward_plastic(per, recurrent):
                         spikes[b, t >> 5, i], silent[b, t >> 5, i] = fired[j], quiet[j]
                         fired[j], quiet[j] = 0, 0
             if recurrent:
-                _clear(bits[ahead:ahead + words], thread, width)
+                _clear(bits[after:after + words], thread, width)
                 cuda.syncthreads()
         for j in range(per):
             i = first + j * width
             if i < neurons:
-                own[0, b, i], own[1, b, i] = r[j], time_constant[j]
+                intrinsic[0, b, i], intrinsic[1, b, i] = r[j], time_constant[j]
     return kernel
 
 
@@ -193,12 +193,12 @@ def backward(per, recurrent, resident):
         b, samples, steps, neurons = cuda.blockIdx.x, v.shape[0], v.shape[1], v.shape[2]
         width = cuda.blockDim.x
         first = cuda.blockIdx.y * width * per + cuda.threadIdx.x
-        leak, drive = row_of(inv_tau, b, samples), row_of(gain, b, samples)
-        carried, beyond = cuda.local.array(per, v.dtype), cuda.local.array(per, v.dtype)
+        inv_tau_row, gain_row = row_of(inv_tau, b, samples), row_of(gain, b, samples)
+        base_error, filtered_error = cuda.local.array(per, v.dtype), cuda.local.array(per, v.dtype)
         potential = cuda.local.array(per, v.dtype)
         for j in range(per):
             i = first + j * width
-            carried[j], beyond[j] = k.zero, k.zero
+            base_error[j], filtered_error[j] = k.zero, k.zero
             if i < neurons:
                 potential[j] = v[b, steps - 1, i]
         shared = cuda.shared.array(0, v.dtype)
@@ -208,28 +208,28 @@ def backward(per, recurrent, resident):
                 if i < neurons:
                     effect = errors[b, t, i]
                     if recurrent and t + 1 < steps:
-                        after = shared if resident else errors[b, t + 1]
-                        effect += _returned(degree, targets, weights, b, samples, i, after)
-                    last = v[b, t - 1, i] if t > 0 else k.zero
-                    u_before = k.zero if fires(k, last) else last
-                    leak_next = inv_tau[leak, min(t + 1, inv_tau.shape[1] - 1), i]
-                    carried[j] = timing_error(k, potential[j], u_before, leak_next, effect, carried[j])
-                    found = carried[j]
+                        later = shared if resident else errors[b, t + 1]
+                        effect += returned(degree, targets, weights, b, samples, i, later)
+                    v_before = v[b, t - 1, i] if t > 0 else k.zero
+                    u_before = k.zero if fires(k, v_before) else v_before
+                    inv_tau_next = inv_tau[inv_tau_row, min(t + 1, inv_tau.shape[1] - 1), i]
+                    base_error[j] = timing_error(k, potential[j], u_before, inv_tau_next, effect, base_error[j])
+                    delta_now = base_error[j]
                     if (silent[b, t >> 5, i] >> (t & 31)) & 1:
                         slope = logistic_slope(k, (potential[j] - k.v_th) * k.inv_width)
-                        found = surrogate_error(k, effect, slope)
-                    beyond[j] = filtered(k, beyond[j], gain[drive, t % gain.shape[1], i] * found)
-                    potential[j] = last
+                        delta_now = surrogate_error(k, effect, slope)
+                    filtered_error[j] = filtered(k, filtered_error[j], gain[gain_row, t % gain.shape[1], i] * delta_now)
+                    potential[j] = v_before
                     if keep:
-                        delta[b, t, i] = found
+                        delta[b, t, i] = delta_now
             if recurrent and resident:
                 cuda.syncthreads()  # everybody has read the errors of the step after
             for j in range(per):
                 i = first + j * width
                 if i < neurons:
-                    errors[b, t, i] = beyond[j]
+                    errors[b, t, i] = filtered_error[j]
                     if recurrent and resident:
-                        shared[i] = beyond[j]
+                        shared[i] = filtered_error[j]
             if recurrent:
                 cuda.syncthreads()  # everybody's errors are there
     return kernel
@@ -241,7 +241,7 @@ def filter_back(k, psc_gradient):
     b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
     steps, neurons = psc_gradient.shape[1], psc_gradient.shape[2]
     if i < neurons:
-        later = k.zero
+        effect = k.zero
         for t in range(steps - 1, -1, -1):
-            later = filtered(k, later, psc_gradient[b, t, i])
-            psc_gradient[b, t, i] = later
+            effect = filtered(k, effect, psc_gradient[b, t, i])
+            psc_gradient[b, t, i] = effect

@@ -1,17 +1,37 @@
-"""Events too many to lie on the device: batches are carried there, the next one while this one is computed with.
+"""Batches of a training set on the device: of one that lies there as a whole, or of one too large for that.
 
-A batch is gathered in pinned memory, which the device copies from by itself, on a stream of its own. Each batch has a
-slot, memory here and there. The slot that was asked for longest ago is used anew: two are for the batches of a step
-of the search, two for the next's.
+Of the latter the batches are carried there, the next one while this one is computed with. A batch is gathered in
+pinned memory, which the device copies from by itself, on a stream of its own. Each batch has a slot, memory here and
+there. The slot that was asked for longest ago is used anew: two are for the batches of a step of the search, two for
+the next's.
 """
 
 import numpy as np
 
-from hrmas_sparse.engine.backends.cuda.arrays import carry, computing, copying, pinned, xp
-from hrmas_sparse.engine.backends.cuda.chunks import Resident
 from hrmas_sparse.data.events import EVENT_ARRAYS, Events
+from hrmas_sparse.engine.backends.base import Loader
+from hrmas_sparse.engine.backends.cuda.arrays import carry, computing, copying, pinned, to_device, xp
 
 SLOTS = 4
+
+
+class DeviceEvents(Events):
+    """Events whose arrays of events lie on the device; indptr and label stay with NumPy."""
+
+    @classmethod
+    def of(cls, events):
+        """Events, carried to the device."""
+        return cls._of(**vars(events) | {name: to_device(getattr(events, name)) for name in EVENT_ARRAYS})
+
+    def __getitem__(self, index):
+        start = self.indptr[index]
+        length = self.indptr[np.asarray(index) + 1] - start
+        indptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
+        # As of Events; only the samples' starts travel.
+        at = xp.arange(int(indptr[-1]))
+        where = at + to_device(start - indptr[:-1])[xp.searchsorted(to_device(indptr), at, side="right") - 1]
+        events = {name: getattr(self, name)[where] for name in EVENT_ARRAYS}
+        return self._with(indptr=indptr, labels=self.labels[index], **events)
 
 
 class _Slot:
@@ -23,7 +43,7 @@ class _Slot:
 
     def fill(self, events, index, stream):
         """Gather a batch and have it copied; what it held before must have been asked for by all who need it."""
-        batch = Events.__getitem__(events, index)
+        batch = events[index]
         if self.arrived is not None:
             self.arrived.synchronize()             # the device has read what lies in the pinned memory
         arrays = {name: self._room(name, getattr(batch, name)) for name in EVENT_ARRAYS}
@@ -32,7 +52,7 @@ class _Slot:
             here[:] = getattr(batch, name)
             carry(here, there, stream)
         self.index, self.arrived = np.array(index), stream.record()
-        self.batch = Resident._of(**vars(batch) | {name: there for name, (_, there) in arrays.items()})
+        self.batch = DeviceEvents._of(**vars(batch) | {name: there for name, (_, there) in arrays.items()})
 
     def _room(self, name, values):
         """Arrays of the length of some values, pinned and on the device."""
@@ -42,24 +62,21 @@ class _Slot:
         return self._here[name][:len(values)], self._there[name][:len(values)]
 
 
-class Carried(Events):
+class CarryingLoader(Loader):
     """Events on the host whose batches come to the device; a batch is good until four others have been asked for."""
 
-    @classmethod
-    def of(cls, events):
-        """Events, with slots for their batches."""
-        own = cls._of(**vars(events))
-        vars(own).update(_slots=[_Slot() for _ in range(SLOTS)], _stream=copying())
-        return own
-
-    def ahead(self, index):
-        """Start to carry a batch that will be taken soon, unless it is on its way."""
-        self._slot_of(index)
+    def __init__(self, events):
+        super().__init__(events)
+        self._slots, self._stream = [_Slot() for _ in range(SLOTS)], copying()
 
     def __getitem__(self, index):
         slot = self._slot_of(index)
         computing().wait_event(slot.arrived)
         return slot.batch
+
+    def prefetch(self, index):
+        """Start to carry a batch that will be taken soon, unless it is on its way."""
+        self._slot_of(index)
 
     def _slot_of(self, index):
         """The slot of a batch, from now on the last to be used anew."""
@@ -69,5 +86,5 @@ class Carried(Events):
         self._slots.remove(slot)
         self._slots.append(slot)
         if held is None:
-            slot.fill(self, index, self._stream)
+            slot.fill(self._events, index, self._stream)
         return slot

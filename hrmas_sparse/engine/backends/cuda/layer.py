@@ -1,0 +1,231 @@
+"""A layer on the GPU during one pass: its weights there, and every launch of its kernels.
+
+Shapes: S samples, T steps, C senders, N neurons, K links of the neuron that has most, M networks of S/M samples each.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from hrmas_sparse.engine.backends import base
+from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plastic, Tape
+from hrmas_sparse.engine.backends.cuda import chunks, launch, links, smooth, step, synapses as kernels
+from hrmas_sparse.engine.backends.cuda.arrays import add, to_device, xp
+
+
+class Weights(NamedTuple):
+    """The weights of one layer on the device."""
+
+    w: object           # (M, C, N) feedforward
+    pattern: object     # links.Pattern
+    incoming: object    # (M, K, N) weights of the links, as a neuron receives by them
+    outgoing: object    # (M, K, N) as it sends
+    recurrent: bool
+
+
+class Layer(base.Layer):
+    """See :class:`hrmas_sparse.engine.backends.base.Layer`.
+
+    ``patterns`` are :class:`links.Patterns`; ``reached`` is a function (:class:`Weights`) that is told of the weights
+    when they are put on the device, which is when the first chunk gets here.
+    """
+
+    def __init__(self, patterns, reached, neurons, synapses, intrinsic):
+        self._patterns, self._reached = patterns, reached
+        self._neurons, self._synapses, self._intrinsic = neurons, synapses, intrinsic
+
+    @functools.cached_property
+    def _weights(self):
+        each, w = self._links, to_device(self._synapses.w)
+        pattern = self._patterns.of(each)
+        weights = Weights(w.reshape(len(each), *w.shape[-2:]), pattern, links.weights(pattern.incoming, each),
+                          links.weights(pattern.outgoing, each), any(network.data.size for network in each))
+        self._reached(weights)
+        return weights
+
+    @property
+    def _links(self):
+        """The links of one network or of several, as a list."""
+        given = self._synapses.links
+        return given if isinstance(given, list) else [given]
+
+    # ---- forward ----
+
+    def forward(self, chunk, received, keep_psc=False, keep_trajectory=False):
+        v = self._currents(received)
+        samples, steps, neurons = v.shape
+        words = xp.empty((2, samples, -(-steps // 32), neurons), np.uint32)
+        psc = xp.empty((samples if keep_psc else 0, steps, neurons), v.dtype)
+        tape = Tape(received, chunks.Bits(words[0], steps), v, words[1], psc, None, None, None)
+        if self._neurons.p is not None:
+            tape = tape._replace(plastic=self._run_plastic(tape, keep_trajectory))
+        else:
+            R, tau = map(to_device, self._intrinsic)
+            tape = tape._replace(membrane=Membrane(_rows(1 / tau, chunk), _rows(R / tau, chunk)))
+            tape = (self._run_smooth if self._neurons.smooth else self._run)(tape, keep_psc)
+        return tape._replace(count=self._count(tape.spikes))
+
+    def _currents(self, received):
+        """Feedforward current of every step, (S, T, N)."""
+        w = self._weights.w
+        networks, senders, neurons = w.shape
+        samples, steps, _ = received.shape
+        if isinstance(received, chunks.EventRows):
+            current = xp.empty((samples * steps, neurons), w.dtype)
+            kernels.feedforward[launch.over(samples * steps, neurons)](
+                received.row_start, received.channel, received.value, w, current)
+        else:
+            sent = chunks.dense(received, w.dtype)
+            current = xp.matmul(sent.reshape(networks, -1, senders), w)
+        return current.reshape(samples, steps, neurons)
+
+    def _run(self, tape, keep_psc):
+        grid, block, per, bits = self._geometry(tape)
+        step.forward(per, self._weights.recurrent)[grid, block, 0, bits](
+            self._neurons.k, *tape.membrane, *self._incoming, tape.v, tape.spikes.words, tape.silent,
+            _kept(tape.psc, keep_psc), keep_psc)
+        return tape
+
+    def _run_plastic(self, tape, keep_trajectory):
+        R, tau = map(to_device, self._intrinsic)
+        samples, steps, neurons = tape.v.shape
+        grid, block, per, bits = self._geometry(tape)
+        adapted, sums = (xp.empty((2, rows, neurons), tape.v.dtype) for rows in (samples, R.size // neurons))
+        for values, given in zip(adapted, (R, tau)):
+            given = given.reshape(-1, 1, neurons)  # its network's, for each sample
+            values.reshape(len(given), -1, neurons)[:] = given
+        trajectory = xp.empty((2, samples, steps if keep_trajectory else 0, neurons), tape.v.dtype)
+        step.forward_plastic(per, self._weights.recurrent)[grid, block, 0, bits](
+            self._neurons.k, self._neurons.p, adapted, *self._incoming, tape.v, tape.spikes.words, tape.silent,
+            _kept(trajectory, keep_trajectory), keep_trajectory)
+        for values, total in zip(adapted, sums):
+            kernels.sum_samples[launch.over(len(total), neurons)](values, total)
+        return Plastic(sums[0].reshape(R.shape), sums[1].reshape(R.shape), trajectory)
+
+    def _run_smooth(self, tape, keep_psc):
+        grid, block, per = launch.layer(tape.v.shape[0], tape.v.shape[2], True)
+        spikes = chunks.Values(xp.empty_like(tape.v))
+        smooth.forward(per)[grid, block](
+            self._neurons.k, *tape.membrane, *self._incoming, tape.v, spikes.values, _kept(tape.psc, keep_psc),
+            keep_psc)
+        return tape._replace(spikes=spikes)
+
+    def _geometry(self, tape):
+        """Grid, block, neurons a thread and bytes of shared memory of a forward pass."""
+        samples, _, neurons = tape.v.shape
+        recurrent = self._weights.recurrent
+        return *launch.layer(samples, neurons, recurrent), 3 * 4 * (-(-neurons // 32)) if recurrent else 0
+
+    @property
+    def _incoming(self):
+        """The links as :func:`step.forward` takes them."""
+        return *self._weights.pattern.incoming[:2], self._weights.incoming
+
+    @property
+    def _outgoing(self):
+        """The links as :func:`step.backward` takes them."""
+        return *self._weights.pattern.outgoing[:2], self._weights.outgoing
+
+    def _count(self, spikes):
+        networks = len(self._links)
+        if isinstance(spikes, chunks.Values):
+            return spikes.values.reshape(networks, -1).sum(axis=1)
+        bits = xp.unpackbits(spikes.words.view(np.uint8))
+        return bits.reshape(networks, -1).sum(axis=1, dtype=np.int64)
+
+    def psc(self, tape, chunk):
+        return tape.psc
+
+    # ---- backward ----
+
+    def effect_of_loss(self, tape, psc_gradient):
+        effect = to_device(psc_gradient).astype(tape.v.dtype)
+        samples, _, neurons = effect.shape
+        step.filter_back[launch.over(samples, neurons)](self._neurons.k, effect)
+        return Above(np.zeros((0, 0), tape.v.dtype), effect)
+
+    def effect_below(self, errors):
+        return _effect(Above(self._synapses.w, errors))
+
+    def backward(self, tape, above, gradients, keep_errors=True, keep_delta=False):
+        membrane, errors = tape.membrane, _effect(above) if above.w.size else above.errors
+        if tape.plastic is not None:
+            R, tau = tape.plastic.trajectory
+            membrane = Membrane(1 / tau, R / tau)
+        back = self._back_smooth if self._neurons.smooth else self._back
+        delta = back(tape, membrane, errors, keep_delta)
+        self.weight_gradients(tape, errors, gradients)
+        return Above(self._synapses.w, errors) if keep_errors else None, delta
+
+    def _back(self, tape, membrane, errors, keep_delta):
+        """Turn A into E, in place; returns delta if kept."""
+        samples, steps, neurons = errors.shape
+        recurrent = self._weights.recurrent
+        delta = xp.empty((samples, steps if keep_delta else 0, neurons), errors.dtype)
+        grid, block, per = launch.layer(samples, neurons, recurrent)
+        room = neurons * errors.dtype.itemsize
+        resident = recurrent and room <= launch.SHARED
+        step.backward(per, recurrent, resident)[grid, block, 0, room if resident else 0](
+            self._neurons.k, *membrane, *self._outgoing, tape.v, tape.silent, errors, _kept(delta, keep_delta),
+            keep_delta)
+        return delta if keep_delta else None
+
+    def _back_smooth(self, tape, membrane, errors, keep_delta):
+        """As :meth:`_back`; there is no delta."""
+        grid, block, per = launch.layer(errors.shape[0], errors.shape[2], True)
+        smooth.backward(per)[grid, block](
+            self._neurons.k, *membrane, *self._outgoing, tape.v, tape.spikes.values, errors)
+
+    def zero_gradients(self, feedforward=True):
+        w = self._synapses.w
+        return Gradients(xp.zeros(w.shape if feedforward else (0, w.shape[-1]), w.dtype),
+                         xp.zeros(sum(network.data.size for network in self._links), w.dtype))
+
+    def weight_gradients(self, tape, errors, gradients):
+        if gradients.dw.size:
+            add(gradients.dw, self._feedforward_gradient(tape.received, errors).reshape(gradients.dw.shape))
+        if gradients.dlinks.size:
+            add(gradients.dlinks, self._links_gradient(tape.spikes, errors))
+
+    def _feedforward_gradient(self, received, errors):
+        """Gradient of w, (M, C, N)."""
+        networks, senders, neurons = self._weights.w.shape
+        if isinstance(received, chunks.EventRows):
+            dw = xp.empty((networks * senders, neurons), errors.dtype)
+            kernels.feedforward_gradient[launch.over(networks * senders, neurons)](
+                received.column_start, received.row, received.sent, errors.reshape(-1, neurons), dw)
+            return dw.reshape(self._weights.w.shape)
+        sent = chunks.dense(received, errors.dtype).reshape(networks, -1, senders)
+        return xp.matmul(sent.transpose(0, 2, 1), errors.reshape(networks, -1, neurons))
+
+    def _links_gradient(self, spikes, errors):
+        """Gradient of the links' weights, (nnz,), of all networks one after another."""
+        pattern = self._weights.pattern
+        dlinks = xp.empty(pattern.source.shape, errors.dtype)
+        run, sent = ((kernels.smooth_links_gradient, spikes.values) if isinstance(spikes, chunks.Values)
+                     else (kernels.links_gradient, spikes.words))
+        run[launch.flat(dlinks.size)](pattern.source, pattern.target, pattern.network,
+                                      len(errors) // len(self._weights.w), sent, errors, dlinks)
+        return dlinks
+
+
+def _effect(above):
+    """A of the layer that ``above`` is above of, (S, T, N)."""
+    w = to_device(above.w)
+    w = w if w.ndim == 3 else w[None]
+    networks, senders, receivers = w.shape
+    effect = xp.matmul(above.errors.reshape(networks, -1, receivers), w.transpose(0, 2, 1))
+    return effect.reshape(*above.errors.shape[:2], senders)
+
+
+def _kept(array, keep):
+    """An output, or what stands in for one that is not asked for: no kernel is given an array without memory."""
+    return array if keep else xp.empty((1,) * array.ndim, array.dtype)
+
+
+def _rows(values, chunk):
+    """(N,), (T, N) or (B, T, N) as (1, 1, N), (1, T, N) or (b, T, N)."""
+    if values.ndim == 3:
+        values = values[chunk.first:chunk.first + chunk.size]
+    return to_device(values.reshape((1,) * (3 - values.ndim) + values.shape))
