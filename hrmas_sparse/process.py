@@ -18,6 +18,9 @@ from types import FrameType
 
 WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
 SIGNALS = {getattr(signal, name): word for name, word in WORDS.items() if hasattr(signal, name)}
+# Files of code that loses an exception, or takes it for one of its own: imports, callbacks of LLVM, destructors.
+DEAF = ("<frozen importlib", f"{os.sep}numba{os.sep}", f"{os.sep}llvmlite{os.sep}",
+        f"{os.sep}weakref.py")
 READER_GONE = (errno.EPIPE, errno.EIO)  # the other end of a pipe was closed; the terminal was
 
 
@@ -52,8 +55,8 @@ def begin(name: str) -> None:
 def signals_raise() -> Iterator[None]:
     """Turn SIGINT, SIGTERM and SIGHUP into :class:`Signalled` while the block runs.
 
-    Where Python would lose an exception, within an import or while an object is destroyed, the process ends at once:
-    as after a kill, nothing whole is lost. A signal that is ignored (nohup) stays ignored.
+    Where an exception would be lost, within an import or while an object is destroyed, the process ends at once: as
+    after a kill, nothing that is whole is lost. A signal that is ignored (nohup) stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -88,8 +91,7 @@ def _leaving(name: str):
 def _would_be_lost(frame: FrameType | None) -> bool:
     while frame is not None:
         code = frame.f_code
-        if code.co_filename.startswith("<frozen importlib") or code.co_filename.endswith("/weakref.py") \
-                or code.co_name == "__del__":
+        if code.co_name == "__del__" or any(part in code.co_filename for part in DEAF):
             return True
         frame = frame.f_back
     return False

@@ -34,7 +34,7 @@ def build_caches(runs, options):
         made = subprocess.run([*HRMAS, "data", "build", planned.dataset, *_raw(options), *_settings(planned)],
                               stdout=subprocess.PIPE, text=True)
         if made.returncode:
-            raise SystemExit(made.returncode)  # it has said why
+            raise SystemExit(made.returncode if made.returncode > 0 else 128 - made.returncode)  # it has said why
         *lines, path = made.stdout.splitlines()
         print("\n".join(lines), flush=True)
         caches[planned.settings.data] = open_cache(path)

@@ -1,5 +1,7 @@
 """Whole runs in a second: a tiny cache, tiny settings, a job on them."""
 
+import signal
+
 import numpy as np
 
 from hrmas_sparse.data.cache import CacheWriter, Meta, open_cache
@@ -18,6 +20,8 @@ SMALL = ("data.steps=12", "network.neurons=[12]", "network.motif_sizes=[2,3]", "
 # What the program is asked for: a search of a second on the fixture `words`.
 OVERRIDES = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
          "training.search_epochs=2 training.retrain_epochs=1")
+# What the program says last when a signal ends it.
+LAST_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal.SIGHUP: "the terminal was closed"}
 SEARCH = ("search", "ntidigits", "--raw", "words.hdf5", "--set", OVERRIDES)
 
 

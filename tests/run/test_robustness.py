@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -41,8 +42,7 @@ SEARCHES = {
 @pytest.fixture
 def house(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
-    monkeypatch.setattr("hrmas_sparse.engine.backends.cpu.backend.config.NUMBA_NUM_THREADS", 1)  # a pool is lost
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")                    # a pool of threads is lost in a fork
     write_words(tmp_path / "words.hdf5")
     for settings in SEARCHES.values():                              # compile here, once, what the children will call
         cli.main(arguments("warm-up", settings + " training.search_epochs=2 training.retrain_epochs=1"))
@@ -79,38 +79,64 @@ def wait(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def search(name, settings="", seconds=0.02):
+def search(name, settings="", seconds=0.02, doom=None):
     def go():
         loop.CHECKPOINT_SECONDS = seconds
+        if doom:
+            die_after(*doom)
         return cli.main(arguments(name, settings))
     return fork(go)
 
 
+def die_after(batches, seconds):
+    """Let this process die so long after so many batches: by its own progress, so that it makes some however slow.
+
+    Without a batch the time counts from now on.
+    """
+    whole, left = loop.one_batch, [batches]
+
+    def die():
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def one_batch(*values):
+        whole(*values)
+        left[0] -= 1
+        if left[0] == 0:
+            threading.Thread(target=die, daemon=True).start()
+    loop.one_batch = one_batch
+    if not batches:
+        threading.Thread(target=die, daemon=True).start()
+
+
 def straight(name, settings=""):
-    began = time.monotonic()
     assert wait(search(name, settings)) == 0, Path("log").read_text()
-    return folder.RunDir(places.out() / name), time.monotonic() - began
+    return folder.RunDir(places.out() / name)
 
 
 # ---- kills --------------------------------------------------------------------------------------------------
 
 
+MOST_ATTEMPTS = 100      # of one search; each makes progress, so that this is many times more than it needs
+
+
 def test_a_hundred_kills(house, show):
     rng, kills, resumes, differences, writing, phases = random.Random(0), 0, 0, 0, 0, set()
     for settings in SEARCHES.values():
-        expected, took = straight("straight", settings)
+        expected = straight("straight", settings)
         mine = 0
         while mine < 25:
-            run, ended = folder.RunDir(places.out() / "killed"), False
-            while not ended:
-                process = search("killed", settings)
-                time.sleep(rng.uniform(0, 0.4 * took))
-                os.kill(process, signal.SIGKILL)
-                ended = wait(process) == 0
-                if not ended:
-                    mine, kills, resumes = mine + 1, kills + 1, resumes + run.manifest_path.exists()
-                    writing += any(run.path.glob(".checkpoint.h5.*"))
-                    phases |= {line["phase"] for line in run.metrics()[-1:]}
+            run = folder.RunDir(places.out() / "killed")
+            for _ in range(MOST_ATTEMPTS):
+                # At the start, or after a part of the 108 batches; then within about one batch and its checkpoint.
+                doom = rng.choice((0, *range(1, 40))), rng.choice((0, rng.uniform(0, 0.02), rng.uniform(0, 0.2)))
+                if wait(search("killed", settings, doom=doom)) == 0:
+                    break
+                mine, kills, resumes = mine + 1, kills + 1, resumes + run.manifest_path.exists()
+                writing += any(run.path.glob(".checkpoint.h5.*"))
+                phases |= {line["phase"] for line in run.metrics()[-1:]}
+            else:
+                raise AssertionError(f"no end after {MOST_ATTEMPTS} attempts: {Path('log').read_text()}")
             found = exact_differences(expected, run)
             differences += len(found)
             assert not found, found
@@ -189,7 +215,7 @@ def small_disk(house):
 
 
 def test_a_full_disk_at_fifty_levels(house, small_disk, show, monkeypatch):
-    expected, _ = straight("straight", SHORT)
+    expected = straight("straight", SHORT)
     needed = (sum(p.stat().st_size for p in expected.path.iterdir()) + 20 * 4096) // 2    # more is always enough
     monkeypatch.setattr(places, "cache", lambda: house / "data" / "cache")
     monkeypatch.setattr(places, "out", lambda: small_disk / "out")
@@ -199,7 +225,8 @@ def test_a_full_disk_at_fifty_levels(house, small_disk, show, monkeypatch):
         shutil.rmtree(run.path, ignore_errors=True)
         if level % 2:                                            # in the middle of a run, else at its start
             process = search("run", SHORT, seconds=-1)
-            while len(run.metrics()) < 1 + level % 5:
+            while len(run.metrics()) < 1 + level % 5 and not os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG
+                                                                       | os.WNOWAIT):
                 time.sleep(0.001)
             os.kill(process, signal.SIGKILL)
             wait(process)
