@@ -92,6 +92,7 @@ ALSO_BY_HAND = {
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 6  # in a row that bring nothing
 PAUSE = 1.0  # seconds before the second attempt; doubles
+LARGEST = 16 << 30  # bytes; the largest file of REMOTES has 3 GB
 _BLOCK = 1 << 18
 _TRANSIENT = (408, 425, 429)  # and 5xx
 
@@ -222,11 +223,18 @@ def _copy(reply, part: Path, have: int, total: int | None) -> None:
                 raise _Broken(f"the connection broke ({error or type(error).__name__})") from error
             if not block:
                 return
+            have += len(block)
+            if have > LARGEST:
+                part.unlink(missing_ok=True)
+                raise InputError(f"{reply.url}: sends more than {LARGEST:,} bytes; that is not the published file")
             files.pour(file, block)
             bar.update(len(block))
 
 
 def _room(part: Path, total: int | None, have: int) -> None:
+    if total is not None and total > LARGEST:
+        raise InputError(f"{part.name}: the server says {total:,} bytes, more than {LARGEST:,}; that is not the "
+                         "published file")
     free = shutil.disk_usage(part.parent).free
     if total is not None and total - have > free:
         raise InputError(f"{part.parent}: {total - have:,} bytes are to come, {free:,} are free; make room")

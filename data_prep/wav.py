@@ -74,10 +74,14 @@ def _check_samples(path: Path, offset: int, claimed: int, there: int) -> None:
 
 
 def _riff(path: Path, content: bytes) -> tuple[bytes, str, int]:
-    """Bytes of the samples, their dtype and rate.  The size in the RIFF header itself is not needed."""
+    """Bytes of the samples, their dtype and rate.
+
+    Who writes into a pipe cannot go back to put in the sizes of the whole and of the samples: such a file is read to
+    its end.  Otherwise the size of the whole is not needed.
+    """
     if content[8:12] != b"WAVE":
         _refuse(path, 8, "'WAVE'", repr(content[8:12]))
-    offset, rate = 12, None
+    offset, rate, whole = 12, None, int.from_bytes(content[4:8], "little")
     while offset + 8 <= len(content):
         name, size = content[offset : offset + 4], int.from_bytes(content[offset + 4 : offset + 8], "little")
         body, there = offset + 8, len(content) - offset - 8
@@ -86,10 +90,17 @@ def _riff(path: Path, content: bytes) -> tuple[bytes, str, int]:
         elif name == b"data":
             if rate is None:
                 _refuse(path, offset, "a chunk 'fmt ' before 'data'", "none")
+            if there and _unknown(size) and (_unknown(whole) or whole == body - 8):
+                size = there - there % 2
             _check_samples(path, body, size, there)
             return content[body : body + size], "<i2", rate
         offset = body + size + size % 2
     _refuse(path, min(offset, len(content)), "a chunk 'data'", "the end of the file")
+
+
+def _unknown(size: int) -> bool:
+    """Whether a size is what programs write that do not know it yet: nothing, or the largest they can (SoX, FFmpeg)."""
+    return size == 0 or size >= 0x7FFFF000
 
 
 def _format(path: Path, offset: int, chunk: bytes) -> int:
