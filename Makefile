@@ -3,10 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-GPU = $(filter cuda,$(value BACKEND))
+GPU = $(filter cuda,$(BACKEND))
 BENCH = .venv-bench$(addprefix -,$(GPU))
-OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN GOLDEN ARGS FIGURE \
-           JOBS ROWS NEURONS PARTITIONS METHODS
+
+# Every option once: its variable here, and the option of the program that takes its value (--strict and --fresh: none).
+OPTIONS := RAW=--raw SEED=--seeds SEEDS=--seeds NAME=--name BACKEND=--backend PROFILE=--profile PRESET=--preset \
+           SET=--set ROWS=--rows NEURONS=--neurons PARTITIONS=--partitions METHODS=--methods JOBS=--jobs \
+           GOLDEN=--golden FIGURE=--figure STRICT=--strict FRESH=--fresh
+FLAGS := STRICT FRESH
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -16,34 +20,41 @@ OPTIONS := DATA RAW SEED SEEDS NAME BACKEND PROFILE PRESET STRICT SET FRESH RUN 
         need-GPU need-seeds FORCE
 .SUFFIXES:
 
-# Options count only on the command line: a NAME or SEED left in the environment is not meant for us.
-$(foreach v,$(OPTIONS),$(if $(filter environment,$(origin $v)),$(eval override $v :=)))
+# What is given on the command line is text: make does not expand it, neither in a recipe nor for its environment. An
+# option counts only there: a NAME or SEED left in the environment is not meant for us.
+VARIABLES := DATA RUN ARGS $(foreach o,$(OPTIONS),$(firstword $(subst =, ,$o)))
+GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
+$(foreach v,$(GIVEN),$(eval override $v := $$(value $v)))
+$(foreach v,$(filter-out $(GIVEN),$(VARIABLES)),$(eval override $v :=))
+unexport $(GIVEN) $(VARIABLES)
+define newline
 
-# $(call quoted,X): the value of X as one shell word.  $(call option,--x,X): "--x value" if X is given.
-# $(call flag,--x,X): "--x" if X is given and not 0.
-quoted = '$(subst ','\'',$(value $1))'
-option = $(if $(value $2),$1 $(call quoted,$2))
-flag = $(if $(filter-out 0,$(value $2)),$1)
+
+endef
+$(foreach v,$(GIVEN),$(if $(findstring $(newline),$($v)),$(error $v: a value has no line break)))
+
+# $(call quoted,X): the value of X as one word of the shell.  $(given): the options that are given, for the program, which
+# refuses those that a command does not have.  $(call hrmas,command ...): the recipe that runs it.
+quoted = '$(subst ','\'',$($1))'
+option = $(if $(filter $1,$(FLAGS)),$(if $(filter-out 0,$($1)),$2),$(if $($1),$2 $(call quoted,$1)))
+given = $(foreach o,$(OPTIONS),$(call option,$(firstword $(subst =, ,$o)),$(lastword $(subst =, ,$o))))
+hrmas = @$(BIN)/hrmas $1 $(given)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 } \
 	                  /^#:/ { print substr($$0, 4) }' Makefile
 
 search: need-DATA $(VENV)/installed-core ## the whole job: spike cache, search, discretise, retrain, test (needs DATA=)
-	@$(BIN)/hrmas search $(call quoted,DATA) $(call option,--raw,RAW) $(call option,--seeds,SEED) \
-	    $(call option,--seeds,SEEDS) $(call option,--name,NAME) $(call option,--backend,BACKEND) \
-	    $(call option,--profile,PROFILE) $(call option,--preset,PRESET) $(call option,--set,SET) \
-	    $(call flag,--strict,STRICT) $(call flag,--fresh,FRESH)
+	$(call hrmas,search $(call quoted,DATA))
 
 data: need-DATA $(VENV)/installed-core ## build the spike cache only (needs DATA=)
-	@$(BIN)/hrmas data build $(call quoted,DATA) $(call option,--raw,RAW) $(call option,--profile,PROFILE) \
-	    $(call option,--preset,PRESET) $(call option,--set,SET) $(call flag,--strict,STRICT)
+	$(call hrmas,data build $(call quoted,DATA))
 
 download: need-DATA $(VENV)/installed-core ## fetch recordings to data/raw/, or say how to get them (needs DATA=)
-	@$(BIN)/hrmas data download $(call quoted,DATA) $(call option,--raw,RAW)
+	$(call hrmas,download $(call quoted,DATA))
 
-show: need-RUN $(VENV)/installed-core $(if $(value FIGURE),$(VENV)/installed-plots) ## what a run found (needs RUN=; FIGURE=x.png draws it)
-	@$(BIN)/hrmas show $(call quoted,RUN) $(call option,--figure,FIGURE)
+show: need-RUN $(VENV)/installed-core $(if $(FIGURE),$(VENV)/installed-plots) ## what a run found (needs RUN=; FIGURE=x.png draws it)
+	$(call hrmas,show $(call quoted,RUN))
 
 table2: ## experiment: searched and feedforward networks, by default on every data set of the paper
 table3: ## experiment: HRMAS with one part taken away
@@ -52,30 +63,23 @@ comparison: ## experiment: everything HRMAS is compared with, at one size
 figures: ## experiment: the search with and without plasticity
 EXPERIMENTS := table2 table3 table4 comparison figures
 $(EXPERIMENTS): need-seeds $(VENV)/installed-core
-	@$(BIN)/python -m runs.experiment $@ $(call option,--data,DATA) $(call option,--raw,RAW) $(call option,--seeds,SEED) \
-	    $(call option,--seeds,SEEDS) $(call option,--name,NAME) $(call option,--rows,ROWS) \
-	    $(call option,--neurons,NEURONS) $(call option,--partitions,PARTITIONS) $(call option,--preset,PRESET) \
-	    $(call option,--profile,PROFILE) $(call option,--set,SET) $(call option,--jobs,JOBS) \
-	    $(call option,--backend,BACKEND) $(call flag,--strict,STRICT)
+	$(call hrmas,experiment $@ $(call option,DATA,--data))
 
 report: $(VENV)/installed-plots ## tables and figures of an experiment as one HTML page (needs NAME=table3-ti46)
-	@$(if $(value NAME),,$(call fail,"which experiment? For example: make report NAME=table3-ti46"))
-	@$(BIN)/python -m runs.report $(call quoted,NAME)
+	@$(if $(NAME),,$(call fail,"which experiment? For example: make report NAME=table3-ti46"))
+	@$(BIN)/hrmas report $(call quoted,NAME)
 
 gradcheck: $(VENV)/installed-core ## check the gradients
-	@$(BIN)/hrmas gradcheck $(call option,--golden,GOLDEN) $(call option,--backend,BACKEND)
+	$(call hrmas,gradcheck)
 
 compare: need-DATA $(VENV)/installed-core $(BENCH)/installed ## GRU, snnTorch, logistic regression on the same spikes (needs DATA=)
-	@$(BIN)/python -m runs.comparison.compare $(call quoted,DATA) $(call option,--raw,RAW) \
-	    $(call option,--seeds,SEED) $(call option,--seeds,SEEDS) $(call option,--name,NAME) \
-	    $(call option,--partitions,PARTITIONS) $(call option,--methods,METHODS) $(call option,--set,SET) \
-	    $(call flag,--strict,STRICT) $(call flag,--fresh,FRESH) $(ARGS)
+	$(call hrmas,compare $(call quoted,DATA) $(ARGS))
 
 doctor: $(VENV)/installed-core ## what is installed and found here, what is missing
-	@$(BIN)/hrmas doctor
+	$(call hrmas,doctor)
 
 bench: $(VENV)/installed-core $(if $(GPU),need-GPU) $(BENCH)/installed ## ours and other frameworks side by side (BACKEND=cuda, ARGS="--quick", "--help")
-	@$(BIN)/python -m runs.bench.bench $(call option,--backend,BACKEND) $(ARGS)
+	@$(BIN)/python -m runs.bench.bench $(call option,BACKEND,--backend) $(ARGS)
 
 scaling: $(VENV)/installed-core ## time and memory from 800 to 51,200 neurons
 	@$(BIN)/python -m runs.bench.scaling $(ARGS)
@@ -135,13 +139,13 @@ comma := ,
 fail = { echo "make: "$1 >&2; exit 2; }
 
 need-DATA: need-seeds
-	@$(if $(value DATA),,$(call fail,"which data set? For example: make $(firstword $(MAKECMDGOALS)) DATA=ntidigits"))
+	@$(if $(DATA),,$(call fail,"which data set? For example: make $(firstword $(MAKECMDGOALS)) DATA=ntidigits"))
 
 need-seeds:
-	@$(if $(and $(value SEED),$(value SEEDS)),$(call fail,"give SEED= or SEEDS=$(comma) not both"))
+	@$(if $(and $(SEED),$(SEEDS)),$(call fail,"give SEED= or SEEDS=$(comma) not both"))
 
 need-RUN:
-	@$(if $(value RUN),,$(call fail,"which run? For example: make $(firstword $(MAKECMDGOALS)) RUN=runs/out/ntidigits-s0"))
+	@$(if $(RUN),,$(call fail,"which run? For example: make $(firstword $(MAKECMDGOALS)) RUN=runs/out/ntidigits-s0"))
 
 need-GPU:
 	@$(BIN)/hrmas doctor --gpu
@@ -154,7 +158,7 @@ endif
 FORCE:
 
 # A Python asked for by name must be the one in .venv.
-ifeq ($(origin PYTHON),command line)
+ifneq ($(filter PYTHON,$(GIVEN)),)
 version_of = $(shell $1 -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 ifneq ($(filter-out clean,$(or $(MAKECMDGOALS),help)),)
 ifneq ($(wildcard $(BIN)/python),)

@@ -16,7 +16,6 @@ Data of one's own takes ``runs/own.toml`` in place of 2 to 4.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 import re
 import tomllib
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hrmas_sparse.settings.schema import SECTIONS, Config, InvalidSetting
-from hrmas_sparse.settings.validators import shown
+from hrmas_sparse.settings.validators import brief, nearest, shown
 from hrmas_sparse.storage.errors import InputError
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
@@ -128,7 +127,7 @@ def load(dataset_or_path: str | os.PathLike[str], preset: str = "default", profi
     for label, value, known, where in (("preset", preset, presets, presets_name),
                                        ("profile", profile, of_profile, name)):
         if not isinstance(value, str) or value not in known:
-            raise InputError(f"{label}: expected one of {', '.join(known) or '(none)'} "
+            raise InputError(f"{label}: expected one of {brief(', '.join(known), 200) or '(none)'} "
                              f"({where}), found {shown(value)}{_nearest(value, known)}")
     layers = [(f"{presets_name} [{label}]", presets[label]) for label in dict.fromkeys(("default", preset))]
     layers += [(name, table), (f"{name} [preset.{preset}]", of_preset.get(preset, {})),
@@ -143,11 +142,11 @@ def _build(layers: list[tuple[str, dict]], preset: str, profile: str, missing_in
     for origin, layer in layers:
         for section, values in _tables(layer, origin).items():
             if section not in SECTIONS:
-                raise InputError(f"{origin}: unknown section [{section}]{_nearest(section, SECTIONS)}; "
+                raise InputError(f"{origin}: unknown section [{brief(section)}]{_nearest(section, SECTIONS)}; "
                                  f"expected one of {', '.join(SECTIONS)}")
             for key, value in values.items():
                 if key not in _keys(section):
-                    raise InputError(f"{origin}: unknown key {section}.{key}{_suggest(section, key)}")
+                    raise InputError(f"{origin}: unknown key {section}.{brief(key)}{_suggest(section, key)}")
                 merged[section][key] = value
                 origins[section, key] = origin
     missing_in = missing_in or layers[-1][0]
@@ -169,15 +168,14 @@ def _keys(section: str) -> list[str]:
 
 
 def _nearest(word: Any, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(str(word), list(known), 1, cutoff=0.5)
+    near = nearest(word, known, cutoff=0.5)
     return f"; nearest: {near[0]}" if near else ""
 
 
 def _suggest(section: str, key: str) -> str:
     """A hint for a mistyped key: the same key in another section, the nearest one, or all of them."""
     elsewhere = [f"{s}.{key}" for s in SECTIONS if key in _keys(s)]
-    near = elsewhere or [f"{section}.{k}" for k in
-                         difflib.get_close_matches(key, _keys(section), 1, cutoff=0.5)]
+    near = elsewhere or [f"{section}.{k}" for k in nearest(key, _keys(section), cutoff=0.5)]
     hint = f"; nearest: {' or '.join(near)}" if near else ""
     return f"{hint}; expected one of {', '.join(_keys(section))}"
 
@@ -189,7 +187,7 @@ def _tables(value: Any, origin: str) -> dict:
     for key, table in value.items():
         if not isinstance(table, dict):
             hint = _suggest_section(key)
-            raise InputError(f"{origin}: {key}: expected a table [{key}], found {shown(table)}{hint}")
+            raise InputError(f"{origin}: {brief(key)}: expected a table [{brief(key)}], found {shown(table)}{hint}")
     return value
 
 

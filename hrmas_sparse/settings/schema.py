@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hrmas_sparse.settings import validators as checks
+from hrmas_sparse.settings import validators
+from hrmas_sparse.settings.validators import shown
 from hrmas_sparse.storage.errors import InputError
 
 # What each reader can make; a data set that is not listed is not restricted.
@@ -24,7 +25,7 @@ ENCODINGS = {"ti46": ("bsa", "intensity"), "fsdd": ("bsa", "intensity"),
 
 def _setting(check: Callable, default: Any = dataclasses.MISSING, *, none: str | None = None) -> Any:
     """A field that passes `check`. `none` is the word that stands for None in files."""
-    return dataclasses.field(default=default, metadata={"check": checks.word(none, check) if none else check,
+    return dataclasses.field(default=default, metadata={"check": validators.word(none, check) if none else check,
                                                         "none": none})
 
 
@@ -47,7 +48,7 @@ class _Section:
             try:
                 object.__setattr__(self, f.name, f.metadata["check"](value))
             except ValueError as error:
-                self._refuse(f.name, f"expected {error}, found {checks.shown(value)}")
+                self._refuse(f.name, f"expected {error}, found {shown(value)}")
 
     def _refuse(self, key: str, message: str):
         raise InvalidSetting(self.section, key, message) from None
@@ -58,11 +59,11 @@ class DataConfig(_Section):
     """What goes into the spike cache. One step is what the data set's encoding makes it."""
 
     section = "data"
-    dataset: str = _setting(checks.name)
-    encoding: str = _setting(checks.choice("bsa", "intensity", "bin", "given"))
-    value: str = _setting(checks.choice("binary", "count"), "binary")
-    steps: int = _setting(checks.integer(1, 65536))   # the cache holds steps as uint16
-    partition: str = _setting(checks.partition, "official")
+    dataset: str = _setting(validators.name)
+    encoding: str = _setting(validators.choice("bsa", "intensity", "bin", "given"))
+    value: str = _setting(validators.choice("binary", "count"), "binary")
+    steps: int = _setting(validators.integer(1, 65536))               # the cache holds steps as uint16
+    partition: str = _setting(validators.partition, "official")
 
     def __post_init__(self):
         super().__post_init__()
@@ -82,20 +83,20 @@ class NetworkConfig(_Section):
     """
 
     section = "network"
-    neurons: tuple[int, ...] = _setting(checks.integers(1))       # one entry per hidden layer
-    recurrence: str = _setting(checks.choice("motif", "full", "none"))
-    motif_sizes: tuple[int, ...] = _setting(checks.integers(1))
-    tied: bool = _setting(checks.boolean)
-    inter: bool = _setting(checks.boolean)
-    tau_m: float = _setting(checks.real(1.0))                     # steps
-    tau_s: float = _setting(checks.real(1.0))                     # steps
-    v_th: float | None = _setting(checks.real(0.0, above=True), none="auto")
-    v_th_out: float = _setting(checks.real(0.0, above=True))
-    w_exc: float = _setting(checks.real(0.0), 0.2)
-    w_inh: float = _setting(checks.real(-math.inf, 0.0), -2.0)
-    slope_cap: float = _setting(checks.real(0.0, above=True))
-    surrogate_width: float = _setting(checks.real(0.0, above=True))
-    dtype: str = _setting(checks.choice("float32", "float64"), "float32")
+    neurons: tuple[int, ...] = _setting(validators.integers(1))       # one entry per hidden layer
+    recurrence: str = _setting(validators.choice("motif", "full", "none"))
+    motif_sizes: tuple[int, ...] = _setting(validators.integers(1))
+    tied: bool = _setting(validators.boolean)
+    inter: bool = _setting(validators.boolean)
+    tau_m: float = _setting(validators.real(1.0))                     # steps
+    tau_s: float = _setting(validators.real(1.0))                     # steps
+    v_th: float | None = _setting(validators.real(0.0, above=True), none="auto")
+    v_th_out: float = _setting(validators.real(0.0, above=True))
+    w_exc: float = _setting(validators.real(0.0), 0.2)
+    w_inh: float = _setting(validators.real(-math.inf, 0.0), -2.0)
+    slope_cap: float = _setting(validators.real(0.0, above=True))
+    surrogate_width: float = _setting(validators.real(0.0, above=True))
+    dtype: str = _setting(validators.choice("float32", "float64"), "float32")
 
     def __post_init__(self):
         super().__post_init__()
@@ -103,14 +104,14 @@ class NetworkConfig(_Section):
             return
         sizes = self.motif_sizes
         if any(a >= b for a, b in zip(sizes, sizes[1:])):
-            self._refuse("motif_sizes", f"expected different sizes, smallest first, found {list(sizes)}")
+            self._refuse("motif_sizes", f"expected different sizes, smallest first, found {shown(list(sizes))}")
         common = math.gcd(*self.neurons)
         bad = [v for v in sizes if common % v]
         if bad:
             divisors = _divisors(common)
             these = ", ".join(str(v) for v in divisors[:24]) + (" ..." if len(divisors) > 24 else "")
             self._refuse("motif_sizes", f"expected sizes that divide every layer's neurons (network.neurons) "
-                         f"{list(self.neurons)}, found {checks.shown(bad)}; sizes that do: {these}")
+                         f"{shown(list(self.neurons))}, found {shown(bad)}; sizes that do: {these}")
 
 
 def _divisors(number: int) -> list[int]:
@@ -124,10 +125,10 @@ class LossConfig(_Section):
     """psc is the paper's loss [29]; cross_entropy, on softmax(softmax_scale * summed PSC), is ours."""
 
     section = "loss"
-    name: str = _setting(checks.choice("psc", "cross_entropy"))
-    target_period: int = _setting(checks.integer(1))              # steps between the desired spikes
-    softmax_scale: float = _setting(checks.real(0.0, above=True), 0.02)
-    smoothing: float = _setting(checks.real(0.0, 1.0), 0.0)       # share of cross_entropy's target on all classes
+    name: str = _setting(validators.choice("psc", "cross_entropy"))
+    target_period: int = _setting(validators.integer(1))              # steps between the desired spikes
+    softmax_scale: float = _setting(validators.real(0.0, above=True), 0.02)
+    smoothing: float = _setting(validators.real(0.0, 1.0), 0.0)       # share of cross_entropy's target on all classes
 
     def __post_init__(self):
         super().__post_init__()
@@ -141,15 +142,15 @@ class TrainingConfig(_Section):
     """How w learns. clip is the global gradient norm above which gradients are scaled down."""
 
     section = "training"
-    batch: int = _setting(checks.integer(1))
-    lr: float = _setting(checks.real(0.0, above=True))
-    schedule: str = _setting(checks.choice("constant", "cosine"))
-    betas: tuple[float, float] = _setting(checks.betas)
-    clip: float = _setting(checks.real(0.0, above=True))
-    weight_decay: float = _setting(checks.real(0.0), 0.0)         # decoupled from Adam
-    dropout: float = _setting(checks.real(0.0, 0.99), 0.0)        # chance that a batch does without a hidden neuron
-    search_epochs: int = _setting(checks.integer(1))
-    retrain_epochs: int = _setting(checks.integer(1))
+    batch: int = _setting(validators.integer(1))
+    lr: float = _setting(validators.real(0.0, above=True))
+    schedule: str = _setting(validators.choice("constant", "cosine"))
+    betas: tuple[float, float] = _setting(validators.betas)
+    clip: float = _setting(validators.real(0.0, above=True))
+    weight_decay: float = _setting(validators.real(0.0), 0.0)         # decoupled from Adam
+    dropout: float = _setting(validators.real(0.0, 0.99), 0.0)        # chance that a batch does without a hidden neuron
+    search_epochs: int = _setting(validators.integer(1))
+    retrain_epochs: int = _setting(validators.integer(1))
 
     def __post_init__(self):
         super().__post_init__()
@@ -163,9 +164,9 @@ class AugmentationConfig(_Section):
     """How every training sample is changed anew each time it is drawn; all of it is ours, and off by default."""
 
     section = "augmentation"
-    shift_steps: int = _setting(checks.integer(0, 65536), 0)      # shifts in time, uniform in -n .. n steps
-    shift_channels: int = _setting(checks.integer(0, 65536), 0)   # shifts along the channels, likewise
-    drop: float = _setting(checks.real(0.0, 1.0), 0.0)            # chance that a spike is left out
+    shift_steps: int = _setting(validators.integer(0, 65536), 0)      # shifts in time, uniform in -n .. n steps
+    shift_channels: int = _setting(validators.integer(0, 65536), 0)   # shifts along the channels, likewise
+    drop: float = _setting(validators.real(0.0, 1.0), 0.0)            # chance that a spike is left out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,14 +174,14 @@ class SearchConfig(_Section):
     """How the architecture is found: by HRMAS, or drawn at random. eta None ("lr" in files): that of w."""
 
     section = "search"
-    method: str = _setting(checks.choice("hrmas", "random"), "hrmas")
-    alpha_order: str = _setting(checks.choice("first", "second"))
-    alpha_lr: float = _setting(checks.real(0.0, above=True))
-    alpha_betas: tuple[float, float] = _setting(checks.betas)
-    alpha_clip: float = _setting(checks.real(0.0), 0.0)           # global norm; 0: not clipped
-    alpha_init: float = _setting(checks.real(0.0), 1e-3)
-    eta: float | None = _setting(checks.real(0.0), None, none="lr")
-    stage1_fraction: float = _setting(checks.real(0.0, 1.0, above=True), 0.5)
+    method: str = _setting(validators.choice("hrmas", "random"), "hrmas")
+    alpha_order: str = _setting(validators.choice("first", "second"))
+    alpha_lr: float = _setting(validators.real(0.0, above=True))
+    alpha_betas: tuple[float, float] = _setting(validators.betas)
+    alpha_clip: float = _setting(validators.real(0.0), 0.0)           # global norm; 0: not clipped
+    alpha_init: float = _setting(validators.real(0.0), 1e-3)
+    eta: float | None = _setting(validators.real(0.0), None, none="lr")
+    stage1_fraction: float = _setting(validators.real(0.0, 1.0, above=True), 0.5)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,12 +189,12 @@ class PlasticityConfig(_Section):
     """SpiKL-IP: window is the paper's separate pass, online adapts inside training passes."""
 
     section = "plasticity"
-    mode: str = _setting(checks.choice("window", "online", "off"))
-    tau_cal: float = _setting(checks.real(1.0))                   # steps
-    gamma: float = _setting(checks.real(0.0))
-    mu: float = _setting(checks.real(0.0, 1.0, above=True))       # desired mean rate, spikes a step
-    retrain: bool = _setting(checks.boolean)
-    carry_intrinsic: bool = _setting(checks.boolean)
+    mode: str = _setting(validators.choice("window", "online", "off"))
+    tau_cal: float = _setting(validators.real(1.0))                   # steps
+    gamma: float = _setting(validators.real(0.0))
+    mu: float = _setting(validators.real(0.0, 1.0, above=True))       # desired mean rate, spikes a step
+    retrain: bool = _setting(validators.boolean)
+    carry_intrinsic: bool = _setting(validators.boolean)
 
 
 def _plain(value: Any, none: str | None) -> Any:

@@ -7,7 +7,7 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,16 @@ def shown(value: Any, width: int = 60) -> str:
     except (ValueError, RecursionError):                    # an int of thousands of digits, brackets in brackets
         return f"a value too long to be shown ({type(value).__name__})"
     return text if len(text) <= width else f"{text[:width - 20]}... ({len(text)} characters)"
+
+
+def brief(text: object, width: int = 60) -> str:
+    """A name as an error message shows it: shortened, without quotes."""
+    return shown(text, width + 2).removeprefix("'").removesuffix("'")
+
+
+def nearest(word: object, known: Collection[str], cutoff: float = 0.6) -> list[str]:
+    """The name among `known` that is most like a word, if any is."""
+    return difflib.get_close_matches(word, known, 1, cutoff) if isinstance(word, str) and len(word) < 60 else []
 
 
 def real(low: float, high: float = math.inf, *, above: bool = False) -> Callable:
@@ -79,10 +89,10 @@ def betas(value):
     """Adam's two decay rates, each in [0, 1)."""
     item = real(0.0)
     try:
-        pair = tuple(item(v) for v in value)
-    except (TypeError, ValueError):
+        pair = tuple(item(v) for v in value) if isinstance(value, (list, tuple)) and len(value) == 2 else ()
+    except ValueError:
         pair = ()
-    if len(pair) != 2 or max(pair) >= 1.0:
+    if not pair or max(pair) >= 1.0:
         raise ValueError("two numbers of at least 0 and below 1, such as [0.9, 0.999]")
     return pair
 
@@ -90,7 +100,7 @@ def betas(value):
 def choice(*names: str) -> Callable:
     def check(value):
         if not isinstance(value, str) or value not in names:
-            near = difflib.get_close_matches(str(value), names, 1)
+            near = nearest(value, names)
             hint = f" (nearest: {near[0]})" if near else ""
             raise ValueError("one of " + ", ".join(json.dumps(n) for n in names) + hint)
         return value
@@ -145,6 +155,9 @@ def partitions(text):
     if not found:
         raise ValueError("partitions, such as official or resample-1..4")
     return list(dict.fromkeys(found))
+
+
+seed = integer(0, LAST_SEED)
 
 
 def seeds(text):

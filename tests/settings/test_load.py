@@ -4,14 +4,16 @@ import dataclasses
 import json
 import math
 import re
+import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from hrmas_sparse.settings import load as config
-from hrmas_sparse.settings.load import differences, from_dict, load
+import hrmas_sparse as hs
+from hrmas_sparse.settings.load import RUNS, datasets, differences, from_dict, load
+from hrmas_sparse.settings.schema import SECTIONS, NetworkConfig, TrainingConfig
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.settings.schema import NetworkConfig, TrainingConfig
 
 ALL = ["dvsgesture", "fsdd", "nmnist", "ntidigits", "ti46"]
 PAPER_SETS = {  # Table 1: tau_m, lr, batch, steps, epochs, neurons (N-TIDIGITS: Table 2), motif sizes
@@ -31,7 +33,7 @@ def refused(*parts, data="ti46", **kwargs):
 
 
 def test_datasets():
-    assert config.datasets() == ALL
+    assert datasets() == ALL
 
 
 @pytest.mark.parametrize("name", PAPER_SETS)
@@ -165,7 +167,7 @@ def test_built_directly_it_is_checked_too():
 
 
 def test_own_file(tmp_path):
-    text = (config.RUNS / "ntidigits.toml").read_text()
+    text = (RUNS / "ntidigits.toml").read_text()
     own = tmp_path / "own.toml"
     own.write_text(text.replace("steps = 300", "steps = 30").replace('default_profile = "paper"',
                                                                      'default_profile = "demo"'))
@@ -201,8 +203,62 @@ def test_from_dict_names_its_origin():
         from_dict(None)
 
 
-def test_every_key_is_documented():
+def test_the_documentation_has_every_key_and_only_those():
+    """A new setting touches schema.py, the code that uses it, and its line in docs/settings.md."""
     text = (Path(__file__).parents[2] / "docs" / "settings.md").read_text(encoding="utf-8")
-    for section, values in load("ti46").as_dict().items():
-        for key in values if isinstance(values, dict) else ():
-            assert f"`{section}.{key}`" in text, f"{section}.{key} is missing in docs/settings.md"
+    rows = re.findall(r"^\| `(\w+\.\w+)` \|", text, re.M)
+    keys = [f"{section}.{f.name}" for section, cls in SECTIONS.items() for f in dataclasses.fields(cls)]
+    assert sorted(rows) == sorted(keys)
+
+
+def resolved():
+    return json.loads(Path(__file__).with_name("resolved.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("which", resolved())
+def test_resolved_settings_are_what_they_were(which):
+    """A setting that is new since has its default, with which a run is what it was."""
+    sections = load(*which.split()).as_dict()
+    found = {f"{section}.{key}": value for section in SECTIONS for key, value in sections[section].items()}
+    before = resolved()[which]
+    assert {key: found[key] for key in before} == before
+    for key in found.keys() - before.keys():
+        section, name = key.split(".")
+        field, = (f for f in dataclasses.fields(SECTIONS[section]) if f.name == name)
+        assert found[key] == (field.metadata["none"] if field.default is None else field.default)
+
+
+@pytest.mark.parametrize("preset", ["default", "accurate", "published"])
+def test_every_preset_is_complete(preset, tmp_path):
+    """With the settings of a data set, which say nothing that a preset is for."""
+    assert load("ti46", preset).preset == preset
+    assert hs.settings(preset=preset).preset == preset
+    presets = tomllib.loads((RUNS / "presets.toml").read_text())
+    same = [f"{section}.{key}" for section, values in presets[preset].items() if preset != "default"
+            for key, value in values.items() if presets["default"].get(section, {}).get(key) == value]
+    assert not same, f"[{preset}] repeats default"
+
+
+def test_own_data_needs_no_name():
+    own = hs.settings()
+    assert (own.data.dataset, own.network.v_th, own.as_dict()["network"]["v_th"]) == ("own", None, "auto")
+    small = hs.settings(profile="demo", set={"network.neurons": np.array([80]), "network.v_th": 5,
+                                             "training.lr": np.float64(0.01)})
+    assert (small.network.neurons, small.network.v_th, small.training.lr) == ((80,), 5.0, 0.01)
+    assert from_dict(own.as_dict()) == own and "own" not in datasets()
+
+
+def test_settings_from_python():
+    settings = hs.settings("ti46", preset="default", profile="paper",
+                           set={"network.neurons": [400], "training.retrain_epochs": 50})
+    assert settings == load("ti46", overrides="network.neurons=[400] training.retrain_epochs=50")
+    assert hs.settings(RUNS / "ti46.toml") == hs.settings("ti46")
+    for arguments, message in [
+        ({"set": {"neurons": 5}}, 'expected "section.key", found \'neurons\'; did you mean network'),
+        ({"set": {"network.neuron": 5}}, "set: unknown key network.neuron; nearest: network.neurons"),
+        ({"set": {3: 5}}, 'expected "section.key", found 3'), ({"set": 3}, "found 3"),
+        ({"preset": ["x"]}, "preset: expected one of"), ({"profile": 5}, "profile: expected one of"),
+        ({"name": "ti4"}, "nearest: ti46"),
+    ]:
+        with pytest.raises(InputError, match=re.escape(message)):
+            hs.settings(**{"name": "ti46"} | arguments)

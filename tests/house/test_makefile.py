@@ -1,0 +1,102 @@
+"""The Makefile: what is given reaches the program as it is, and nothing in it is run."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hrmas_sparse.cli.parser import COMMANDS, OPTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+EVIL = ("$(shell touch pwned)", "$(error pwned)", "$(touch pwned)", "`touch pwned`", "'; touch pwned; '", "${HOME}",
+        "$$HOME", '"', "'", "\\", "a b", "#", "a,b", "$", ")", "(", "%", "=", "-n", "*")
+MAKE = shutil.which("make")
+pytestmark = pytest.mark.skipif(MAKE is None, reason="MAKEFILE NOT TESTED: there is no make")
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Run make in a folder whose programs print their arguments and their environment, between zero bytes."""
+    for name in ("Makefile", "setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "runs" / "bench").mkdir(parents=True)
+    (tmp_path / "runs" / "bench" / "requirements.txt").write_text("torch==1\n")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for name in ("hrmas", "python", "ruff", "mypy"):
+        program = tmp_path / ".venv" / "bin" / name
+        program.write_text("#!/bin/sh\nprintf '%s\\0' " + name + ' "$@" > called\nenv -0 > environment\n')
+        program.chmod(0o755)
+    stamps = [f".venv/installed-{extra}" for extra in ("core", "test", "lint", "plots")]
+    for stamp in (*stamps, ".venv-bench/installed"):
+        (tmp_path / stamp).parent.mkdir(exist_ok=True)
+        (tmp_path / stamp).write_text(f"{tmp_path}\n")
+
+    def run(*words, **environment):
+        (tmp_path / "called").unlink(missing_ok=True)
+        found = subprocess.run([MAKE, *words], cwd=tmp_path, capture_output=True, text=True,
+                               env={"PATH": os.environ["PATH"]} | environment)
+        assert not (tmp_path / "pwned").exists() and "pwned" not in found.stderr
+        called = tmp_path / "called"
+        return found, called.read_text().split("\0")[:-1] if called.exists() else None
+    run.folder = tmp_path
+    return run
+
+
+@pytest.mark.parametrize("value", EVIL)
+def test_values_reach_the_program_as_they_are(make, value):
+    _, called = make("search", f"DATA={value}", f"SET={value}", f"NAME={value}", f"OTHER={value}", f"RAW={value}")
+    assert called == ["hrmas", "search", value, "--raw", value, "--name", value, "--set", value]
+    environment = dict(entry.partition("=")[::2] for entry in
+                       (make.folder / "environment").read_text().split("\0") if entry)
+    assert not {"DATA", "SET", "NAME", "RAW", "OTHER"} & environment.keys()
+
+
+@pytest.mark.parametrize("target, words, expected", [
+    ("data", ("DATA=x", "STRICT=1"), ["data", "build", "x", "--strict"]),
+    ("download", ("DATA=nmnist", "RAW=there"), ["download", "nmnist", "--raw", "there"]),
+    ("show", ("RUN=a/b", "FIGURE=x.png"), ["show", "a/b", "--figure", "x.png"]),
+    ("table3", ("DATA=ti46 fsdd", "SEEDS=0-4", "ROWS=a b", "JOBS=2", "STRICT=0"),
+     ["experiment", "table3", "--data", "ti46 fsdd", "--seeds", "0-4", "--rows", "a b", "--jobs", "2"]),
+    ("table2", ("SEED=3",), ["experiment", "table2", "--seeds", "3"]),
+    ("report", ("NAME=x y",), ["report", "x y"]),
+    ("compare", ("DATA=x", "METHODS=gru", "FRESH=1", "ARGS=--trials --peer-python 'a b'"),
+     ["compare", "x", "--trials", "--peer-python", "a b", "--methods", "gru", "--fresh"]),
+    ("gradcheck", ("GOLDEN=here", "BACKEND=cpu"), ["gradcheck", "--backend", "cpu", "--golden", "here"]),
+    ("doctor", (), ["doctor"]),
+])
+def test_targets(make, target, words, expected):
+    assert make(target, *words)[1] == ["hrmas", *expected]
+
+
+@pytest.mark.parametrize("words, message", [
+    (("search",), "which data set"), (("show",), "which run"), (("report",), "which experiment"),
+    (("search", "DATA=x", "SEED=1", "SEEDS=2"), "not both"), (("table2", "SEED=1", "SEEDS=2"), "not both"),
+    (("search", "DATA=x\ntouch pwned2"), "no line break"),
+])
+def test_mistakes_are_refused(make, words, message):
+    found, called = make(*words)
+    assert found.returncode == 2 and called is None and message in found.stderr
+    assert not (make.folder / "pwned2").exists()
+
+
+def test_the_environment_is_not_meant(make):
+    for words in (("search", "DATA=x"), ("-e", "search", "DATA=x")):
+        assert make(*words, NAME="$(shell touch pwned)", SEED="5", SET="a=1")[1] == ["hrmas", "search", "x"]
+
+
+def test_every_option_is_one_of_the_program():
+    text = re.search(r"^OPTIONS := ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.M)[1]
+    pairs = [pair.split("=") for pair in text.replace("\\\n", " ").split()]
+    assert len(pairs) > 10
+    for variable, option in pairs:
+        assert option.removeprefix("--") in OPTIONS and variable.lower() in (option[2:], option[2:].rstrip("s"))
+
+
+def test_help_lists_every_target(make):
+    found, _ = make()
+    targets = re.findall(r"^make ([a-z0-9-]+) ", found.stdout, re.M)
+    assert found.returncode == 0 and {"search", "table3", "compare", "lint", "clean"} <= set(targets)
+    assert {"search", "show", "experiment", "report", "compare", "download", "gradcheck", "doctor"} <= COMMANDS.keys()
