@@ -263,8 +263,8 @@ def work_done(planned, samples=1.0):
     if planned.run.finished:
         return work(planned.settings, samples)
     try:
-        text = planned.run.metrics_path.read_bytes()
-    except OSError:
+        text = planned.run.metrics_text()
+    except InputError:
         return 0.0
     search, retrain = epoch_work(planned.settings)
     retrained = text.count(b'"phase": "retrain"')

@@ -13,7 +13,6 @@
 """
 
 import importlib.metadata
-import json
 import os
 import platform
 import sys
@@ -23,13 +22,13 @@ from pathlib import Path
 from hrmas_sparse import __version__, environment, places
 from hrmas_sparse.settings.load import differences, from_dict
 from hrmas_sparse.storage import files
-from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.storage.atomic import remove_stale, write_json
-from hrmas_sparse.storage.records import fits, read_json
+from hrmas_sparse.storage.records import COPIES, LARGEST_JSON, fits, parsed_json, read_json
 from hrmas_sparse.storage.locks import held, locked, owner
 
 SCHEMA = 1
-# What the files must look like, see files.fits: a folder may come from anybody.
+# What the files must look like, see records.fits: a folder may come from anybody.
 _MANIFEST = {"schema": {SCHEMA}, "seed": int, "config": {"data": {"dataset": str}}, "raw": (None, str),
              "data": {"fingerprint": str, "provenance": {"real", "synthetic stand-in"}}}
 _SCORE = {"accuracy": float, "loss": float, "samples": int}
@@ -65,7 +64,7 @@ class RunDir:
     @property
     def finished(self):
         """Whether the run has been tested."""
-        return self.result_path.exists()
+        return os.path.lexists(self.result_path)
 
     def manifest(self):
         """The manifest as a dict of the right form."""
@@ -87,23 +86,26 @@ class RunDir:
 
     def diagnosis(self):
         """What :func:`diagnosis.diagnose` found; None without a search, or of a version that had none."""
-        return read_json(self.diagnosis_path, _DIAGNOSIS) if self.diagnosis_path.exists() else None
+        return read_json(self.diagnosis_path, _DIAGNOSIS) if os.path.lexists(self.diagnosis_path) else None
 
     def metrics(self):
         """Lines of metrics as dicts, up to the first that is cut off or damaged."""
         lines = []
-        for text in self._metrics_text().splitlines():
+        for text in self.metrics_text().splitlines():
             try:
-                line = json.loads(text)
-            except (ValueError, RecursionError):
+                line = parsed_json(text, self.metrics_path)
+            except Damaged:
                 break
             if not fits(line, _LINE):
                 break
             lines.append(line)
         return lines
 
-    def _metrics_text(self):
-        return files.read(self.metrics_path, own=True) if os.path.lexists(self.metrics_path) else b""
+    def metrics_text(self):
+        """The bytes of metrics.jsonl; none where there is no such file."""
+        if not os.path.lexists(self.metrics_path):
+            return b""
+        return files.read(self.metrics_path, own=True, largest=LARGEST_JSON, copies=COPIES)
 
     def working(self):
         """A context in which nobody else works on the run; InputError names who does."""

@@ -1,15 +1,14 @@
 """Where what a run finds goes: into its folder, or into memory alone. Both have the same methods."""
 
 import json
-import os
 
 from hrmas_sparse import __version__
 from hrmas_sparse.engine import architecture
 from hrmas_sparse.run.networks import arrays_of
 from hrmas_sparse.run.state import check_finite, load_state, save_state
 from hrmas_sparse.run.summary import summary
-from hrmas_sparse.storage import arrayfile, files, locks
-from hrmas_sparse.storage.atomic import append_line, write_json, write_text
+from hrmas_sparse.storage import arrayfile, files
+from hrmas_sparse.storage.atomic import append_line, write_bytes, write_json, write_text
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -89,16 +88,14 @@ class FolderStore:
         save_state(self.run.checkpoint_path, learner, position, self.identity)
 
     def cut(self, lines):
-        path = self.run.metrics_path
-        there = os.path.lexists(path)
-        kept = files.read(path, own=True).split(b"\n")[:-1][:lines] if there else []
+        path, whole = self.run.metrics_path, self.run.metrics_text()
+        kept = whole.split(b"\n")[:-1][:lines]
         if len(kept) < lines:
             raise InputError(f"{path}: expected at least {lines} lines, found {len(kept)}; "
                              "--fresh (FRESH=1) sets the run aside and starts over")
-        if there:
-            locks.check(path.parent)
-            with files.changed(path) as file:
-                file.truncate(sum(len(line) + 1 for line in kept))
+        text = b"".join(line + b"\n" for line in kept)
+        if text != whole or files.shared(path):  # never in place: a file may have other names
+            write_bytes(path, text)
 
     def add_line(self, line):
         append_line(self.run.metrics_path, json.dumps(line))  # on the disk before the next checkpoint is

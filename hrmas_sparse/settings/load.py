@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from typing import Any
 from hrmas_sparse.settings.schema import SECTIONS, Config, InvalidSetting
 from hrmas_sparse.settings.validators import brief, nearest, shown
 from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.records import NotToml, parsed_toml, read_toml
 
 RUNS = Path(__file__).resolve().parents[2] / "runs"
 OWN = "own"                       # runs/own.toml: settings for data that the user brings
@@ -209,14 +209,7 @@ def _display(path: Path) -> str:
 
 
 def _read(path: Path) -> dict:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{_display(path)}: cannot read it: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{_display(path)}: not a TOML file: {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{_display(path)}: {_unreadable(error)}") from None
+    return read_toml(path, _display(path))
 
 
 def _override_layers(overrides: Overrides) -> list[tuple[str, dict]]:
@@ -247,15 +240,8 @@ def _parse_override(text: str) -> dict:
         raise InputError(f"--set: expected section.key=value, found {shown(text)}{hint}")
     section, key, raw = match.groups()
     try:
-        parsed = tomllib.loads(f"value = {raw}")
+        parsed = parsed_toml(f"value = {raw}", f"--set: {section}.{key}")
         value = parsed["value"] if len(parsed) == 1 else raw
-    except tomllib.TOMLDecodeError:
+    except NotToml:
         value = raw                                          # a bare word
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"--set: {section}.{key}: {_unreadable(error)}: {shown(raw)}") from None
     return {section: {key: value}}
-
-
-def _unreadable(error: Exception) -> str:
-    """Why tomllib gave up on what is TOML: thousands of digits or of brackets."""
-    return "nested too deeply" if isinstance(error, RecursionError) else "a number has too many digits"

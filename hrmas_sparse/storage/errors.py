@@ -1,15 +1,9 @@
 """The exceptions a user is meant to see, each as one line without a traceback."""
 
 
-def printable(text: object) -> str:
-    """A text that a terminal only shows: escape sequences, surrogates and line feeds are written out as \\x1b, ...
+from hrmas_sparse.environment import printable
 
-    Names of files and what stands in them come from anybody.
-    """
-    text = str(text)
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+__all__ = ["Damaged", "Diverged", "InputError", "printable"]
 
 
 class InputError(Exception):

@@ -54,6 +54,11 @@ def appended(path: str | Path, empty: bool = False) -> BinaryIO:
     return file
 
 
+def shared(path: str | Path) -> bool:
+    """Whether a file has other names: what is written in place is written into a backup, say, too."""
+    return os.path.lexists(path) and os.lstat(path).st_nlink > 1
+
+
 def pour(file: BinaryIO, data: bytes) -> None:
     """Write all of ``data`` to an open file; an OSError says what kept it from that."""
     left = memoryview(data)

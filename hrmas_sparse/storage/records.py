@@ -19,6 +19,10 @@ COPIES = 12             # a list of small numbers takes so many times the memory
 DEEPEST = 16            # objects in objects
 
 
+class NotToml(InputError):
+    """A text that is no TOML."""
+
+
 def read_json(path: str | Path, form: Any = None) -> dict:
     """Read a JSON object from a file of our own.
 
@@ -59,7 +63,7 @@ def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is not a number")
 
 
-def _problem(value: Any) -> str:
+def _problem(value: Any, finite: bool = True) -> str:
     """What is wrong with a value of JSON or TOML, whatever form it should have; empty if nothing."""
     level = [value]
     for _ in range(DEEPEST):
@@ -74,7 +78,7 @@ def _problem(value: Any) -> str:
             elif isinstance(entry, str):
                 if not entry.isascii() and any("\ud800" <= c <= "\udfff" for c in entry):
                     return "text that is no Unicode"
-            elif isinstance(entry, float) and not math.isfinite(entry):
+            elif finite and isinstance(entry, float) and not math.isfinite(entry):
                 return "a number that is not finite"
         if not below:
             return ""
@@ -95,16 +99,24 @@ def read_toml(path: str | Path, shown: object = None) -> dict:
     InputError
         It is missing, no regular file, too large, or not TOML.
     """
-    return parsed_toml(read_text(path, LARGEST_TOML, own=False), shown or path)
+    where = shown or path
+    try:
+        return parsed_toml(read_text(path, LARGEST_TOML, own=False), where)
+    except Damaged as error:
+        raise NotToml(f"{where}: not a TOML file ({error})") from error
 
 
 def parsed_toml(text: str, where: object) -> dict:
-    """The table that a text of TOML stands for; InputError, naming ``where``, if it is none."""
+    """The table that a text of TOML stands for; InputError, naming ``where``, if it is none that can be used."""
     try:
         value = tomllib.loads(text)
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise InputError(f"{where}: not a TOML file: {str(error)[:200] or type(error).__name__}") from None
-    problem = _problem(value)
+    except tomllib.TOMLDecodeError as error:
+        raise NotToml(f"{where}: not a TOML file: {str(error)[:200]}") from None
+    except (RecursionError, MemoryError):
+        raise InputError(f"{where}: nested too deeply") from None
+    except ValueError:
+        raise InputError(f"{where}: a number has too many digits") from None
+    problem = _problem(value, finite=False)
     if problem:
         raise InputError(f"{where}: {problem}")
     return value
