@@ -18,6 +18,11 @@ _PUBLIC = {
     "Dataset": "data.dataset",
     "Events": "data.events",
     "InputError": "storage.errors",
+    "Run": "run.trained",
+    "StopRequest": "run.stop",
+    "load_run": "run.api",
+    "retrain": "run.api",
+    "search": "run.api",
     "settings": "settings.load",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -2,6 +2,9 @@
 from hrmas_sparse.data.dataset import Dataset as Dataset
 from hrmas_sparse.data.events import Events as Events
 from hrmas_sparse.engine.architecture import Architecture as Architecture
+from hrmas_sparse.run.api import load_run as load_run, retrain as retrain, search as search
+from hrmas_sparse.run.stop import StopRequest as StopRequest
+from hrmas_sparse.run.trained import Run as Run
 from hrmas_sparse.settings.load import settings as settings
 from hrmas_sparse.storage.errors import Diverged as Diverged, InputError as InputError
 

@@ -56,32 +56,24 @@ def search(options):
 
 
 def retrain(options):
-    from hrmas_sparse.engine import architecture
     from hrmas_sparse.engine.backends import get_backend
+    from hrmas_sparse.run.given import architectures_for, origin_of
     source = open_run(options.run)
     settings = with_overrides(source.config(), options.set)
-    if settings.plasticity.carry_intrinsic:
-        raise InputError("plasticity.carry_intrinsic: R and tau of the search are not kept; a retrained architecture "
-                         "starts from tau_m. Add --set plasticity.carry_intrinsic=false")
-    if not source.architecture_path.exists():
-        raise InputError(f"{source.path}: has no architecture yet (or no recurrence); let its search end first")
-    given = architecture.load(source.architecture_path)
+    given = architectures_for(source, settings)
     names, backend = _check_names(options, f"{source.path.resolve().name}-retrain"), get_backend(options.backend)
     raw = options.raw or source.manifest()["raw"]
     cache = prepared(settings, raw, options.strict)
-    origin = {"architecture": source.architecture_path.read_text(encoding="utf-8")}
-    return _every_seed(options, names, settings, cache, backend, raw, given=given, origin=origin)
+    return _every_seed(options, names, settings, cache, backend, raw, given, origin_of(source, given))
 
 
 def evaluate(options):
-    from hrmas_sparse.run.networks import load_trained
-    from hrmas_sparse.run.score import evaluate as score
+    from hrmas_sparse.run.trained import Run
     run = open_run(options.run)
     settings = run.config()
     raw = options.raw or run.manifest()["raw"]
     cache = prepared(settings, raw, options.strict, lambda line: print(line, file=sys.stderr), needed=(options.split,))
-    network, parameters = load_trained(run, settings, cache.meta, options.backend)
-    found = score(network, parameters, getattr(cache, options.split))
+    found = Run.of_folder(run, options.backend).score(getattr(cache, options.split))
     real = "" if cache.meta.provenance == "real" else f" ({cache.meta.provenance})"
     print(f"{run.name} on {cache.meta.dataset}{real}, {options.split}: accuracy {100 * found.accuracy:.2f} % of "
           f"{found.samples} samples, loss {found.loss:.4g}")

@@ -82,9 +82,14 @@ class Architecture:
 
 def save(path, layers):
     """Write the architectures of all hidden layers as JSON, atomically."""
+    write_json(path, as_dict(layers))
+
+
+def as_dict(layers):
+    """What :func:`save` writes."""
     layers = [{"neurons": a.neurons, "motif_size": a.motif_size, "inter": a.inter, "tied": a.tied,
                "connection_types": a.types.tolist()} for a in layers]
-    write_json(path, {"schema": 1, "types": list(TYPE_NAMES), "layers": layers, "sha256": _sha256(layers)})
+    return {"schema": 1, "types": list(TYPE_NAMES), "layers": layers, "sha256": _sha256(layers)}
 
 
 def _sha256(layers):

@@ -70,7 +70,8 @@ def differences(a, b):
     rx, ry = a.result(), b.result()
     unreal = "".join(f" ({kind})" for kind in sorted({m["data"]["provenance"] for m in (x, y)} - {"real"}))
     for key in ("accuracy", "loss"):
-        one, other = (_shown(key, r["test"][key]) if r else "unfinished" for r in (rx, ry))
+        one, other = ("unfinished" if r is None else _shown(key, r["test"][key]) if r["test"] else "no test part"
+                      for r in (rx, ry))
         if one != other:
             lines.append(f"test {key}{unreal}: {one} != {other}")
     return lines

@@ -21,7 +21,7 @@ def finish(store, context, network, learner, seconds, baseline, stop):
     """
     store.keep_weights(learner.parameters)
     data, started = context.data, time.monotonic()
-    test, train = (evaluate(network, learner.parameters, events, stop).as_dict()
+    test, train = (evaluate(network, learner.parameters, events, stop).as_dict() if events is not None else None
                    for events in (data.test, data.train))
     context.check()
     train.pop("confusion")

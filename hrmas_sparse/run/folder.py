@@ -12,6 +12,7 @@
     summary.txt        the same for people
 """
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -20,8 +21,9 @@ import time
 from pathlib import Path
 
 from hrmas_sparse import __version__, environment, places
+from hrmas_sparse.engine import architecture
 from hrmas_sparse.settings.load import differences, from_dict
-from hrmas_sparse.storage import files
+from hrmas_sparse.storage import arrayfile, files
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.storage.atomic import remove_stale, write_json
 from hrmas_sparse.storage.records import COPIES, LARGEST_JSON, fits, parsed_json, read_json
@@ -33,8 +35,8 @@ _MANIFEST = {"schema": {SCHEMA}, "seed": int, "config": {"data": {"dataset": str
              "data": {"fingerprint": str, "provenance": {"real", "synthetic stand-in"}}}
 _SCORE = {"accuracy": float, "loss": float, "samples": int}
 _COUNTS = {"possible": int, "excitatory": int, "inhibitory": int, "none": int, "dense": int}
-_RESULT = {"test": _SCORE, "train": _SCORE, "chance": float, "counts_baseline": (None, float), "trained_weights": int,
-           "recurrence": [(None, _COUNTS)], "seconds": {str: float}}
+_RESULT = {"test": (None, _SCORE), "train": _SCORE, "chance": float, "counts_baseline": (None, float),
+           "trained_weights": int, "recurrence": [(None, _COUNTS)], "seconds": {str: float}}
 _DIAGNOSIS = {"windows": int, "relaxed": _SCORE, "discrete": _SCORE, "reset": (None, _SCORE), "adapted": (None, _SCORE)}
 _LINE = {"phase": {"search-1", "search-2", "retrain"}, "epoch": int, "accuracy": float, "seconds": float}
 
@@ -70,6 +72,22 @@ class RunDir:
         """The manifest as a dict of the right form."""
         return read_json(self.manifest_path, _MANIFEST)
 
+    def thresholds(self):
+        """The thresholds of the hidden layers that were chosen for ``network.v_th = "auto"``; None if none were."""
+        chosen = self.manifest().get("v_th")
+        if chosen is not None and not (fits(chosen, [float]) and len(chosen) == len(self.config().network.neurons)
+                                       and min(chosen) > 0):
+            raise Damaged(f"{self.manifest_path}: v_th: not what belongs there")
+        return chosen
+
+    def extent(self):
+        """Channels and classes that the weights are for."""
+        arrays, _ = arrayfile.load(self.weights_path, "weights")
+        first, last = (arrays.get(f"parameters/{name}") for name in ("w1", "w_out"))
+        if first is None or last is None or first.ndim != 2 or last.ndim != 2:
+            raise Damaged(f"{self.weights_path}: damaged: no weights of an input or output layer")
+        return first.shape[0], last.shape[1]
+
     def version(self):
         """The version of the program that made the run; None if it does not say."""
         versions = self.manifest().get("versions")
@@ -83,6 +101,10 @@ class RunDir:
     def result(self):
         """The result as a dict, or None while the run is unfinished."""
         return read_json(self.result_path, _RESULT) if self.finished else None
+
+    def architecture(self):
+        """The architecture of every hidden layer; an empty list before the search has ended, and without motifs."""
+        return architecture.load(self.architecture_path) if os.path.lexists(self.architecture_path) else []
 
     def diagnosis(self):
         """What :func:`diagnosis.diagnose` found; None without a search, or of a version that had none."""
@@ -110,6 +132,13 @@ class RunDir:
     def working(self):
         """A context in which nobody else works on the run; InputError names who does."""
         return locked(self.lock_path, str(self.path))
+
+    def remove_if_empty(self):
+        """Delete the folder if there is nothing but the lock in it; to be called while working on it."""
+        if os.listdir(self.path) == [self.lock_path.name]:
+            self.lock_path.unlink()
+            with contextlib.suppress(OSError):  # somebody was quicker
+                self.path.rmdir()
 
     def set_aside(self):
         """Rename the folder to a free name beside it, for a fresh start; returns the new path."""
@@ -142,7 +171,7 @@ def all_runs(out=None):
     return [RunDir(path.parent) for path in sorted(found)]
 
 
-def start(run, settings, seed, cache, origin):
+def start(run, settings, seed, data, origin):
     """Write a run's manifest, or check that the one there is of the same run; to be called while working on it.
 
     Parameters
@@ -150,7 +179,7 @@ def start(run, settings, seed, cache, origin):
     run : :class:`RunDir`
     settings : :class:`hrmas_sparse.settings.schema.Config`
     seed : int
-    cache : :class:`hrmas_sparse.data.dataset.Dataset`
+    data : :class:`hrmas_sparse.data.dataset.Dataset`
     origin : dict of further facts for the manifest; "architecture" among them must match too
 
     Returns
@@ -163,12 +192,14 @@ def start(run, settings, seed, cache, origin):
         The folder holds a run of other settings, seed or data; the differences are named.
     """
     remove_stale(run.path)
-    data = {"fingerprint": cache.meta.fingerprint, "provenance": cache.meta.provenance, "cache": str(cache.path)}
+    meta = data.meta
+    about = {"fingerprint": meta.fingerprint, "provenance": meta.provenance,
+             "cache": str(data.path) if data.path else None, "class_names": list(meta.class_names)}
     if run.manifest_path.exists():
         found = run.manifest()
         differs = differences(run.config(), settings)
         pairs = [("seed", found["seed"], seed),
-                 ("data", found["data"]["fingerprint"], data["fingerprint"]),
+                 ("data", found["data"]["fingerprint"], meta.fingerprint),
                  ("architecture", found.get("architecture"), origin.get("architecture"))]
         differs += [f"{key}: {a} != {b}" for key, a, b in pairs if a != b]
         if differs:
@@ -178,7 +209,7 @@ def start(run, settings, seed, cache, origin):
             _note_resume(run, found)
         return True
     write_json(run.manifest_path, {
-        "schema": SCHEMA, "seed": seed, "data": data, **origin, "config": settings.as_dict(), "versions": versions(),
+        "schema": SCHEMA, "seed": seed, "data": about, **origin, "config": settings.as_dict(), "versions": versions(),
         "git": environment.commit()[0], "machine": machine(), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": " ".join(sys.argv)})
     return False
@@ -225,8 +256,8 @@ def _status(run):
     by_phase = {line["phase"]: line["seconds"] for line in lines} if result is None else result["seconds"]
     took = _duration(sum(by_phase.values()))
     if result:
-        return (f"finished    {data}, seed {manifest['seed']}: "
-                f"test accuracy {100 * result['test']['accuracy']:.2f} %, {took}")
+        score = f"test accuracy {100 * result['test']['accuracy']:.2f} %" if result["test"] else "no test part"
+        return f"finished    {data}, seed {manifest['seed']}: {score}, {took}"
     state = "running    " if held(run.lock_path) else "interrupted" if owner(run.lock_path) else "stopped    "
     if not lines:
         return f"{state} {data}, seed {manifest['seed']}: no epoch yet"

@@ -17,9 +17,10 @@ from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.run.diagnosis import EPOCHS, diagnose
 from hrmas_sparse.run.finish import finish
 from hrmas_sparse.run.loop import Checkpoints, run_phase
-from hrmas_sparse.run.networks import final_network, search_network
+from hrmas_sparse.run import thresholds
+from hrmas_sparse.run.networks import Networks
 from hrmas_sparse.run.phases import (
-    DIAGNOSIS_ORDER, RANDOM_ARCHITECTURE, RETRAIN_START, SEARCH_START, retrain_phase, search_phase)
+    DIAGNOSIS_ORDER, RANDOM_ARCHITECTURE, RETRAIN_START, SEARCH_START, THRESHOLD_BATCH, retrain_phase, search_phase)
 from hrmas_sparse.run.progress import Reporter
 from hrmas_sparse.run.state import Position
 from hrmas_sparse.run.stop import never
@@ -45,6 +46,8 @@ class Job:
         self.store, self.context, self.given, self.baseline = store, context, given, baseline
         self.reporter = reporter or Reporter()
         self.learner, self.position = self._learner(Parameters([])), None
+        meta = context.data.meta
+        self.networks = Networks.of(context.settings, meta.channels, meta.classes, context.backend, store.thresholds())
         self._checkpoints = Checkpoints(self.checkpoint)
 
     def execute(self, stop=never):
@@ -57,11 +60,11 @@ class Job:
         epochs = settings.training.search_epochs
         first = math.ceil(epochs * settings.search.stage1_fraction)  # at least one: sizes must be learnt
         if self.position.phase == "search-1":
-            network = self._search_network()
+            network = self.networks.search()
             self._phase(stop, search_phase, network, 1, first)
             self.position = self.position.next("search-2", sizes=keep_best_sizes(network, self.learner))
         if self.position.phase == "search-2":
-            network = self._search_network(self.position.sizes)
+            network = self.networks.search(self.position.sizes)
             self._phase(stop, search_phase, network, 2, epochs - first)
             self.store.keep_architecture(discretize(network, self.learner))
             self.store.keep_search(self.learner.parameters.only(network.alpha_names),
@@ -77,7 +80,7 @@ class Job:
         settings, net = self.context.settings, self.context.settings.network
         self.position = Position("search-1")
         if self.given is None and net.recurrence == "motif" and settings.search.method == "hrmas":
-            self.learner.parameters = self._search_network().init([self.context.seed, SEARCH_START])
+            self.learner.parameters = self._start(lambda networks: networks.search(), SEARCH_START)
             return
         if net.recurrence == "motif":
             rng = self.context.rng(RANDOM_ARCHITECTURE)
@@ -98,7 +101,7 @@ class Job:
         else:
             if position.phase == "search-2" and not self._sizes_fit(position.sizes):
                 raise Damaged(f"damaged: motif sizes {position.sizes}")
-            network = self._search_network(position.sizes if position.phase == "search-2" else None)
+            network = self.networks.search(position.sizes if position.phase == "search-2" else None)
         parameters = network.init(0)
         return parameters, parameters.only(network.weight_names), parameters.only(network.alpha_names)
 
@@ -110,12 +113,22 @@ class Job:
         settings = self.context.settings
         return Learner(parameters, Adam(settings.training.betas), Adam(settings.search.alpha_betas))
 
-    def _search_network(self, sizes=None):
-        return search_network(self.context.settings, self.context.data.meta, self.context.backend, sizes)
+    def _final_network(self, networks=None):
+        return (networks or self.networks).final(self.store.architecture(self.context.settings.network))
 
-    def _final_network(self):
-        return final_network(self.context.settings, self.context.data.meta, self.context.backend,
-                             self.store.architecture(self.context.settings.network))
+    def _start(self, build, stream):
+        """Fresh parameters of the network that ``build`` makes of :class:`Networks`; chooses thresholds if need be."""
+        seed = [self.context.seed, stream]
+        if self.networks.v_th is None:
+            layers, train = len(self.context.settings.network.neurons), self.context.data.train
+            batch, *_ = epoch_order(len(train), self.context.settings.training.batch,
+                                    [self.context.seed, THRESHOLD_BATCH])
+            trial = self.networks._replace(v_th=(1.0,) * layers)
+            v_th = thresholds.choose(lambda v_th: build(trial._replace(v_th=v_th)), build(trial).init(seed),
+                                     train[batch], layers)
+            self.store.keep_thresholds(v_th)
+            self.networks = self.networks._replace(v_th=v_th)
+        return build(self.networks).init(seed)
 
     def _phase(self, stop, make, network, *which):
         """Run a phase; while it lasts the learner lies where the backend computes."""
@@ -128,7 +141,7 @@ class Job:
     def _fresh_weights(self):
         """Start of phase 2: everything reinitialised, R and tau too unless they are carried on (paper 3.1.4)."""
         searched = self.learner.parameters.intrinsic()
-        parameters = self._final_network().init([self.context.seed, RETRAIN_START])
+        parameters = self._start(self._final_network, RETRAIN_START)
         if self.context.settings.plasticity.carry_intrinsic and searched.layers:
             parameters = parameters.replaced(searched)
         self.learner = self._learner(parameters)

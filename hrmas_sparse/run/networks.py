@@ -1,5 +1,9 @@
 """The networks of a run: the supernet that is searched, the discrete network that is retrained and tested."""
 
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
 from hrmas_sparse.engine import architecture
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.losses import LOSSES
@@ -11,45 +15,63 @@ from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.errors import InputError
 
 
-def build_network(settings, meta, recurrences, backend):
-    """Return the :class:`Network` of a configuration.
+class Networks(NamedTuple):
+    """How the networks of a run are built.
+
+    settings : :class:`hrmas_sparse.settings.schema.Config`
+    channels, classes : of the data
+    backend : see :func:`hrmas_sparse.engine.backends.get_backend`
+    v_th : threshold of each hidden layer, in tau_s; None while ``network.v_th`` is "auto" and none is chosen
+    """
+
+    settings: Any
+    channels: int
+    classes: int
+    backend: Any
+    v_th: tuple[float, ...] | None
+
+    @classmethod
+    def of(cls, settings, channels, classes, backend, v_th=None):
+        """Those of a configuration; ``v_th`` are the thresholds that were chosen for "auto"."""
+        net = settings.network
+        if net.v_th is not None:
+            v_th = (net.v_th,) * len(net.neurons)
+        return cls(settings, channels, classes, backend, None if v_th is None else tuple(v_th))
+
+    def search(self, sizes=None):
+        """Return the supernet over all motif sizes, or over the one chosen for each layer."""
+        net = self.settings.network
+        options = [net.motif_sizes] * len(net.neurons) if sizes is None else [(size,) for size in sizes]
+        return self._network([
+            Supernet(size, chosen, net.inter, net.tied, net.w_exc, net.w_inh, self.settings.search.alpha_init)
+            for size, chosen in zip(net.neurons, options)])
+
+    def final(self, architectures):
+        """Return the network that is retrained; ``architectures`` are those of a motif network's hidden layers."""
+        net = self.settings.network
+        if net.recurrence == "none":
+            return self._network([None] * len(net.neurons))
+        if net.recurrence == "full":
+            return self._network([fully_connected(neurons) for neurons in net.neurons])
+        return self._network([Motif(one, net.w_exc, net.w_inh) for one in architectures])
+
+    def _network(self, recurrences):
+        net, loss = self.settings.network, LOSSES[self.settings.loss.name].from_settings(self.settings.loss)
+        hidden = [Layer(size, v_th * net.tau_s, recurrence)
+                  for size, v_th, recurrence in zip(net.neurons, self.v_th, recurrences)]
+        neurons = Neurons(net.tau_m, net.tau_s, net.slope_cap, net.surrogate_width)
+        return Network(self.channels, hidden, Layer(self.classes, net.v_th_out * net.tau_s), neurons, loss,
+                       self.backend, net.dtype)
+
+
+def load_trained(run, backend="auto", meta=None):
+    """Return a finished run's network and its :class:`hrmas_sparse.engine.parameters.Parameters`.
 
     Parameters
     ----------
-    settings : :class:`hrmas_sparse.settings.schema.Config`
-    meta : :class:`hrmas_sparse.data.meta.Meta`, for the numbers of inputs and classes
-    recurrences : one object of recurrence.py, or None, per hidden layer
-    backend : see :func:`hrmas_sparse.engine.backends.get_backend`
-    """
-    net, loss = settings.network, LOSSES[settings.loss.name].from_settings(settings.loss)
-    hidden = [Layer(size, net.v_th * net.tau_s, recurrence) for size, recurrence in zip(net.neurons, recurrences)]
-    return Network(meta.channels, hidden, Layer(meta.classes, net.v_th_out * net.tau_s),
-                   Neurons(net.tau_m, net.tau_s, net.slope_cap, net.surrogate_width), loss, backend, net.dtype)
-
-
-def search_network(settings, meta, backend, sizes=None):
-    """Return the supernet over all motif sizes, or over the one chosen for each layer."""
-    net = settings.network
-    options = [net.motif_sizes] * len(net.neurons) if sizes is None else [(size,) for size in sizes]
-    return build_network(settings, meta, [
-        Supernet(size, chosen, net.inter, net.tied, net.w_exc, net.w_inh, settings.search.alpha_init)
-        for size, chosen in zip(net.neurons, options)], backend)
-
-
-def final_network(settings, meta, backend, architectures):
-    """Return the network that is retrained; ``architectures`` are those of a motif network's hidden layers."""
-    net = settings.network
-    if net.recurrence == "none":
-        recurrences = [None] * len(net.neurons)
-    elif net.recurrence == "full":
-        recurrences = [fully_connected(neurons) for neurons in net.neurons]
-    else:
-        recurrences = [Motif(one, net.w_exc, net.w_inh) for one in architectures]
-    return build_network(settings, meta, recurrences, backend)
-
-
-def load_trained(run, settings, meta, backend="auto"):
-    """Return a finished run's network and its :class:`hrmas_sparse.engine.parameters.Parameters`.
+    run : :class:`hrmas_sparse.run.folder.RunDir`
+    backend : name or backend
+    meta : :class:`hrmas_sparse.data.meta.Meta` of the data it is to be used on; default what its weights fit
 
     Raises
     ------
@@ -58,9 +80,12 @@ def load_trained(run, settings, meta, backend="auto"):
     """
     if not run.weights_path.exists():
         raise InputError(f"{run.path}: not finished, it has no weights yet; go on with the command in its manifest")
+    settings = run.config()
     architectures = architecture.load_fitting(run.architecture_path, settings.network)
-    network = final_network(settings, meta, get_backend(backend), architectures)
-    arrays, _ = arrayfile.load(run.weights_path, "weights", lambda meta: arrays_of(network.init(0)))
+    backend = get_backend(backend) if isinstance(backend, str) else backend
+    channels, classes = (meta.channels, meta.classes) if meta else run.extent()
+    network = Networks.of(settings, channels, classes, backend, run.thresholds()).final(architectures)
+    arrays, _ = arrayfile.load(run.weights_path, "weights", lambda about: arrays_of(network.init(0)))
     return network, parameters_of(arrays)
 
 

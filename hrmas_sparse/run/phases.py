@@ -22,7 +22,7 @@ from hrmas_sparse.search.optim import scheduled
 
 # Streams of random numbers, one per purpose, so that none depends on how much another drew.
 SEARCH_START, RETRAIN_START, RANDOM_ARCHITECTURE, SEARCH_ORDER, VALID_ORDER, RETRAIN_ORDER, \
-    AUGMENTATION, DROPOUT, DIAGNOSIS_ORDER = range(1, 10)
+    AUGMENTATION, DROPOUT, DIAGNOSIS_ORDER, THRESHOLD_BATCH = range(1, 11)
 
 
 class Context(NamedTuple):

@@ -12,11 +12,11 @@ from hrmas_sparse.run.footprint import require
 from hrmas_sparse.run.job import Job
 from hrmas_sparse.run.phases import Context
 from hrmas_sparse.run.progress import Reporter
-from hrmas_sparse.run.store import FolderStore
+from hrmas_sparse.run.store import FolderStore, MemoryStore
 from hrmas_sparse.run.stop import Stopped, never
 from hrmas_sparse.run.summary import summary
 from hrmas_sparse.run.watch import Watch
-from hrmas_sparse.storage.errors import Diverged
+from hrmas_sparse.storage.errors import Diverged, InputError
 
 
 class Task(NamedTuple):
@@ -37,9 +37,11 @@ class Task(NamedTuple):
     baseline: Callable | None = None
 
     def job(self, run, seed, reporter=None):
-        """The :class:`Job` of a seed in a folder whose manifest is written."""
-        context = Context(self.settings, seed, self.data, self.backend, Watch(self.data).check)
-        return Job(FolderStore(run, self.data, seed), context, self.given, self.baseline, reporter)
+        """The :class:`Job` of a seed: in a folder whose manifest is written, or, where ``run`` is None, in memory."""
+        check = Watch(self.data).check if self.data.path else lambda: None
+        context = Context(self.settings, seed, self.data, self.backend, check)
+        store = MemoryStore() if run is None else FolderStore(run, self.data, seed)
+        return Job(store, context, self.given, self.baseline, reporter)
 
 
 def execute(seeds, paths, task, stop=never, fresh=False):
@@ -90,8 +92,19 @@ def _opened(path, fresh):
     if fresh and run.manifest_path.exists():
         with run.working():
             print(f"{run.path}: set aside as {run.set_aside()}")
-    with run.working():
+    with working(run):
         yield run
+
+
+@contextlib.contextmanager
+def working(run):
+    """Work on a run alone; a folder in which nothing was begun, because the run is refused, goes again."""
+    with run.working():
+        try:
+            yield
+        except InputError:
+            run.remove_if_empty()
+            raise
 
 
 def _start(run, task, seed):

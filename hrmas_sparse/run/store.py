@@ -17,7 +17,7 @@ class MemoryStore:
 
     def __init__(self):
         self.lines, self.architectures, self.search, self.diagnosis = [], None, None, None
-        self.parameters, self.result = None, None
+        self.parameters, self.result, self.v_th = None, None, None
 
     def resume(self, learner, expected):
         """Put what was checkpointed into a learner; returns its position, or None at the start of a run."""
@@ -25,6 +25,14 @@ class MemoryStore:
     def checkpoint(self, learner, position):
         """Keep learner and position; Diverged if something learnt is not finite."""
         check_finite(learner, position)
+
+    def thresholds(self):
+        """The thresholds that :meth:`keep_thresholds` kept; None before."""
+        return self.v_th
+
+    def keep_thresholds(self, v_th):
+        """Keep the thresholds that were chosen for the hidden layers."""
+        self.v_th = v_th
 
     def cut(self, lines):
         """Forget the lines of metrics that came after a checkpoint."""
@@ -86,6 +94,12 @@ class FolderStore:
 
     def checkpoint(self, learner, position):
         save_state(self.run.checkpoint_path, learner, position, self.identity)
+
+    def thresholds(self):
+        return self.run.thresholds()
+
+    def keep_thresholds(self, v_th):
+        write_json(self.run.manifest_path, self.run.manifest() | {"v_th": list(v_th)})
 
     def cut(self, lines):
         path, whole = self.run.metrics_path, self.run.metrics_text()

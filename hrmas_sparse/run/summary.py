@@ -23,8 +23,8 @@ def summary(run, result):
         data += f" ({manifest['data']['provenance']}: not the real recordings)"
     lines = [f"{data}, seed {manifest['seed']}, preset {manifest['config']['preset']}, "
              f"profile {manifest['config']['profile']}", "",
-             f"test accuracy   {100 * test['accuracy']:.2f} %  of {test['samples']} samples",
-             f"  chance        {100 * result['chance']:.2f} %"]
+             f"test accuracy   {100 * test['accuracy']:.2f} %  of {test['samples']} samples" if test
+             else "no test part", f"  chance        {100 * result['chance']:.2f} %"]
     if result["counts_baseline"] is not None:
         lines.append(f"  counts alone  {100 * result['counts_baseline']:.2f} %  "
                      "(logistic regression on spikes per channel)")

@@ -120,7 +120,7 @@ def cache_of(one):
         It is gone, or another one by now.
     """
     about = one.manifest["data"]
-    cache = open_cache(about.get("cache", "?"))
+    cache = open_cache(about.get("cache") or "?")
     if cache.meta.fingerprint != about["fingerprint"]:
         raise InputError(f"{cache.path}: not what {one.run.name} was trained on")
     return cache
@@ -130,7 +130,7 @@ def raster(study):
     """A test sample on its way through the first shown network."""
     one = study.shown[0]
     cache = cache_of(one)
-    network, parameters = load_trained(one.run, one.settings, cache.meta, "cpu")
+    network, parameters = load_trained(one.run, "cpu", cache.meta)
     events = cache.test[np.array([0])]
     outcome = network.evaluate(parameters, events, record=True)
     layers = [(events.step, events.channel, events.channels, "input channels")]

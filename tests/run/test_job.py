@@ -68,7 +68,7 @@ def test_every_way_resumes_to_the_same_bits(tmp_path, events, way, monkeypatch):
     own = toys.settings(*WAYS[way])
     straight = toys.run(tmp_path / "straight", own, events)
     assert straight.finished and exact_differences(straight, straight) == []
-    result, (network, parameters) = straight.result(), load_trained(straight, own, events.meta)
+    result, (network, parameters) = straight.result(), load_trained(straight)
     assert 0 <= result["test"]["accuracy"] <= 1 and result["test"]["samples"] == 9
     again = evaluate(network, parameters, events.test)
     assert (again.accuracy, again.loss) == (result["test"]["accuracy"], result["test"]["loss"])
@@ -89,7 +89,7 @@ def test_the_toy_is_learnt(straight):
 def test_what_the_ways_do_to_the_neurons(tmp_path, events):
     def intrinsic(name, *overrides):
         run = toys.run(tmp_path / name, toys.settings(*overrides), events)
-        return load_trained(run, run.config(), events.meta)[1].layers[0].R, run
+        return load_trained(run)[1].layers[0].R, run
     assert (intrinsic("off", "plasticity.mode=off")[0] == 64).all()
     assert (intrinsic("window")[0] == 64).all()                            # reset for retraining (paper 3.1.4)
     assert (intrinsic("retrain", "plasticity.retrain=true")[0] != 64).any()
@@ -297,19 +297,21 @@ def test_an_architecture_of_another_network_is_refused(tmp_path, events, straigh
         toys.run(tmp_path / "other", toys.settings(*change), events, given=given)
     own = toys.settings(*change)
     shutil.copytree(straight.path, tmp_path / "edited")
+    manifest = straight.manifest()
+    (tmp_path / "edited" / "manifest.json").write_text(json.dumps(manifest | {"config": own.as_dict()}))
     with pytest.raises(InputError, match="architecture.json: does not fit the settings"):
-        load_trained(RunDir(tmp_path / "edited"), own, events.meta)
+        load_trained(RunDir(tmp_path / "edited"))
 
 
 def test_weights_for_other_data_are_refused(straight, events, tmp_path):
     wide = toys.cache(tmp_path / "wide.h5", channels=11)
     with pytest.raises(InputError, match=r"w1: expected float32 \(11, 12\), found float32 \(10, 12\)"):
-        load_trained(straight, straight.config(), wide.meta)
+        load_trained(straight, meta=wide.meta)
 
 
 def test_an_unfinished_run_has_no_weights(begun, events):
     with pytest.raises(InputError, match="not finished"):
-        load_trained(begun, begun.config(), events.meta)
+        load_trained(begun)
 
 
 # ---- faults ---------------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def test_a_finished_one_is_read(events, capsys):
     run = RunDir(OLD / "finished")
     result = run.result()
     assert "\n".join(summary(run, result)).startswith("ntidigits, seed 0, preset default, profile demo")
-    score = evaluate(*load_trained(run, run.config(), events.meta), events.test)
+    score = evaluate(*load_trained(run), events.test)
     assert score.accuracy == result["test"]["accuracy"] and score.confusion == result["test"]["confusion"]
     assert score.loss == pytest.approx(result["test"]["loss"], rel=1e-5)
     assert exact_differences(run, run) == []

@@ -24,7 +24,6 @@ from hrmas_sparse import cli, places
 from hrmas_sparse.storage import memory
 from hrmas_sparse.run import folder, loop
 from hrmas_sparse.run.diff import exact_differences
-from hrmas_sparse.run.networks import search_network
 
 pytestmark = pytest.mark.slow
 
@@ -284,7 +283,7 @@ def test_checkpoints_cost_little(house, tmp_path, show):
         job = toys.job(tmp_path / name, own, toys.cache(tmp_path / f"{name}.h5", channels=78, classes=26,
                                                         class_names=tuple("abcdefghijklmnopqrstuvwxyz")))
         job.begin()
-        network = search_network(own, job.context.data.meta, job.context.backend)
+        network = job.networks.search()
         for adam, names in ((job.learner.w_adam, network.weight_names), (job.learner.alpha_adam, network.alpha_names)):
             adam.update(job.learner.parameters, job.learner.parameters.map(np.ones_like).only(names), 1e-3)
         took = []
