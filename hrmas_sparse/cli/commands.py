@@ -1,5 +1,6 @@
 """What the commands do; each returns the exit status. Those about data stand in data.py."""
 
+import functools
 import sys
 
 from hrmas_sparse import places
@@ -28,11 +29,11 @@ def _check_names(options, default):
 
 def _every_seed(options, names, settings, cache, backend, raw, given=None, origin=None):
     """One run a seed; returns the worst exit status."""
-    from data_prep.separability import count_baseline
+    from hrmas_sparse.run.baseline import count_accuracy
     from hrmas_sparse.run.seeds import Task, execute
     from hrmas_sparse.run.signals import stop_on_signals
     task = Task(settings, cache, backend, {"raw": str(raw) if raw else None, **(origin or {})}, given,
-                lambda: count_baseline(cache))
+                None if options.baseline == "off" else functools.partial(count_accuracy, cache))
     folders = [(options.out or places.out()) / name for name in names]
     with stop_on_signals() as stop:
         return execute(options.seeds, folders, task, stop, options.fresh)

@@ -24,6 +24,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "set": {"action": "append", "default": [], "metavar": "SECTION.KEY=VALUE", "help": "change a setting"},
     "strict": {**_FLAG, "help": "never use the synthetic stand-in"},
     "fresh": {**_FLAG, "help": "set an old run of that name aside and start over"},
+    "baseline": {"choices": ("counts", "off"), "default": "counts", "help": "what the result is compared with: "
+                 "logistic regression on spike counts, computed once for a data set (default), or nothing"},
     "split": {"choices": ("train", "test"), "default": "test"},
     "golden": {"type": _PATH, "metavar": "DIR", "help": "folder of golden .npz files"},
     "raster": {"type": _PATH, "metavar": "FILE.png", "help": "for info: draw a sample of each class"},
@@ -44,7 +46,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 _DATASET = ("dataset", {"type": _NAME, "help": f"{', '.join(datasets())}, or a settings file (TOML)"})
 _RUN = ("run", {"type": _NAME, "help": "a run's name or folder"})
-_JOB = "raw seeds name out backend set strict fresh"
+_JOB = "raw seeds name out backend set strict fresh baseline"
 
 
 class Command(NamedTuple):

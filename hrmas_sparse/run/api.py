@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from hrmas_sparse.data.dataset import Dataset
 from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.run import folder
+from hrmas_sparse.run.baseline import count_accuracy
 from hrmas_sparse.run.footprint import require
 from hrmas_sparse.run.given import architectures_for, origin_of
 from hrmas_sparse.run.progress import Progress, Reporter
@@ -113,10 +115,7 @@ def _run(data, settings, seed, out, callback, stop, baseline, backend, given=Non
     _check(data, settings, seed, callback, stop)
     settings = data.settings_for(settings)
     backend = get_backend(backend)
-    count = None
-    if baseline:
-        from hrmas_sparse.run.baseline import accuracy
-        count = lambda: accuracy(data)  # noqa: E731
+    count = functools.partial(count_accuracy, data) if baseline else None
     task = Task(settings, data, backend, {"raw": None} | (origin or {}), given, count)
     require(backend, settings, data, 1)
     if backend.notice and callback is None:

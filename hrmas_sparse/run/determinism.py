@@ -4,10 +4,9 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 from hrmas_sparse.run.folder import RunDir, start
 from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.run.baseline import Part
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.run.seeds import Task
 
@@ -24,7 +23,8 @@ def check(settings, seed, cache, backend="auto"):
     training = dataclasses.replace(settings.training, search_epochs=2, retrain_epochs=1)
     short = dataclasses.replace(settings, training=training,
                                 search=dataclasses.replace(settings.search, stage1_fraction=0.5))
-    part = Part(cache, 2 * BATCHES * training.batch)
+    samples = 2 * BATCHES * training.batch
+    part = Part(cache, {"train": samples, "test": samples})
     with tempfile.TemporaryDirectory(prefix="hrmas-determinism-") as folder:
         runs = []
         for threads in (1, 2):
@@ -41,16 +41,3 @@ def check(settings, seed, cache, backend="auto"):
         return 1
     print(f"{what}: bit-identical on one thread and on two")
     return 0
-
-
-class Part:
-    """The first samples of a data set, of every class as they come, in place of a :class:`Dataset`."""
-
-    def __init__(self, cache, samples):
-        self.path, self.meta = cache.path, cache.meta
-        self.train, self.test = (_spread(events, samples) for events in (cache.train, cache.test))
-
-
-def _spread(events, count):
-    """At most ``count`` samples, evenly spread."""
-    return events[np.unique(np.linspace(0, len(events) - 1, min(count, len(events))).astype(np.int64))]

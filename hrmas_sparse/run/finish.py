@@ -1,6 +1,5 @@
 """The end of a run: test once, keep weights and result."""
 
-import sys
 import time
 
 from hrmas_sparse.run.score import evaluate
@@ -26,10 +25,8 @@ def finish(store, context, network, learner, seconds, baseline, stop):
     context.check()
     train.pop("confusion")
     seconds["test"] = time.monotonic() - started
-    started, counts = time.monotonic(), None
-    if baseline:
-        print("for comparison: logistic regression on spikes per channel ...", file=sys.stderr, flush=True)
-        counts = baseline()
+    started = time.monotonic()
+    counts = baseline() if baseline else None
     seconds["comparison"] = time.monotonic() - started
     weights = sum(array.size for _, array in learner.parameters.only(network.weight_names).items())
     store.finish({

@@ -122,11 +122,6 @@ class Run:
             raise InputError(f"events: expected {self.network.inputs} channels as the run was trained on, found "
                              f"{events.channels}")
 
-    def export(self, path: str | Path) -> None:
-        """Write the trained network to a file that other programs read: .nir, .npz or .h."""
-        from hrmas_sparse.export import export
-        export(self.network, self.params, path)
-
     def _about(self) -> list[tuple[str, str]]:
         data = self.settings.data.dataset
         rows = [("data", data), ("seed", str(self.seed))]

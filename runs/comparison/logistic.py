@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_prep.separability import count_features, fit, predict, scaling
+from hrmas_sparse.search.counts import count_features, fit, predict, scaling
 
 
 def logistic(cache, settings, seed, progress):

@@ -4,7 +4,7 @@ from event_files import bin_bytes, dense, settings, unpacked, write_nmnist
 from recordings import recordings
 
 from data_prep import prepare
-from data_prep.separability import count_baseline
+from hrmas_sparse.search.counts import count_baseline
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.data.cache import open_cache, verify_cache
 

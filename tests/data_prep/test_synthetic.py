@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep import prepare, synthetic
-from data_prep.separability import count_baseline, count_features
+from hrmas_sparse.search.counts import count_baseline, count_features
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.data.cache import open_cache
 from hrmas_sparse.data.events import Events
@@ -111,7 +111,7 @@ def test_two_processes_build_the_same_cache(folder, cache):
 
 @pytest.mark.parametrize("block", [1000, 2])
 def test_count_features(monkeypatch, block):
-    monkeypatch.setattr("data_prep.separability._BLOCK", block)
+    monkeypatch.setattr("hrmas_sparse.search.counts._BLOCK", block)
     events = Events(
         indptr=np.array([0, 3, 3, 4]),
         step=np.array([0, 4, 9, 5], np.uint16),

@@ -8,7 +8,7 @@ from recordings import recordings
 
 from data_prep import prepare, ti46
 from data_prep.bsa import bsa
-from data_prep.separability import count_baseline
+from hrmas_sparse.search.counts import count_baseline
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.data.cache import open_cache, verify_cache
 

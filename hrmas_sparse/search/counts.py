@@ -1,12 +1,12 @@
-"""How much of a data set do spike counts tell?  The baseline that a network's accuracy is read against."""
+"""How much of a data set do spike counts tell? The baseline that a network's accuracy is read against."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.sparse import csr_array
+from tqdm.auto import tqdm
 
-from data_prep.source import progress
 from hrmas_sparse.data.dataset import Dataset
 from hrmas_sparse.data.events import Events, halve
 
@@ -34,7 +34,7 @@ def count_baseline(data: Dataset, bins: int = 1) -> float:
     model, score = (np.zeros((train.shape[1], classes)), np.zeros(classes)), {}
     half, valid = halve(label, 0)
     x, y = train[half], label[half]
-    for ridge in progress(RIDGES, "count baseline", "fit"):
+    for ridge in tqdm(RIDGES, "count baseline", unit="fit", disable=None, delay=2, leave=False):
         model = fit(x, scale, y, ridge, model)
         score[ridge] = float(np.mean(predict(model, train, scale)[valid] == label[valid]))
     del x
