@@ -90,7 +90,7 @@ def test_retrain(finished, hrmas):
     run = open_run("ntidigits-s0-retrain-s0")
     assert run.architecture_path.read_bytes() == finished.architecture_path.read_bytes()
     assert [line["phase"] for line in run.metrics()] == ["retrain"] * 2
-    complains(hrmas("retrain", "ntidigits-s0", "--set", "network.neurons=[6,6]", "--name", "y"), "does not fit the sett")
+    complains(hrmas("retrain", "ntidigits-s0", "--set", "network.neurons=[6,6]", "--name", "y"), "does not fit")
     assert not Path("runs/out/y").exists()
     assert hrmas("retrain", "ntidigits-s0", "--set", "network.neurons=[12]", "--name", "wide")[0] == 0
     (before,), (after,) = finished.architecture(), open_run("wide").architecture()
