@@ -6,26 +6,28 @@ An experiment is a file in runs/experiments, see :mod:`runs.plan`. Each of its r
 `hrmas search`, in runs/out/<experiment>-<data set>/. What is finished is skipped, what is not is resumed.
 """
 
-import contextlib
 import datetime
-import functools
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 from hrmas_sparse import environment
 from hrmas_sparse.data.cache import open_cache
 from hrmas_sparse.run.footprint import estimate
 from hrmas_sparse.engine.backends import check_usable, on_gpu
+from hrmas_sparse.run.signals import stop_on_signals
 from hrmas_sparse.settings.validators import plain
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.storage.locks import held, locked
-from runs import pool
-from runs.plan import folder_name, plan, read, record, refuse_other_settings, work, work_done
+from hrmas_sparse.storage.locks import locked
+from runs import cluster
+from runs.plan import Planned, folder_name, plan, read, record, refuse_other_settings, work, work_done
+from runs.worker import Task
 
 HRMAS = (sys.executable, "-m", "hrmas_sparse")
 
 
-def build_caches(runs, options):
+def build_caches(runs, options, say):
     """The spike caches of all runs, built before the first of them starts; dict data section -> cache."""
     caches = {}
     for planned in runs:
@@ -36,7 +38,7 @@ def build_caches(runs, options):
         if made.returncode:
             raise SystemExit(made.returncode if made.returncode > 0 else 128 - made.returncode)  # it has said why
         *lines, path = made.stdout.splitlines()
-        print("\n".join(lines), flush=True)
+        print("\n".join(lines), file=say, flush=True)
         caches[planned.settings.data] = open_cache(path)
     return caches
 
@@ -51,16 +53,24 @@ def _settings(planned):
     return ["--preset", planned.settings.preset, "--profile", planned.settings.profile, *overrides]
 
 
+def command(planned, options):
+    """The words that make a run."""
+    return ["search", planned.dataset, *_raw(options), "--seeds", str(planned.seed), "--out",
+            str(planned.folder.parent), "--name", planned.folder.name, "--backend", options.backend,
+            *_settings(planned)]
+
+
 def task(planned, cache, options, threads):
-    """The :class:`pool.Task` of a run."""
-    samples = len(cache.train) * cache.meta.steps / 1e6
-    command = [*HRMAS, "search", planned.dataset, *_raw(options), "--seeds", str(planned.seed),
-               "--out", str(planned.folder.parent), "--name", planned.folder.name, "--backend", options.backend,
-               "--end-with-stdin", *_settings(planned)]
-    return pool.Task(planned.run.name, command, planned.folder.parent / "logs" / f"{planned.folder.name}.log",
-                     work(planned.settings, samples), functools.partial(work_done, planned, samples),
-                     lambda: not held(planned.run.lock_path),
-                     sum(estimate(planned.settings, cache, threads).values()))
+    """The :class:`runs.worker.Task` of a run."""
+    folder = planned.folder.absolute()
+    return Task(planned.run.name, [*HRMAS, *command(planned, options), "--end-with-stdin"], folder, Path.cwd(),
+                folder.parent / "logs" / f"{folder.name}.log", threads, work(planned.settings, _samples(cache)),
+                sum(estimate(planned.settings, cache, threads).values()))
+
+
+def _samples(cache):
+    """How much there is to simulate in the training set, in a unit that all data sets share."""
+    return len(cache.train) * cache.meta.steps / 1e6
 
 
 def outcome(planned):
@@ -97,26 +107,44 @@ def run(options):
     experiment = read(options.experiment)
     check_options(experiment, options)
     check_usable(options.backend)
-    with contextlib.ExitStack() as stack:
-        left = {}
-        for dataset in options.data or experiment.data:
-            runs = plan(experiment, dataset, options, options.profile)
-            stack.enter_context(locked(runs[0].folder.parent / "lock", str(runs[0].folder.parent)))
-            caches = build_caches(runs, options)
-            if options.profile is None and any(cache.meta.provenance != "real" for cache in caches.values()):
-                runs = plan(experiment, dataset, options, "demo")
-                caches |= build_caches([one for one in runs if one.settings.data not in caches], options)
-            refuse_other_settings(experiment, dataset, options, runs)
-            record(experiment, runs)
-            unfinished = [planned for planned in runs if not planned.run.finished]
-            print(f"{runs[0].folder.parent}: {len(runs)} runs, {len(runs) - len(unfinished)} finished before",
-                  flush=True)
-            left |= {planned.run.name: (planned, caches[planned.settings.data]) for planned in unfinished}
-        jobs = jobs_for(options)
-        threads = pool.threads_for(0, max(1, len(left)), jobs)
-        tasks = [task(planned, cache, options, threads) for planned, cache in left.values()]
-        failed, signum = pool.run_all(tasks, jobs, lambda task: outcome(left[task.name][0]))
-    return _goodbye(experiment, options, failed, signum)
+    left = {}
+    for dataset in options.data or experiment.data:
+        left |= {planned.run.name: (planned, cache) for planned, cache in _unfinished(experiment, dataset, options)}
+    if options.list:
+        print("\n".join(shlex.join(["hrmas", *command(planned, options)]) for planned, _ in left.values()))
+        return 0
+    jobs = jobs_for(options)
+    threads = cluster.threads_for(len(left), jobs)
+    tasks = [task(planned, cache, options, threads) for planned, cache in left.values()]
+    with stop_on_signals() as stop, cluster.connected(options.cluster, jobs) as client:
+        failed = cluster.run_all(
+            tasks, client, stop, lambda one: _done(*left[one.name]),
+            lambda one: outcome(left[one.name][0]), options.same_cpu)
+    return _goodbye(experiment, options, failed, stop.signum)
+
+
+def _done(planned: Planned, cache) -> float:
+    return work_done(planned, _samples(cache))
+
+
+def _unfinished(experiment, dataset, options):
+    """The runs of an experiment on a data set that have not ended, each with its spike cache; recorded in the folder.
+
+    Several programs may do this for one folder at a time: each of its runs has a lock of its own.
+    """
+    say = sys.stderr if options.list else sys.stdout
+    runs = plan(experiment, dataset, options, options.profile)
+    home = runs[0].folder.parent
+    with locked(home / "lock", str(home), wait=True):
+        caches = build_caches(runs, options, say)
+        if options.profile is None and any(cache.meta.provenance != "real" for cache in caches.values()):
+            runs = plan(experiment, dataset, options, "demo")
+            caches |= build_caches([one for one in runs if one.settings.data not in caches], options, say)
+        refuse_other_settings(experiment, dataset, options, runs)
+        record(experiment, runs)
+    unfinished = [planned for planned in runs if not planned.run.finished]
+    print(f"{home}: {len(runs)} runs, {len(runs) - len(unfinished)} finished before", file=say, flush=True)
+    return [(planned, caches[planned.settings.data]) for planned in unfinished]
 
 
 def _goodbye(experiment, options, failed, signum):

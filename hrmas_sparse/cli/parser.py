@@ -40,6 +40,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "neurons": {"type": argument(whole_numbers), "help": "only these layer sizes, for an experiment that has several"},
     "partitions": {"type": argument(partitions), "help": 'values of data.partition, such as "official resample-1..4"'},
     "jobs": {"type": int, "help": "runs at a time (default: one a core; on a GPU, one)"},
+    "cluster": {"metavar": "WHERE", "help": "tcp://host:8786, a scheduler's file (JSON) or a batch system's (TOML); "
+                                            "default: this machine"},
+    "same-cpu": {**_FLAG, "help": "refuse workers whose processor is another model, where the last digits may differ"},
+    "list": {**_FLAG, "help": "instead: print a command for each run that has not ended"},
     "methods": {"help": 'such as "gru logistic" (default: all of them)'},
     "trials": {**_FLAG, "help": "the settings of trials.toml, on the training part alone"},
     "peer-python": {"metavar": "PYTHON", "help": "a Python that has PyTorch and snnTorch"},
@@ -83,7 +87,8 @@ COMMANDS = {
                     [(name, {"type": _NAME}) for name in "ab"], "exact"),
     "experiment": Command("runs.experiment:run", "many runs side by side: table2, table3, table4, comparison, figures",
                           [("experiment", {"help": "its name, or a TOML file of the same form as runs/experiments/*"})],
-                          "data raw seeds rows neurons partitions name preset profile set jobs backend strict",
+                          "data raw seeds rows neurons partitions name preset profile set jobs backend strict cluster "
+                          "same-cpu list",
                           {"seeds": {"help": "0, 0-4 or 0,2,5 (default: the experiment's)"},
                            "name": {"help": "name of the folder in runs/out (default <experiment>-<data set>)"},
                            "set": {"help": "change a setting of every row; what a row names itself wins"}}),

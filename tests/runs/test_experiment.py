@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import held, locked
 from hrmas_sparse.data.cache import open_cache
-from runs import experiment, plan, pool
+from runs import cluster, experiment, plan
 
 SMALL = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
          "training.search_epochs=2 training.retrain_epochs=1")
@@ -197,12 +198,13 @@ def test_what_is_added_to_a_folder_has_the_settings_of_what_is_there(house):
 
 
 def test_many_runs_take_a_thread_each(monkeypatch):
-    monkeypatch.setattr(pool, "cores", lambda: 8)
-    assert pool.threads_for(running=0, left=20, jobs=8) == 1
-    assert pool.threads_for(running=0, left=20, jobs=2) == 4
-    assert pool.threads_for(running=1, left=1, jobs=8) == 4
-    assert pool.threads_for(running=0, left=1, jobs=8) == 8
-    assert pool.threads_for(running=0, left=20, jobs=99) == 1
+    monkeypatch.setattr("hrmas_sparse.environment.cores", lambda: 8)
+    assert cluster.threads_for(tasks=20, jobs=8) == 1
+    assert cluster.threads_for(tasks=20, jobs=2) == 4
+    assert cluster.threads_for(tasks=2, jobs=8) == 4
+    assert cluster.threads_for(tasks=1, jobs=8) == 8
+    assert cluster.threads_for(tasks=0, jobs=8) == 8
+    assert cluster.threads_for(tasks=20, jobs=99) == 1
 
 
 def test_the_longest_runs_start_first():
@@ -259,7 +261,7 @@ def test_the_caches_are_those_that_the_runs_use(house, own_settings, run, real):
 @pytest.mark.parametrize("words, gpu, jobs", [((), False, 8), (("--backend", "cpu"), True, 8), ((), True, 1),
                                               (("--backend", "cuda"), True, 1), (("--jobs", "3"), True, 3)], ids=str)
 def test_runs_do_not_share_a_gpu_unless_asked_to(monkeypatch, words, gpu, jobs):
-    monkeypatch.setattr(pool, "cores", lambda: 8)
+    monkeypatch.setattr("hrmas_sparse.environment.cores", lambda: 8)
     monkeypatch.setattr(cuda, "probe", lambda: Probe(*[None] * 6, "" if gpu else "no NVIDIA driver"))
     assert experiment.jobs_for(arguments_of("table3", *words)) == jobs
 
@@ -275,10 +277,25 @@ def test_a_failing_run_is_named_and_the_others_finish(house, run):
     assert run(*words_of())[0] == 0 and all(one.finished for one in rundir.all_runs())
 
 
-def test_one_runner_a_folder(house, run):
-    with locked(Path("runs/out/two-ntidigits/lock"), "test"):
-        status, _, err = run(*words_of())
-    assert status == 2 and f"runs/out/two-ntidigits: in use by process {os.getpid()}" in err
+def test_several_runners_share_a_folder(house):
+    """On one machine or on many: each run has a lock of its own, and is made once."""
+    words = [*COMMAND, *words_of("--seeds", "0-1", "--jobs", "2")]
+    path = os.environ | {"PYTHONPATH": str(Path(experiment.__file__).parent.parent)}
+    runners = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=path)
+               for _ in range(2)]
+    for runner in runners:
+        out, err = runner.communicate(timeout=300)
+        assert runner.returncode == 0 and "all finished" in out, out + err
+    logs = list(Path("runs/out/two-ntidigits/logs").iterdir())
+    assert len(logs) == 6 and all(log.read_text().count(": starting, seed") == 1 for log in logs)
+
+
+def test_a_list_of_commands_for_other_engines(house, run):
+    status, out, err = run(*words_of("--seeds", "0-1", "--list"))
+    lines = out.splitlines()
+    assert status == 0 and len(lines) == 6 and "6 runs, 0 finished before" in err
+    assert cli.main(shlex.split(lines[0])[1:]) == 0 and rundir.open_run("two-ntidigits/hrmas-s0").finished
+    assert run(*words_of("--seeds", "0-1", "--list"))[1].splitlines() == lines[1:]
 
 
 # ---- stopped, killed --------------------------------------------------------------------------------------------

@@ -1,0 +1,226 @@
+"""Many runs on the workers of a Dask cluster: this machine's by default, or any number of machines.
+
+    nothing                     a cluster in this process, as many runs at a time as cores
+    tcp://host:8786             a scheduler that runs already
+    scheduler.json              the file such a scheduler has written
+    slurm.toml                  a batch system, see docs: dask-jobqueue starts the workers
+
+The runs' folder must be one that all machines see. Whatever dies, nothing is lost but the time since a checkpoint: a
+run goes to another worker, and the same command goes on after the client or the scheduler has died.
+"""
+
+import contextlib
+import datetime
+import math
+import queue
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hrmas_sparse import environment
+from hrmas_sparse.storage import records
+from hrmas_sparse.storage.errors import InputError
+from runs import worker
+from runs.worker import Task
+
+POLL_SECONDS, PROGRESS_SECONDS, CONNECT_SECONDS = 0.2, 2.0, 20
+ATTEMPTS = 20            # workers that may die with a run before it counts as failed
+KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
+
+
+def threads_for(tasks: int, jobs: int) -> int:
+    """Return the threads of each run, so that all cores of this machine are busy."""
+    return max(1, environment.cores() // max(1, min(jobs, tasks)))
+
+
+@contextlib.contextmanager
+def connected(where: str | None, jobs: int) -> Iterator[Any]:
+    """Yield a Dask client of the cluster that ``where`` names, see the top of this module.
+
+    Raises
+    ------
+    InputError
+        There is no such cluster, or the extra `cluster` is not installed.
+    """
+    try:
+        import distributed
+    except ModuleNotFoundError:
+        raise InputError(f"many runs at once need Dask: {environment.install('cluster')}") from None
+    with contextlib.ExitStack() as stack:
+        if where is None:
+            target = stack.enter_context(distributed.LocalCluster(
+                n_workers=1, threads_per_worker=jobs, processes=False, dashboard_address=None, silence_logs=50))
+        elif where.endswith(".toml"):
+            target = stack.enter_context(_batch_system(Path(where)))
+        elif where.endswith(".json"):
+            if not Path(where).is_file():
+                raise InputError(f"{where}: no such file; the scheduler writes it: dask scheduler --scheduler-file")
+            target = None
+        else:
+            target = where
+        options = {"scheduler_file": where} if target is None else {"address": target}
+        try:
+            yield stack.enter_context(distributed.Client(timeout=CONNECT_SECONDS, set_as_default=False, **options))
+        except (OSError, TimeoutError, ValueError) as error:
+            raise InputError(f"{where}: no scheduler answers there ({str(error).splitlines()[0]}); start one with "
+                             "`dask scheduler`, and workers with `dask worker`") from error
+
+
+def _batch_system(path: Path):
+    """A cluster whose workers a batch system starts; the file's keys are those of dask-jobqueue's class."""
+    table = records.read_toml(path)
+    kind, jobs = table.pop("kind", None), table.pop("jobs", 1)
+    if kind not in KINDS:
+        raise InputError(f"{path}: kind: expected one of {', '.join(KINDS)}, found {kind!r}")
+    adaptive = table.pop("adaptive", None)
+    try:
+        import dask_jobqueue
+    except ModuleNotFoundError:
+        raise InputError(f"{path}: batch systems need dask-jobqueue: {environment.install('cluster')}") from None
+    try:
+        cluster = getattr(dask_jobqueue, KINDS[kind])(**table)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error}; its keys are those of dask_jobqueue.{KINDS[kind]}") from error
+    if adaptive:
+        cluster.adapt(**adaptive)
+    else:
+        cluster.scale(jobs=jobs)
+    return cluster
+
+
+class _Progress:
+    """One line for all tasks, the time left judged by what was done since we began; a bar on a terminal only."""
+
+    def __init__(self, tasks: list[Task], done: Callable[[Task], float]):
+        self._tasks, self._done_of = tasks, done
+        self._began, self._looked = time.monotonic(), -math.inf
+        self._at_first = self._done()
+        self._bar = tqdm(total=sum(task.work for task in tasks), initial=self._at_first, desc="all runs", disable=None,
+                         bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]", smoothing=0)
+
+    def _done(self) -> float:
+        return sum(min(self._done_of(task), task.work) for task in self._tasks)
+
+    def move(self, left: int) -> None:
+        """Bring the bar up to date, every now and then."""
+        if time.monotonic() - self._looked > PROGRESS_SECONDS and not self._bar.disable:
+            self._looked = time.monotonic()
+            self._bar.set_postfix_str(f"{left} left", refresh=False)
+            self._bar.update(max(0.0, self._done() - self._bar.n))
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._bar.clear()
+        print(text, flush=True)
+        self._bar.refresh()
+
+    def left(self) -> str:
+        """Return "; about 2:10:00 left", or nothing where nobody knows yet."""
+        done = self._done()
+        if self._bar.total - done < 1e-9 or done <= self._at_first:
+            return ""
+        seconds = (time.monotonic() - self._began) * (self._bar.total - done) / (done - self._at_first)
+        return f"; about {datetime.timedelta(seconds=round(seconds))} left for all"
+
+    def close(self) -> None:
+        """Leave the last state of the bar on the screen."""
+        self._bar.close()
+
+
+class _Submitted:
+    """The tasks as Dask's futures; what ends, or fails because its worker died, comes through a queue."""
+
+    def __init__(self, client, tasks: list[Task], stop: Path):
+        self._client, self._stop = client, stop
+        offered = [one["resources"].get("memory", 0) for one in client.scheduler_info(n_workers=-1)["workers"].values()]
+        self._most = max(offered, default=0) or math.inf    # a run that asks for more gets a worker of its own
+        self.ended: queue.SimpleQueue = queue.SimpleQueue()
+        self.waiting: dict[str, Any] = {}
+        self._attempts = dict.fromkeys((task.name for task in tasks), 0)
+        for task in tasks:
+            self.submit(task)
+
+    def submit(self, task: Task) -> None:
+        self._attempts[task.name] += 1
+        needed = {"run": 1, "memory": min(task.memory, self._most)}
+        future = self._client.submit(worker.carry_out, task, self._stop, pure=False, priority=task.work,
+                                     resources=needed, key=f"{task.name}-{secrets.token_hex(4)}")
+        self.waiting[task.name] = future
+        future.add_done_callback(lambda future, task=task: self.ended.put((task, future)))
+
+    def result(self, task: Task, future) -> str | None:
+        """Why a task failed, empty if it did not; None if its worker died and another one has it now."""
+        del self.waiting[task.name]
+        if future.cancelled():
+            return "the scheduler is gone; the same command goes on once there is one"
+        error = future.exception()
+        if error is None:
+            return future.result()
+        if type(error).__name__ == "KilledWorker" and self._attempts[task.name] < ATTEMPTS:
+            self.submit(task)
+            return None
+        return f"{type(error).__name__}: {error}"
+
+
+def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], ended: Callable[[Task], str],
+            same_processor: bool = False) -> dict[str, str]:
+    """Run tasks on a cluster, until all have ended or a stop is asked for.
+
+    Parameters
+    ----------
+    tasks : the runs
+    client : of :func:`connected`
+    stopping : function () -> whether somebody wants all runs to stop, with a checkpoint each
+    done : function (task) -> how much of its work is done
+    ended : function (task) -> text about one that ended well
+    same_processor : refuse workers whose processor is another model than this machine's
+
+    Returns
+    -------
+    dict, name of a task -> why it failed
+    """
+    if not tasks:
+        return {}
+    home = tasks[0].folder.parent
+    stop = home / f".stop-{secrets.token_hex(4)}"
+    probe = home / f".probe-{secrets.token_hex(4)}"
+    probe.touch()
+    failed: dict[str, str] = {}
+    unfit: queue.SimpleQueue = queue.SimpleQueue()
+    from runs.fitness import TOPIC, Fitness
+    client.subscribe_topic(TOPIC, lambda event: unfit.put(event[1]))
+    client.register_plugin(Fitness(worker.facts(), probe, same_processor))
+    try:
+        with contextlib.closing(_Progress(tasks, done)) as progress:
+            submitted = _Submitted(client, tasks, stop)
+            while submitted.waiting:
+                if stopping() and not stop.exists():
+                    stop.touch()
+                with contextlib.suppress(queue.Empty):
+                    event = unfit.get_nowait()
+                    progress.say(f"worker {event['worker']}: gets no run: {event['unfit']}")
+                with contextlib.suppress(queue.Empty):
+                    task, future = submitted.ended.get(timeout=POLL_SECONDS)
+                    _said(task, submitted.result(task, future), submitted, progress, failed, stop, ended, len(tasks))
+                progress.move(len(submitted.waiting))
+    finally:
+        stop.unlink(missing_ok=True)
+        probe.unlink(missing_ok=True)
+    return failed
+
+
+def _said(task, reason, submitted, progress, failed, stop, ended, count) -> None:
+    """Print how a task ended, and remember one that failed."""
+    if reason is None:
+        progress.say(f"{task.name}: its worker died; another one goes on")
+        return
+    so_far = f"{count - len(submitted.waiting)} of {count}"
+    if reason:
+        failed[task.name] = reason
+        progress.say(f"{so_far}: {task.name}: FAILED: {reason}")
+    elif not stop.exists():
+        progress.say(f"{so_far}: {task.name}: {ended(task)}{progress.left()}")

@@ -1,0 +1,45 @@
+"""Which of a cluster's workers get runs: those that see the folder of the runs and have the same program."""
+
+from pathlib import Path
+
+from distributed import WorkerPlugin
+
+from hrmas_sparse.storage import memory
+from runs import worker
+
+TOPIC = "hrmas"          # of the messages from workers to the client
+
+
+class Fitness(WorkerPlugin):
+    """Look at a worker's machine when it joins.
+
+    A fit worker offers the resources ``run`` (one a thread) and ``memory``, which every task asks for; the others say
+    why they are not fit, and get no run.
+
+    Parameters
+    ----------
+    expected : what :func:`runs.worker.facts` says on the client's machine
+    probe : a file that every machine must see
+    same_processor : whether the processor must be of the same model, too
+    """
+
+    name = "hrmas fitness"
+
+    def __init__(self, expected: dict[str, str], probe: Path, same_processor: bool):
+        self._expected, self._probe, self._same_processor = expected, probe, same_processor
+
+    async def setup(self, worker) -> None:
+        """Called by Dask where a worker starts or joins."""
+        reason = self._reason()
+        if reason:
+            worker.log_event(TOPIC, {"worker": worker.address, "unfit": reason})
+        else:
+            await worker.set_resources(run=worker.state.nthreads, memory=memory.available())
+
+    def _reason(self) -> str:
+        if not self._probe.exists():
+            return f"does not see the folder {self._probe.parent}: runs need a folder that all machines share"
+        here = worker.facts()
+        differs = [f"{key} {here[key]} instead of {value}" for key, value in self._expected.items()
+                   if here[key] != value and (key != "processor" or self._same_processor)]
+        return ", ".join(differs)

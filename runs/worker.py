@@ -1,0 +1,126 @@
+"""What a worker of a cluster does: it starts runs, each in a process of its own, and sees them to their ends.
+
+This module needs no Dask.
+"""
+
+import os
+import platform
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrmas_sparse import __version__
+from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.storage import locks
+
+POLL_SECONDS = 0.2
+LEASE_SECONDS = 60.0     # a run whose worker has not renewed its lease for so long goes to another one
+# Every library that may bring a pool of threads to linear algebra; NUMBA_NUM_THREADS is set apart.
+BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run to make, on any machine that sees its folder.
+
+    Attributes
+    ----------
+    name : of the run, for messages
+    command : list of words; the process must stop, resumable, when its standard input ends
+    folder : of the run; home : the working directory; log : file its output is appended to
+    threads : of Numba
+    work : how much there is to do, in a unit all tasks share; the longest starts first
+    memory : bytes it takes at its peak
+    """
+
+    name: str
+    command: list[str]
+    folder: Path
+    home: Path
+    log: Path
+    threads: int
+    work: float
+    memory: int
+
+
+def facts() -> dict[str, str]:
+    """Return what must be the same on every machine, and the processor, of which the last digits depend."""
+    return {"hrmas_sparse": __version__, "processor": processor()}
+
+
+def processor() -> str:
+    """Return the model of this machine's processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def carry_out(task: Task, stop: Path) -> str:
+    """Make a run, or go on with it; on whatever machine this is called.
+
+    Parameters
+    ----------
+    task : the run
+    stop : a file; once it is there the run is asked to stop, with a checkpoint
+
+    Returns
+    -------
+    str, why it failed; empty if it has ended, or was asked to stop
+    """
+    run = RunDir(task.folder)
+    while not stop.exists():
+        if run.finished:
+            return ""
+        if _free(run):
+            status, last = _one_process(task, stop)
+            if status == 0 or stop.exists():
+                return ""
+            if not locks.held(run.lock_path) and not run.finished:       # else somebody else was quicker
+                how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+                return f"{how}: {last} (all of it: {task.log})"
+        time.sleep(POLL_SECONDS)
+    return ""
+
+
+def _lease(run: RunDir) -> Path:
+    return run.path / "lease"
+
+
+def _free(run: RunDir) -> bool:
+    """Whether nobody works on a run; one whose lease has run out is taken away from whoever holds it."""
+    if not locks.held(run.lock_path):
+        return True
+    try:
+        age = time.time() - _lease(run).stat().st_mtime
+    except OSError:                                 # started by hand: it ends when it ends
+        return False
+    if age > LEASE_SECONDS:
+        run.lock_path.unlink(missing_ok=True)       # its holder sees that and writes no more, see locks.check
+        return True
+    return False
+
+
+def _one_process(task: Task, stop: Path) -> tuple[int, str]:
+    """Run the command once; its exit status, minus the signal that killed it, and its last line."""
+    task.log.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | {name: "1" for name in BLAS_THREADS} | {"NUMBA_NUM_THREADS": str(task.threads)}
+    lease = _lease(RunDir(task.folder))
+    with open(task.log, "ab") as log:
+        before = log.tell()
+        # A session of its own: Ctrl-C on a terminal is for the client, which asks each run to stop once.
+        process = subprocess.Popen(task.command, env=environment, cwd=task.home, stdin=subprocess.PIPE, stdout=log,
+                                   stderr=subprocess.STDOUT, start_new_session=True)
+    while process.poll() is None:
+        if task.folder.is_dir():
+            lease.touch()
+        if stop.exists() and process.stdin and not process.stdin.closed:
+            process.stdin.close()
+        time.sleep(POLL_SECONDS)
+    with open(task.log, "rb") as log:
+        log.seek(before)
+        lines = log.read().decode(errors="replace").replace("\r", "\n").split("\n")
+    return process.returncode, next((line for line in reversed(lines) if line.strip()), "no output")
