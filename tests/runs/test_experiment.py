@@ -21,7 +21,7 @@ from hrmas_sparse.engine.backends import cuda
 from hrmas_sparse.engine.backends.cuda import Probe
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.storage.locks import held, locked
+from hrmas_sparse.storage.locks import held
 from hrmas_sparse.data.cache import open_cache
 from runs import cluster, experiment, plan
 
@@ -295,7 +295,7 @@ def test_a_list_of_commands_for_other_engines(house, run):
     lines = out.splitlines()
     assert status == 0 and len(lines) == 6 and "6 runs, 0 finished before" in err
     assert cli.main(shlex.split(lines[0])[1:]) == 0 and rundir.open_run("two-ntidigits/hrmas-s0").finished
-    assert run(*words_of("--seeds", "0-1", "--list"))[1].splitlines() == lines[1:]
+    assert run(*words_of("--seeds", "0-1", "--list"))[1].splitlines()[-5:] == lines[1:]
 
 
 # ---- stopped, killed --------------------------------------------------------------------------------------------
