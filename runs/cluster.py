@@ -22,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hrmas_sparse import environment
-from hrmas_sparse.storage import records
+from hrmas_sparse.storage import memory, records
 from hrmas_sparse.storage.errors import InputError
 from runs import worker
 from runs.worker import Task
@@ -53,7 +53,8 @@ def connected(where: str | None, jobs: int) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         if where is None:
             target = stack.enter_context(distributed.LocalCluster(
-                n_workers=1, threads_per_worker=jobs, processes=False, dashboard_address=None, silence_logs=50))
+                n_workers=1, threads_per_worker=jobs, processes=False, dashboard_address=None, silence_logs=50,
+                resources={"memory": memory.available()}))
         elif where.endswith(".toml"):
             target = stack.enter_context(_batch_system(Path(where)))
         elif where.endswith(".json"):
@@ -137,7 +138,8 @@ class _Submitted:
     def __init__(self, client, tasks: list[Task], stop: Path):
         self._client, self._stop = client, stop
         offered = [one["resources"].get("memory", 0) for one in client.scheduler_info(n_workers=-1)["workers"].values()]
-        self._most = max(offered, default=0) or math.inf    # a run that asks for more gets a worker of its own
+        # A run that asks for more than any worker has gets one of its own; where no worker says, no run asks.
+        self._most = max(offered, default=0) if all(offered) else 0
         self.ended: queue.SimpleQueue = queue.SimpleQueue()
         self.waiting: dict[str, Any] = {}
         self._attempts = dict.fromkeys((task.name for task in tasks), 0)
@@ -146,7 +148,7 @@ class _Submitted:
 
     def submit(self, task: Task) -> None:
         self._attempts[task.name] += 1
-        needed = {"run": 1, "memory": min(task.memory, self._most)}
+        needed = {"memory": min(task.memory, self._most)} if self._most else None
         future = self._client.submit(worker.carry_out, task, self._stop, pure=False, priority=task.work,
                                      resources=needed, key=f"{task.name}-{secrets.token_hex(4)}")
         self.waiting[task.name] = future
@@ -202,7 +204,7 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
                     stop.touch()
                 with contextlib.suppress(queue.Empty):
                     event = unfit.get_nowait()
-                    progress.say(f"worker {event['worker']}: gets no run: {event['unfit']}")
+                    progress.say(f"worker {event['worker']}: leaves: {event['unfit']}")
                 with contextlib.suppress(queue.Empty):
                     task, future = submitted.ended.get(timeout=POLL_SECONDS)
                     _said(task, submitted.result(task, future), submitted, progress, failed, stop, ended, len(tasks))

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from distributed import WorkerPlugin
 
-from hrmas_sparse.storage import memory
 from runs import worker
 
 TOPIC = "hrmas"          # of the messages from workers to the client
@@ -13,8 +12,7 @@ TOPIC = "hrmas"          # of the messages from workers to the client
 class Fitness(WorkerPlugin):
     """Look at a worker's machine when it joins.
 
-    A fit worker offers the resources ``run`` (one a thread) and ``memory``, which every task asks for; the others say
-    why they are not fit, and get no run.
+    One that is not fit says why and leaves the cluster.
 
     Parameters
     ----------
@@ -30,11 +28,9 @@ class Fitness(WorkerPlugin):
 
     async def setup(self, worker) -> None:
         """Called by Dask where a worker starts or joins."""
-        reason = self._reason()
-        if reason:
+        if reason := self._reason():
             worker.log_event(TOPIC, {"worker": worker.address, "unfit": reason})
-        else:
-            await worker.set_resources(run=worker.state.nthreads, memory=memory.available())
+            worker.loop.add_callback(worker.close_gracefully)
 
     def _reason(self) -> str:
         if not self._probe.exists():

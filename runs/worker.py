@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hrmas_sparse import __version__
 from hrmas_sparse.run.folder import RunDir
-from hrmas_sparse.storage import locks
+from hrmas_sparse.storage import files, locks
 
 POLL_SECONDS = 0.2
 LEASE_SECONDS = 60.0     # a run whose worker has not renewed its lease for so long goes to another one
@@ -53,7 +53,7 @@ def facts() -> dict[str, str]:
 def processor() -> str:
     """Return the model of this machine's processor."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = files.read_system("/proc/cpuinfo").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
@@ -109,8 +109,8 @@ def _one_process(task: Task, stop: Path) -> tuple[int, str]:
     task.log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {name: "1" for name in BLAS_THREADS} | {"NUMBA_NUM_THREADS": str(task.threads)}
     lease = _lease(RunDir(task.folder))
-    with open(task.log, "ab") as log:
-        before = log.tell()
+    with files.appended(task.log) as log:
+        before = log.seek(0, os.SEEK_END)
         # A session of its own: Ctrl-C on a terminal is for the client, which asks each run to stop once.
         process = subprocess.Popen(task.command, env=environment, cwd=task.home, stdin=subprocess.PIPE, stdout=log,
                                    stderr=subprocess.STDOUT, start_new_session=True)
@@ -120,7 +120,5 @@ def _one_process(task: Task, stop: Path) -> tuple[int, str]:
         if stop.exists() and process.stdin and not process.stdin.closed:
             process.stdin.close()
         time.sleep(POLL_SECONDS)
-    with open(task.log, "rb") as log:
-        log.seek(before)
-        lines = log.read().decode(errors="replace").replace("\r", "\n").split("\n")
+    lines = files.read(task.log)[before:].decode(errors="replace").replace("\r", "\n").split("\n")
     return process.returncode, next((line for line in reversed(lines) if line.strip()), "no output")
