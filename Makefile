@@ -8,9 +8,9 @@ BENCH = .venv-bench$(addprefix -,$(GPU))
 
 # Every option once: its variable here, and the option of the program that takes its value (--strict and --fresh: none).
 OPTIONS := RAW=--raw SEED=--seeds SEEDS=--seeds NAME=--name BACKEND=--backend PROFILE=--profile PRESET=--preset \
-           SET=--set ROWS=--rows NEURONS=--neurons PARTITIONS=--partitions METHODS=--methods JOBS=--jobs \
-           GOLDEN=--golden FIGURE=--figure STRICT=--strict FRESH=--fresh
-FLAGS := STRICT FRESH
+           SET=--set ROWS=--rows NEURONS=--neurons PARTITIONS=--partitions METHODS=--methods JOBS=--jobs CLUSTER=--cluster \
+           GOLDEN=--golden FIGURE=--figure STRICT=--strict FRESH=--fresh SAME_CPU=--same-cpu LIST=--list
+FLAGS := STRICT FRESH SAME_CPU LIST
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -62,7 +62,7 @@ table4: ## experiment: 800 to 3,200 neurons; with and without plasticity; random
 comparison: ## experiment: everything HRMAS is compared with, at one size
 figures: ## experiment: the search with and without plasticity
 EXPERIMENTS := table2 table3 table4 comparison figures
-$(EXPERIMENTS): need-seeds $(VENV)/installed-core
+$(EXPERIMENTS): need-seeds $(VENV)/installed-cluster
 	$(call hrmas,experiment $@ $(call option,DATA,--data))
 
 report: $(VENV)/installed-plots ## tables and figures of an experiment as one HTML page (needs NAME=table3-ti46)
@@ -123,6 +123,8 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #:   JOBS=2             runs at a time; default: one a core, on a GPU one
 #:   ROWS="hrmas random" only these rows                        NEURONS="800 1600"  only these sizes (table4)
 #:   PARTITIONS="official resample-1"
+#:   CLUSTER=tcp://host:8786, scheduler.json or slurm.toml      other machines, see docs/howto/cluster.md; SAME_CPU=1
+#:   LIST=1             only print a command for each run that has not ended
 #: The same command skips what is finished and resumes what is not.
 #:
 #: Options of compare: DATA, RAW, SEED or SEEDS, NAME, SET, STRICT and FRESH as above, and
@@ -153,7 +155,7 @@ need-GPU:
 # One stamp per extra. .venv knows the folder it was made for: a copied checkout gets its own.
 HOME_OF_VENV := $(shell cat $(VENV)/installed-core 2>/dev/null)
 ifneq ($(HOME_OF_VENV),$(CURDIR))
-$(addprefix $(VENV)/installed-,core test lint plots cuda12 cuda13): FORCE
+$(addprefix $(VENV)/installed-,core test lint plots cluster cuda12 cuda13): FORCE
 endif
 FORCE:
 
