@@ -1,0 +1,151 @@
+"""A network as a plain NumPy archive (.npz), see docs/formats.md; no program but NumPy is needed to read it.
+
+Files from others are read as data: sizes are checked before memory is taken, and no pickle is opened.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from hrmas_sparse.export.description import Description, LayerDescription, Topology
+from hrmas_sparse.storage import memory
+from hrmas_sparse.storage.atomic import write_bytes
+from hrmas_sparse.storage.errors import InputError
+
+FORMAT, VERSION = "hrmas_sparse network", 1
+_ARRAYS = ("w", "R", "tau", "v_th", "rec_indptr", "rec_indices", "rec_data")
+_TOPOLOGY = ("motif_size", "motif_inter", "motif_tied", "motif_types")
+
+
+def write(path: str | Path, description: Description) -> None:
+    """Write a network as .npz, atomically.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
+    arrays = {"format": FORMAT, "version": VERSION, "name": description.name, "tau_s": description.tau_s,
+              "class_names": np.array(description.class_names, dtype=np.str_),
+              "layers": np.array([key for key, _ in description.named()])}
+    for key, layer in description.named():
+        values = (layer.w, layer.R, layer.tau, layer.v_th, layer.indptr.astype(np.int64),
+                  layer.indices.astype(np.int64), layer.data)
+        arrays |= {_entry(name, key): value for name, value in zip(_ARRAYS, values)}
+        if layer.topology is not None:
+            t = layer.topology
+            values = (t.motif_size, t.inter, t.tied, t.types.astype(np.int8))
+            arrays |= {_entry(name, key): value for name, value in zip(_TOPOLOGY, values)}
+    image = io.BytesIO()
+    np.savez(image, **arrays)
+    write_bytes(path, image.getbuffer())
+
+
+def _entry(name: str, key: str) -> str:
+    """("w", "1") -> "w1"; ("rec_data", "_out") -> "rec_out_data"; ("motif_size", "2") -> "motif2_size" """
+    head, _, tail = name.partition("_") if name.startswith(("rec_", "motif_")) else (name, "", "")
+    return head + key + (f"_{tail}" if tail else "")
+
+
+def read(path: str | Path) -> Description:
+    """Read what :func:`write` wrote.
+
+    Raises
+    ------
+    InputError
+        The file is missing, no such archive, or holds what does not fit; the message names the entry.
+    """
+    arrays = _load(Path(path))
+    try:
+        if _text(arrays, "format") != FORMAT or _number(arrays, "version", "iu") != VERSION:
+            raise InputError(f"format: expected {FORMAT!r} of version {VERSION}, found {arrays['format']!r} "
+                             f"of version {arrays['version']!r}")
+        keys = [str(key) for key in _get(arrays, "layers", "U", 1)]
+        if keys != [*map(str, range(1, len(keys))), "_out"]:
+            raise InputError(f"layers: expected '1', '2', ..., '_out', found {keys[:8]}")
+        layers = tuple(_layer(arrays, key) for key in keys)
+        names = tuple(str(text) for text in _get(arrays, "class_names", "U", 1))
+        description = Description(layers, _number(arrays, "tau_s", "fiu"), _text(arrays, "name"), names)
+    except InputError as error:
+        raise InputError(f"{path}: {error}; export the network again") from None
+    if arrays:
+        raise InputError(f"{path}: expected the entries of docs/formats.md, found {', '.join(sorted(arrays))[:200]} "
+                         "as well; export the network again")
+    return description
+
+
+def _layer(arrays: dict, key: str) -> LayerDescription:
+    w, R, tau, v_th, indptr, indices, data = (_entry(name, key) for name in _ARRAYS)
+    topology = None
+    if _entry(_TOPOLOGY[0], key) in arrays:
+        size, inter, tied, types = (_entry(name, key) for name in _TOPOLOGY)
+        topology = Topology(int(_number(arrays, size, "iu")), bool(_number(arrays, inter, "b")),
+                            bool(_number(arrays, tied, "b")), _get(arrays, types, "i", 1))
+    return LayerDescription(_get(arrays, w, "f", 2), _get(arrays, indptr, "iu", 1), _get(arrays, indices, "iu", 1),
+                            _get(arrays, data, "f", 1), _get(arrays, R, "f", 1), _get(arrays, tau, "f", 1),
+                            _number(arrays, v_th, "fiu"), topology)
+
+
+def _get(arrays: dict, name: str, kinds: str, ndim: int) -> np.ndarray:
+    """Take an array out of the dict; what is left at the end does not belong there."""
+    if name not in arrays:
+        raise InputError(f"{name}: missing")
+    array = arrays.pop(name)
+    if array.dtype.kind not in kinds or array.ndim != ndim:
+        raise InputError(f"{name}: expected {ndim} dimensions and a dtype of kind {' or '.join(kinds)}, "
+                         f"found {array.dtype} {array.shape}")
+    return array
+
+
+def _number(arrays: dict, name: str, kinds: str) -> float:
+    return _get(arrays, name, kinds, 0).item()
+
+
+def _text(arrays: dict, name: str) -> str:
+    return str(_get(arrays, name, "U", 0))
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    """Return all arrays of an archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            size = sum(entry.file_size for entry in entries)
+            if size > memory.available() / 2:
+                raise InputError(f"{path}: {memory.text(size)} do not fit into the {memory.text(memory.available())} "
+                                 "of memory that are free; use a machine with more")
+            if len({entry.filename for entry in entries}) < len(entries):
+                raise InputError(f"{path}: an entry is there twice; export the network again")
+            return {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in entries}
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); give the file that was "
+                         "exported") from error
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, EOFError, RuntimeError, NotImplementedError, KeyError,
+            TypeError, SyntaxError, RecursionError, zlib.error, OverflowError, MemoryError) as error:
+        raise InputError(f"{path}: expected a NumPy archive (.npz), could not read it "
+                         f"({str(error)[:120] or type(error).__name__}); export the network again") from error
+
+
+def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    """Return one array; its header says how long the entry is, before any of it is read."""
+    with archive.open(entry) as file:
+        version = np.lib.format.read_magic(file)
+        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in reader:
+            raise ValueError(f"{entry.filename} has version {version}")
+        shape, fortran, dtype = reader[version](file)
+        if dtype.hasobject or dtype.kind not in "fiubU" or not dtype.itemsize:
+            raise ValueError(f"{entry.filename} has dtype {dtype}")
+        count = math.prod(shape)
+        if count * dtype.itemsize > entry.file_size:
+            raise ValueError(f"{entry.filename} claims {dtype} {shape} in {entry.file_size} bytes")
+        data = file.read()
+        if len(data) != count * dtype.itemsize:
+            raise ValueError(f"{entry.filename} claims {dtype} {shape} and holds {len(data)} bytes")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="))
