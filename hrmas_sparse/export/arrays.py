@@ -14,12 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from hrmas_sparse.export.description import Description, LayerDescription, Topology
-from hrmas_sparse.storage import memory
+from hrmas_sparse.storage import files, memory
 from hrmas_sparse.storage.atomic import write_bytes
 from hrmas_sparse.storage.errors import InputError
 
 FORMAT, VERSION = "hrmas_sparse network", 1
 _ARRAYS = ("w", "R", "tau", "v_th", "rec_indptr", "rec_indices", "rec_data")
+# What a broken archive raises.
+BROKEN = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, KeyError, TypeError, SyntaxError,
+          RecursionError, OverflowError, MemoryError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error)
 _TOPOLOGY = ("motif_size", "motif_inter", "motif_tied", "motif_types")
 
 
@@ -114,20 +117,13 @@ def _text(arrays: dict, name: str) -> str:
 def _load(path: Path) -> dict[str, np.ndarray]:
     """Return all arrays of an archive."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with files.opened(path) as file, zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-            size = sum(entry.file_size for entry in entries)
-            if size > memory.available() / 2:
-                raise InputError(f"{path}: {memory.text(size)} do not fit into the {memory.text(memory.available())} "
-                                 "of memory that are free; use a machine with more")
+            memory.require_room(path, sum(entry.file_size for entry in entries), copies=2)
             if len({entry.filename for entry in entries}) < len(entries):
-                raise InputError(f"{path}: an entry is there twice; export the network again")
+                raise ValueError("an entry is there twice")
             return {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in entries}
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror or error}); give the file that was "
-                         "exported") from error
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, ValueError, EOFError, RuntimeError, NotImplementedError, KeyError,
-            TypeError, SyntaxError, RecursionError, zlib.error, OverflowError, MemoryError) as error:
+    except BROKEN as error:
         raise InputError(f"{path}: expected a NumPy archive (.npz), could not read it "
                          f"({str(error)[:120] or type(error).__name__}); export the network again") from error
 

@@ -1,7 +1,4 @@
-"""A NIR file as a graph: its entries, read with care, and the chain of layers that its edges make.
-
-Files come from others. Nothing is followed out of the file, and sizes are checked before memory is taken.
-"""
+"""A NIR file as a graph: its entries, and the chain of layers that its edges make."""
 
 from __future__ import annotations
 
@@ -10,90 +7,63 @@ from typing import Any, NoReturn
 import h5py
 import numpy as np
 
-from hrmas_sparse.storage import memory
+from hrmas_sparse.storage import hdf5
 from hrmas_sparse.storage.errors import InputError
 
 LINEAR = ("Linear", "Affine")  # kinds
-_NODES, _TEXT = 4096, 1 << 16
+_NODES, _TEXT = 4096, 1 << 20
 
 
 class GraphFile:
-    """Entries of a NIR file; refuses links out of it and what cannot fit into memory."""
+    """Entries of a NIR file, each checked before it is read; a missing one is None."""
 
     def __init__(self, file: h5py.File) -> None:
-        self._file, self._left = file, memory.available() / 4
+        self._file = file
 
     def group(self, name: str) -> list[str] | None:
-        """Return the names in a group, or None if there is no such group."""
-        item = self._item(name)
+        """Return the names in a group."""
+        item = hdf5.find(self._file, name)
         if not isinstance(item, h5py.Group):
             return None
         if len(item) > _NODES:
-            raise InputError(f"{name}: expected at most {_NODES} entries, found {len(item)}; nothing of ours is that "
-                             "large")
+            _refuse(name, f"at most {_NODES} entries", len(item))
         return list(item)
 
     def text(self, name: str) -> str | None:
-        """Return a text, or None if there is none."""
-        data = self._dataset(name)
-        if data is None:
-            return None
-        if data.shape != () or data.dtype.kind not in "OS" or data.dtype.itemsize > _TEXT:
-            raise InputError(f"{name}: expected a text, found {data.dtype} {data.shape}; export the network again")
-        return _decoded(name, data[()])
+        """Return a text."""
+        found = self._read(name, "a text", "OS", 0, _TEXT)
+        return None if found is None else _decoded(name, found.item())
 
     def pairs(self, name: str) -> list[tuple[str, str]]:
         """Return the edges."""
-        data = self._dataset(name)
-        if data is None or data.ndim != 2 or data.shape[1] != 2 or data.shape[0] > 4 * _NODES \
-                or data.dtype.kind not in "OS" or data.dtype.itemsize > _TEXT:
-            raise InputError(f"{name}: expected pairs of node names, found "
-                             f"{'nothing' if data is None else f'{data.dtype} {data.shape}'}; export the network again")
-        return [(_decoded(name, a), _decoded(name, b)) for a, b in data[()]]
+        found = self._read(name, "pairs of node names", "OS", 2, _TEXT)
+        if found is None or found.shape[1] != 2:
+            _refuse(name, "pairs of node names", "nothing" if found is None else found.shape)
+        return [(_decoded(name, a), _decoded(name, b)) for a, b in found]
 
     def array(self, name: str, ndim: int) -> np.ndarray | None:
-        """Return a float array, or None if there is no such entry."""
-        data = self._dataset(name)
-        if data is None:
-            return None
-        if data.dtype.kind not in "fiub" or data.ndim != ndim:
-            raise InputError(f"{name}: expected numbers with {ndim} dimensions, found {data.dtype} {data.shape}; only "
-                             "layers of one dimension can be read")
-        self._left -= 2 * data.size * max(8, data.dtype.itemsize)
-        if self._left < 0:
-            raise InputError(f"{name}: {data.dtype} {data.shape} does not fit into the memory that is free; use a "
-                             "machine with more")
-        return data[()].astype(np.float32 if data.dtype == np.float32 else np.float64)
+        """Return numbers, as float32 if they are, else as float64."""
+        found = self._read(name, f"numbers with {ndim} dimensions (our layers have one)", "fiub", ndim)
+        return None if found is None else found.astype(np.float32 if found.dtype == np.float32 else np.float64)
 
-    def _dataset(self, name: str) -> h5py.Dataset | None:
-        item = self._item(name)
-        if not isinstance(item, h5py.Dataset) or item.shape is None:
+    def _read(self, name: str, expected: str, kinds: str, ndim: int, largest: int | None = None) -> np.ndarray | None:
+        item = hdf5.find(self._file, name)
+        if not isinstance(item, h5py.Dataset):
             return None
-        if item.is_virtual or item.external:
-            raise InputError(f"{name}: expected numbers in the file itself, found a reference to another; export the "
-                             "network again")
-        return item
-
-    def _item(self, name: str) -> Any:
-        place = self._file
-        for part in name.split("/"):
-            link = place.get(part, getlink=True) if isinstance(place, h5py.Group) else None
-            if link is None:
-                return None
-            if not isinstance(link, h5py.HardLink):
-                raise InputError(f"{name}: expected an entry of the file itself, found a link; export it again")
-            place = place[part]
-        return place
+        if item.dtype.kind not in kinds or item.ndim != ndim:
+            _refuse(name, expected, f"{item.dtype} {item.shape}")
+        return hdf5.read(item, largest)
 
 
 def _decoded(name: str, text: Any) -> str:
-    try:
-        text = text.decode() if isinstance(text, bytes) else str(text)
-    except UnicodeDecodeError:
-        text = "\0"
-    if len(text) > _TEXT or not text.replace("\n", "").isprintable():
-        raise InputError(f"{name}: expected printable text, found {text[:60]!r}; export the network again")
+    text = text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    if len(text) > _TEXT or not text.isprintable():
+        _refuse(name, "printable text", repr(text[:60]))
     return text
+
+
+def _refuse(name: str, expected: str, found: object) -> NoReturn:
+    raise InputError(f"{name}: expected {expected}, found {found}; export the network again")
 
 
 def chain(kinds: dict[str, str], edges: list[tuple[str, str]]) -> list[tuple[str, str, str | None]]:

@@ -22,12 +22,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from hrmas_sparse.environment import install
 from hrmas_sparse.export.description import Description, LayerDescription, Topology
 from hrmas_sparse.export.graph import GraphFile, chain
+from hrmas_sparse.storage import hdf5, records
 from hrmas_sparse.storage.atomic import write_bytes
 from hrmas_sparse.storage.errors import InputError
 
@@ -79,11 +79,12 @@ def write(path: str | Path, description: Description, dt: float = DT) -> None:
         below = lif
     nodes["output"] = nir.Output({"output": np.array([description.classes])})
     edges.append((below, "output"))
-    graph = nir.NIRGraph(nodes, edges, metadata={
-        "program": "hrmas_sparse", "name": description.name, "class_names": json.dumps(description.class_names),
-        "dt": dt, "discretisation": _DISCRETISATION, "decision": _DECISION} | ({"topology": topology} if topology else {}))
+    metadata = {"program": "hrmas_sparse", "name": description.name, "dt": dt, "discretisation": _DISCRETISATION,
+                "decision": _DECISION, "class_names": json.dumps(description.class_names)}
+    if topology:
+        metadata["topology"] = topology
     image = io.BytesIO()
-    nir.write(image, graph)
+    nir.write(image, nir.NIRGraph(nodes, edges, metadata))
     write_bytes(path, image.getbuffer())
 
 
@@ -110,16 +111,13 @@ def read(path: str | Path, dt: float | None = None) -> Description:
     """
     path = Path(path)
     try:
-        with h5py.File(path, "r") as file:
+        with hdf5.opened(path) as file:
             return _description(GraphFile(file), path, dt)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    except OSError as error:
-        raise InputError(f"{path}: expected a NIR file (HDF5), could not open it ({str(error)[:200]}); export the "
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from None
+    except hdf5.BROKEN as error:
+        raise InputError(f"{path}: expected a NIR file (HDF5), could not read it ({str(error)[:200]}); export the "
                          "network again") from None
-    except (KeyError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError, OverflowError) as error:
-        # h5py has all of them for a broken file
-        raise InputError(f"{path}: damaged or no NIR file ({str(error)[:200]}); export the network again") from None
 
 
 def _description(file: GraphFile, path: Path, dt: float | None) -> Description:
@@ -239,14 +237,10 @@ def _scalar(file: GraphFile, name: str) -> float | None:
 
 
 def _class_names(file: GraphFile) -> tuple[str, ...]:
-    text = file.text("node/metadata/class_names")
+    text, place = file.text("node/metadata/class_names"), "node/metadata/class_names"
     if text is None:
         return ()
-    try:
-        names = json.loads(text)
-    except (ValueError, RecursionError):
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InputError(f"node/metadata/class_names: expected a JSON list of texts, found {text[:60]!r}; export the "
-                         "network again")
+    names = records.parsed_json(text, place)
+    if not records.fits(names, [str]):
+        raise InputError(f"{place}: expected a JSON list of texts, found {text[:60]!r}; export the network again")
     return tuple(names)
