@@ -86,7 +86,7 @@ def chain(kinds: dict[str, str], edges: list[tuple[str, str]]) -> list[tuple[str
             raise InputError(f"edge {a!r} -> {b!r}: expected the names of two nodes, found no node "
                              f"{a if a not in kinds else b!r}; export the network again")
         if b in after[a]:
-            raise InputError(f"edge {a!r} -> {b!r}: is there twice; export the network again")
+            raise InputError(f"edge {a!r} -> {b!r}: expected once, found twice; export the network again")
         after[a].append(b)
         before[b].append(a)
     ends = {kind: [name for name in kinds if kinds[name] == kind] for kind in ("Input", "Output")}

@@ -91,8 +91,8 @@ def write(path: str | Path, description: Description, dt: float = DT) -> None:
 def _neurons(nir: Any, layer: LayerDescription, tau_s: float, dt: float) -> Any:
     """The CubaLIF node of a layer, float64."""
     ones = np.ones(layer.size)
-    return nir.CubaLIF(tau_syn=tau_s * dt * ones, tau_mem=layer.tau * dt * ones, r=layer.R * ones, v_leak=0 * ones,
-                       v_threshold=layer.v_th * ones, v_reset=0 * ones, w_in=tau_s * ones)
+    return nir.CubaLIF(tau_syn=tau_s * dt * ones, tau_mem=layer.tau.astype(np.float64) * dt, r=layer.R * ones,
+                       v_leak=0 * ones, v_threshold=layer.v_th * ones, v_reset=0 * ones, w_in=tau_s * ones)
 
 
 def read(path: str | Path, dt: float | None = None) -> Description:

@@ -104,14 +104,14 @@ def compiled(description, folder, *options):
     return folder / "net"
 
 
-def events_of(x, wide=False):
+def events_of(x):
     """Samples (B, T, C) as the program wants them."""
-    parts = []
+    parts, index = [], np.uint16 if x.shape[2] < 65536 else np.uint32
     for sample in x:
         parts.append(np.uint32(len(sample)).tobytes())
         for step in sample:
             channel = np.flatnonzero(step)
-            parts += [np.uint32(len(channel)).tobytes(), channel.astype(np.uint32 if wide else np.uint16).tobytes(),
+            parts += [np.uint32(len(channel)).tobytes(), channel.astype(index).tobytes(),
                       step[channel].astype(np.float32).tobytes()]
     return b"".join(parts)
 
