@@ -37,19 +37,34 @@ def lists(dataset: h5py.Dataset) -> Iterator[np.ndarray]:
     kind = h5py.check_vlen_dtype(dataset.dtype)
     if dataset.ndim != 1 or kind is None or np.dtype(kind).kind not in "iuf":
         raise ValueError(f"expected a vector of lists of numbers, found {dataset.dtype} {dataset.shape}")
+    for number, (length, content) in enumerate(_contents(dataset, kind.itemsize)):
+        if len(content) < length * kind.itemsize:
+            raise ValueError(f"entry {number}: expected {length} numbers, found {len(content)} bytes")
+        yield np.frombuffer(content, kind, length)
+
+
+def texts(dataset: h5py.Dataset) -> np.ndarray:
+    """Return texts of variable length, an array of `bytes` in the shape of the data set; raises as :func:`lists`."""
+    if h5py.check_string_dtype(dataset.dtype) is None or dataset.chunks is not None and dataset.ndim != 1:
+        raise ValueError(f"expected texts, found {dataset.dtype} {dataset.shape}")
+    found = np.empty(dataset.size, dtype=object)
+    for number, (length, content) in enumerate(_contents(dataset, 1)):
+        found[number] = content[:length].partition(b"\0")[0]
+    return found.reshape(dataset.shape)
+
+
+def _contents(dataset, width):
+    """Yield length, and at least so many entries of ``width`` bytes if all is well, of every entry."""
     if dataset.file.id.get_create_plist().get_sizes() != (8, 8):
         raise ValueError("expected an HDF5 file with addresses of 8 bytes")
     with opened(dataset.file.filename) as file:
         size, base = file.seek(0, 2), dataset.file.userblock_size
         entries = _entries(dataset, file, base)
-        if entries["length"].astype(np.int64).sum() * kind.itemsize > size:
-            raise ValueError("claims more numbers than the file holds")
+        if entries["length"].astype(np.int64).sum() * width > size:
+            raise ValueError("claims more than the file holds")
         heaps = _Heaps(file, base, size)
-        for number, (length, address, index) in enumerate(entries.tolist()):
-            content = heaps.object(address, index) if length else b""
-            if len(content) < length * kind.itemsize:
-                raise ValueError(f"entry {number}: expected {length} numbers, found {len(content)} bytes")
-            yield np.frombuffer(content, kind, length)
+        for length, address, index in entries.tolist():
+            yield length, heaps.object(address, index) if length else b""
 
 
 def _entries(dataset, file, base):

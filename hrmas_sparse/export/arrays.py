@@ -1,28 +1,22 @@
 """A network as a plain NumPy archive (.npz), see docs/formats.md; no program but NumPy is needed to read it.
 
-Files from others are read as data: sizes are checked before memory is taken, and no pickle is opened.
+Files from others are read as data, see :mod:`hrmas_sparse.storage.npy`.
 """
 
 from __future__ import annotations
 
 import io
-import math
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from hrmas_sparse.export.description import Description, LayerDescription, Topology
-from hrmas_sparse.storage import files, memory
+from hrmas_sparse.storage import npy
 from hrmas_sparse.storage.atomic import write_bytes
 from hrmas_sparse.storage.errors import InputError
 
 FORMAT, VERSION = "hrmas_sparse network", 1
 _ARRAYS = ("w", "R", "tau", "v_th", "rec_indptr", "rec_indices", "rec_data")
-# What a broken archive raises.
-BROKEN = (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, KeyError, TypeError, SyntaxError,
-          RecursionError, OverflowError, MemoryError, zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error)
 _TOPOLOGY = ("motif_size", "motif_inter", "motif_tied", "motif_types")
 
 
@@ -64,11 +58,15 @@ def read(path: str | Path) -> Description:
     InputError
         The file is missing, no such archive, or holds what does not fit; the message names the entry.
     """
-    arrays = _load(Path(path))
     try:
-        if _text(arrays, "format") != FORMAT or _number(arrays, "version", "iu") != VERSION:
-            raise InputError(f"format: expected {FORMAT!r} of version {VERSION}, found {arrays['format']!r} "
-                             f"of version {arrays['version']!r}")
+        arrays = npy.load(path)
+    except npy.BROKEN as error:
+        raise InputError(f"{path}: expected a NumPy archive (.npz), could not read it "
+                         f"({str(error)[:120] or type(error).__name__}); export the network again") from error
+    try:
+        kind, version = _text(arrays, "format"), _number(arrays, "version", "iu")
+        if (kind, version) != (FORMAT, VERSION):
+            raise InputError(f"format: expected {FORMAT!r}, version {VERSION}, found {kind[:40]!r}, version {version}")
         keys = [str(key) for key in _get(arrays, "layers", "U", 1)]
         if keys != [*map(str, range(1, len(keys))), "_out"]:
             raise InputError(f"layers: expected '1', '2', ..., '_out', found {keys[:8]}")
@@ -112,36 +110,3 @@ def _number(arrays: dict, name: str, kinds: str) -> float:
 
 def _text(arrays: dict, name: str) -> str:
     return str(_get(arrays, name, "U", 0))
-
-
-def _load(path: Path) -> dict[str, np.ndarray]:
-    """Return all arrays of an archive."""
-    try:
-        with files.opened(path) as file, zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-            memory.require_room(path, sum(entry.file_size for entry in entries), copies=2)
-            if len({entry.filename for entry in entries}) < len(entries):
-                raise ValueError("an entry is there twice")
-            return {entry.filename.removesuffix(".npy"): _array(archive, entry) for entry in entries}
-    except BROKEN as error:
-        raise InputError(f"{path}: expected a NumPy archive (.npz), could not read it "
-                         f"({str(error)[:120] or type(error).__name__}); export the network again") from error
-
-
-def _array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
-    """Return one array; its header says how long the entry is, before any of it is read."""
-    with archive.open(entry) as file:
-        version = np.lib.format.read_magic(file)
-        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        if version not in reader:
-            raise ValueError(f"{entry.filename} has version {version}")
-        shape, fortran, dtype = reader[version](file)
-        if dtype.hasobject or dtype.kind not in "fiubU" or not dtype.itemsize:
-            raise ValueError(f"{entry.filename} has dtype {dtype}")
-        count = math.prod(shape)
-        if count * dtype.itemsize > entry.file_size:
-            raise ValueError(f"{entry.filename} claims {dtype} {shape} in {entry.file_size} bytes")
-        data = file.read()
-        if len(data) != count * dtype.itemsize:
-            raise ValueError(f"{entry.filename} claims {dtype} {shape} and holds {len(data)} bytes")
-    return np.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C").astype(dtype.newbyteorder("="))

@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 import h5py
 import numpy as np
 
+from hrmas_sparse.data import vlen
 from hrmas_sparse.storage import hdf5
 from hrmas_sparse.storage.errors import InputError
 
@@ -52,6 +53,8 @@ class GraphFile:
             return None
         if item.dtype.kind not in kinds or item.ndim != ndim:
             _refuse(name, expected, f"{item.dtype} {item.shape}")
+        if h5py.check_string_dtype(item.dtype) is not None and item.dtype.kind == "O":
+            return vlen.texts(item)
         return hdf5.read(item, largest)
 
 

@@ -13,7 +13,7 @@ import pytest
 from hrmas_sparse.export import arrays, nir
 from hrmas_sparse.storage.errors import InputError
 
-MALFORMED = int(os.environ.get("HRMAS_MALFORMED", 500))  # of each kind
+MALFORMED = int(os.environ.get("HRMAS_MALFORMED", 125))  # of each kind
 
 
 @pytest.fixture
@@ -235,9 +235,9 @@ def archive(network, tmp_path, **changes):
 
 
 ENTRIES = {
-    "format": "another", "version": 2, "layers": np.array(["1", "_out"]), "w1": None, "w2": np.ones((3, 3), "f4"),
+    "format": "another", "version": "2", "layers": np.array(["1", "_out"]), "w1": None, "w2": np.ones((3, 3), "f4"),
     "w_out": np.array([["a"]]), "R1": np.ones((2, 2), "f4"), "tau2": np.zeros(5, "f4"), "v_th1": np.float32("nan"),
-    "rec1_indptr": np.zeros(7), "rec1_indices": np.array([-1]), "rec2_data": np.ones(1, "f4"), "tau_s": None,
+    "rec1_indptr": np.zeros(7), "rec1_indices": np.ones((1, 1), int), "rec2_data": np.ones(1, "f4"), "tau_s": None,
     "class_names": np.array(["a"]), "name": np.array(["a", "b"]), "more": np.ones(2), "motif1_size": 3,
 }
 
@@ -263,7 +263,7 @@ def test_an_archive_that_claims_more_than_it_holds(network, tmp_path):
     np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": (1 << 20, 1 << 20)})
     with zipfile.ZipFile(path, "a") as file:
         file.writestr("w1.npy", header.getvalue())
-    with pytest.raises(InputError, match="w1"):
+    with pytest.raises(InputError, match="claims 4,398,046,511,104 bytes"):
         arrays.read(path)
 
 

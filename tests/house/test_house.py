@@ -14,6 +14,7 @@ FLOORS = [
     {"process", "storage"},
     {"settings", "places"},
     {"data"},
+    {"export"},
     {"engine"},
     {"search"},
     {"run", "gradcheck"},
