@@ -70,7 +70,7 @@ def words(dask):
 
 def working(run):
     """The process that works on a run, once one does."""
-    for _ in range(2000):
+    for _ in range(12000):
         note = run.lock_path.read_text() if run.lock_path.exists() else ""
         if note and run.checkpoint_path.exists():
             return int(note.split()[1])
