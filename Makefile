@@ -9,7 +9,7 @@ BENCH = .venv-bench$(addprefix -,$(GPU))
 # Every option once: its variable here, and the option of the program that takes its value (--strict and --fresh: none).
 OPTIONS := RAW=--raw SEED=--seeds SEEDS=--seeds NAME=--name BACKEND=--backend PROFILE=--profile PRESET=--preset \
            SET=--set ROWS=--rows NEURONS=--neurons PARTITIONS=--partitions METHODS=--methods JOBS=--jobs CLUSTER=--cluster \
-           GOLDEN=--golden FIGURE=--figure STRICT=--strict FRESH=--fresh SAME_CPU=--same-cpu LIST=--list
+           GOLDEN=--golden FIGURE=--figure BASELINE=--baseline STRICT=--strict FRESH=--fresh SAME_CPU=--same-cpu LIST=--list
 FLAGS := STRICT FRESH SAME_CPU LIST
 
 .DEFAULT_GOAL := help

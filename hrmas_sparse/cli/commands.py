@@ -69,15 +69,22 @@ def retrain(options):
 
 
 def evaluate(options):
+    from hrmas_sparse.run.classes import recall_table
     from hrmas_sparse.run.trained import Run
     run = open_run(options.run)
     settings = run.config()
     raw = options.raw or run.manifest()["raw"]
     cache = prepared(settings, raw, options.strict, lambda line: print(line, file=sys.stderr), needed=(options.split,))
-    found = Run.of_folder(run, options.backend).score(getattr(cache, options.split))
+    score = Run.of_folder(run, options.backend).score(getattr(cache, options.split))
+    if options.json or options.csv:
+        from hrmas_sparse.run import scored
+        print(scored.as_json(run, cache, options.split, score) if options.json
+              else scored.as_csv(cache, options.split, score))
+        return 0
     real = "" if cache.meta.provenance == "real" else f" ({cache.meta.provenance})"
-    print(f"{run.name} on {cache.meta.dataset}{real}, {options.split}: accuracy {100 * found.accuracy:.2f} % of "
-          f"{found.samples} samples, loss {found.loss:.4g}")
+    print(f"{run.name} on {cache.meta.dataset}{real}, {options.split}: accuracy {100 * score.accuracy:.2f} % of "
+          f"{score.samples} samples, loss {score.loss:.4g}")
+    print("\n".join(recall_table(score.confusion, cache.class_names)))
     return 0
 
 
@@ -106,14 +113,14 @@ def runs(options):
 
 
 def show(options):
-    from hrmas_sparse.run.summary import summary
+    from hrmas_sparse.run.summary import details, summary
     run = open_run(options.run)
     if options.figure:
         from hrmas_sparse.run.figure import draw
         draw(run, options.figure)
         print(f"{options.figure}: how it learnt, its motif, its weights\n")
     if run.finished:
-        print("\n".join(summary(run, run.result())))
+        print("\n".join([*summary(run, run.result()), *details(run)]))
         return 0
     print(status_line(run))
     if run.architecture_path.exists():

@@ -27,6 +27,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "baseline": {"choices": ("counts", "off"), "default": "counts", "help": "what the result is compared with: "
                  "logistic regression on spike counts, computed once for a data set (default), or nothing"},
     "split": {"choices": ("train", "test"), "default": "test"},
+    "json": {**_FLAG, "help": "print one JSON object: accuracy, recall of each class, confusion, every sample's class"},
+    "csv": {**_FLAG, "help": "print a line for every sample: its id, its class, the decided class"},
     "golden": {"type": _PATH, "metavar": "DIR", "help": "folder of golden .npz files"},
     "raster": {"type": _PATH, "metavar": "FILE.png", "help": "for info: draw a sample of each class"},
     "figure": {"type": _PATH, "metavar": "FILE", "help": "draw it too: PNG, SVG or PDF (extra `plots`)"},
@@ -72,7 +74,8 @@ COMMANDS = {
                        [_RUN], _JOB, {"seeds": {"default": [0]}}),
     "evaluate": Command("hrmas_sparse.cli.commands:evaluate",
                         "score a finished run on any raw recordings of the same layout", [_RUN],
-                        "raw split backend strict", {"raw": {"help": "raw recordings; default: those of the run"}}),
+                        "raw split backend strict json csv",
+                        {"raw": {"help": "raw recordings; default: those of the run"}}),
     "data": Command("hrmas_sparse.cli.data:data",
                     "recordings and spike caches: fetch, build, verify, describe; check the front end",
                     [("action", {"choices": ("build", "verify", "info", "download", "check")}),

@@ -8,12 +8,23 @@ from hrmas_sparse.storage.records import read_json
 
 # Keys that may differ between identical runs: time, and the count baseline, which is SciPy's and BLAS's work.
 WALL_CLOCK = ("seconds", "created", "command", "counts_baseline")
+# Keys of a result that versions before 0.2 did not write; compared where both runs have them.
+LATER = ("output_rates",)
 
 
 def _without_wall_clock(value):
     if isinstance(value, dict):
         return {k: _without_wall_clock(v) for k, v in value.items() if k not in WALL_CLOCK}
     return value
+
+
+def _in_common(x, y):
+    """Two values without the later keys that only one of them has."""
+    if not isinstance(x, dict) or not isinstance(y, dict):
+        return x, y
+    x, y = ({key: one[key] for key in one if key in other or key not in LATER} for one, other in ((x, y), (y, x)))
+    common = {key: _in_common(x[key], y[key]) for key in x.keys() & y.keys()}
+    return tuple(one | {key: pair[n] for key, pair in common.items()} for n, one in enumerate((x, y)))
 
 
 def _arrays_differ(a, b):
@@ -46,7 +57,8 @@ def exact_differences(a, b):
         found.append(f"metrics.jsonl: {len(lines_a)} and {len(lines_b)} lines")
     for name in ("architecture.json", "diagnosis.json", "result.json"):
         x, y = (read_json(run.path / name) if (run.path / name).exists() else None for run in (a, b))
-        if _without_wall_clock(x) != _without_wall_clock(y):
+        x, y = _in_common(_without_wall_clock(x), _without_wall_clock(y))
+        if x != y:
             found.append(name)
     x, y = a.manifest(), b.manifest()
     found += [f"manifest.json: {key}" for key in ("config", "seed") if x[key] != y[key]]

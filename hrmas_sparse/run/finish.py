@@ -23,7 +23,7 @@ def finish(store, context, network, learner, seconds, baseline, stop):
     test, train = (evaluate(network, learner.parameters, events, stop).as_dict() if events is not None else None
                    for events in (data.test, data.train))
     context.check()
-    train.pop("confusion")
+    del train["confusion"], train["output_rates"]
     seconds["test"] = time.monotonic() - started
     started = time.monotonic()
     counts = baseline() if baseline else None

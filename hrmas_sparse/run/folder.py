@@ -35,7 +35,8 @@ _MANIFEST = {"schema": {SCHEMA}, "seed": int, "config": {"data": {"dataset": str
              "data": {"fingerprint": str, "provenance": {"real", "synthetic stand-in"}}}
 _SCORE = {"accuracy": float, "loss": float, "samples": int}
 _COUNTS = {"possible": int, "excitatory": int, "inhibitory": int, "none": int, "dense": int}
-_RESULT = {"test": (None, _SCORE), "train": _SCORE, "chance": float, "counts_baseline": (None, float),
+_TEST = _SCORE | {"confusion": [[int]]}
+_RESULT = {"test": (None, _TEST), "train": _SCORE, "chance": float, "counts_baseline": (None, float),
            "trained_weights": int, "recurrence": [(None, _COUNTS)], "seconds": {str: float}}
 _DIAGNOSIS = {"windows": int, "relaxed": _SCORE, "discrete": _SCORE, "reset": (None, _SCORE), "adapted": (None, _SCORE)}
 _LINE = {"phase": {"search-1", "search-2", "retrain"}, "epoch": int, "accuracy": float, "seconds": float}

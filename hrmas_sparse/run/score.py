@@ -1,6 +1,9 @@
 """Scoring a network on samples: accuracy, loss, rates, who is taken for whom."""
 
-from dataclasses import asdict, dataclass
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -15,25 +18,34 @@ class Score:
 
     loss : mean; accuracy : 0..1; samples : int
     rates : mean spikes per neuron and step of each layer, output last
+    output_rates : spikes per step of each output neuron, read off its summed psc: spikes near a sample's end count less
     confusion : (classes, classes) nested lists of counts, [true][decided]
+    predicted : (samples,) int64, the decided class of each sample
     """
 
     loss: float
     accuracy: float
     samples: int
-    rates: list
-    confusion: list
+    rates: list[float]
+    output_rates: list[float]
+    confusion: list[list[int]]
+    predicted: np.ndarray = field(repr=False)
 
     @property
-    def recall(self):
+    def recall(self) -> np.ndarray:
         """Share of each class's samples that are recognised, (classes,); NaN for a class without samples."""
-        counts = np.array(self.confusion)
-        with np.errstate(invalid="ignore"):
-            return counts.diagonal() / counts.sum(axis=1)
+        return recall(self.confusion)
 
-    def as_dict(self):
-        """Plain numbers and lists."""
-        return asdict(self)
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and lists, without the single samples."""
+        return {name: value for name, value in vars(self).items() if name != "predicted"}
+
+
+def recall(confusion: list[list[int]]) -> np.ndarray:
+    """Share of each class's samples that are recognised, (classes,); NaN for a class without samples."""
+    counts = np.array(confusion)
+    with np.errstate(invalid="ignore"):
+        return counts.diagonal() / counts.sum(axis=1)
 
 
 def evaluate(network, parameters, events, stop=never, samples=None):
@@ -51,7 +63,7 @@ def evaluate(network, parameters, events, stop=never, samples=None):
     :class:`Score`
     """
     classes, loss, rates = network.output.size, 0.0, np.zeros(len(network.layers))
-    confusion = np.zeros((classes, classes), np.int64)
+    confusion, scores, decided = np.zeros((classes, classes), np.int64), np.zeros(classes), []
     samples = np.arange(len(events)) if samples is None else samples
     count = len(samples)
     if not count:
@@ -64,4 +76,8 @@ def evaluate(network, parameters, events, stop=never, samples=None):
         loss += outcome.loss * len(batch)
         rates += np.array(outcome.rates) * len(batch)
         np.add.at(confusion, (batch.labels, outcome.predicted), 1)
-    return Score(loss / count, float(confusion.trace() / count), count, (rates / count).tolist(), confusion.tolist())
+        scores += outcome.scores.sum(axis=0)
+        decided.append(outcome.predicted)
+    spikes = scores / (count * events.steps * network.neurons.tau_s)  # a spike adds tau_s to the summed psc
+    return Score(loss / count, float(confusion.trace() / count), count, (rates / count).tolist(), spikes.tolist(),
+                 confusion.tolist(), np.concatenate(decided))

@@ -1,8 +1,13 @@
 """What a finished run found, in words."""
 
+import json
+
 from hrmas_sparse.engine import architecture
-from hrmas_sparse.run.warnings import kind
 from hrmas_sparse.engine.recurrence import Motif
+from hrmas_sparse.run.classes import class_names, confusion_table, recall_table
+from hrmas_sparse.run.warnings import complaints_of_test, kind
+from hrmas_sparse.settings.load import OWN, datasets, load
+from hrmas_sparse.storage.errors import InputError
 
 
 def connections(recurrence):
@@ -42,7 +47,42 @@ def summary(run, result):
     if not found:
         lines += ["", "fully connected recurrence, every weight trained" if net.recurrence == "full"
                   else "no recurrent connections"]
-    return lines + _warnings(run.metrics())
+    return lines + _warnings(run.metrics(), test and complaints_of_test(test, names_of(run, test)))
+
+
+def details(run):
+    """Further lines about a finished run: what its settings change, whose architecture it has, its decisions."""
+    manifest, settings, test = run.manifest(), run.config(), run.result()["test"]
+    lines, overrides = [], changed(settings)
+    if overrides:
+        lines += ["", f"not as in preset {settings.preset}, profile {settings.profile}: {'; '.join(overrides)}"]
+    origin = manifest.get("architecture_of")
+    if isinstance(manifest.get("architecture"), str):
+        lines += ["", f"architecture of {origin}" if isinstance(origin, str) and origin.isprintable()
+                  else "the architecture was given"]
+    if test:
+        names = names_of(run, test)
+        lines += ["", *recall_table(test["confusion"], names), "", *confusion_table(test["confusion"], names)]
+    return lines
+
+
+def names_of(run, test):
+    """The names of a run's classes."""
+    return class_names(run.manifest()["data"], len(test["confusion"]))
+
+
+def changed(settings):
+    """The settings that are not as preset and profile have them, as "section.key = value (theirs: value)"."""
+    try:
+        theirs = load(settings.data.dataset if settings.data.dataset in datasets() else OWN, settings.preset,
+                      settings.profile)
+    except InputError:  # a preset or profile of the user's own file
+        return []
+    own, theirs = settings.as_dict(), theirs.as_dict()
+    sections = [name for name in own if isinstance(own[name], dict) and not (
+        name == "data" and settings.data.dataset not in datasets())]
+    return [f"{section}.{key} = {json.dumps(value)} (theirs: {json.dumps(theirs[section][key])})"
+            for section in sections for key, value in own[section].items() if value != theirs[section][key]]
 
 
 def _made_discrete(found):
@@ -58,10 +98,11 @@ def _made_discrete(found):
     return lines
 
 
-def _warnings(metrics):
-    """What was wrong with a layer, each once, with the first epoch it was seen in."""
+def _warnings(metrics, of_test):
+    """What was wrong with a layer, each once, with the first epoch it was seen in; what the test shows."""
     first = {}
     for line in metrics:
         for complaint in line.get("warnings", []):
             first.setdefault((line["phase"], kind(complaint)), f"{line['phase']}, epoch {line['epoch']}: {complaint}")
-    return ["", *(f"warning: {text}" for text in first.values())] if first else []
+    texts = [*first.values(), *(f"test: {text}" for text in of_test or [])]
+    return ["", *(f"warning: {text}" for text in texts)] if texts else []

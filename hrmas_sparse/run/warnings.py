@@ -1,7 +1,13 @@
-"""Signs that a layer does not learn: dead, saturated, or with exploding gradients (mathematics 13)."""
+"""Signs that a layer does not learn: dead, saturated, or with exploding gradients (mathematics 13).
+
+And classes that a trained network is blind to.
+"""
+
+import numpy as np
 
 DEAD_RATE = 1e-5        # spikes per neuron and step, mean over an epoch: below it a layer says nothing
 SATURATED_RATE = 0.5    # above it a layer says the same whatever it hears
+NEARLY_SILENT = 0.02    # of the mean rate of the output neurons: below it a class can hardly win
 EXPLODING_NORM = 1e5    # of a layer's gradient; networks that learn well stay near 1e3
 
 
@@ -25,6 +31,32 @@ def complaints(totals):
             found.append(f"the gradient of {name} explodes: norm {norm:.1e}; lower network.slope_cap or raise "
                          "network.v_th")
     return found
+
+
+def complaints_of_test(test, class_names):
+    """What is wrong with the decisions of a trained network, as sentences.
+
+    Parameters
+    ----------
+    test : dict as :meth:`hrmas_sparse.run.score.Score.as_dict` gives it; older versions had no "output_rates"
+    class_names : list of str
+    """
+    counts, found = np.array(test["confusion"]), []
+    never = [name for name, n in zip(class_names, counts.sum(axis=0)) if n == 0]
+    if never:
+        found.append(f"{_some(never)} {'is' if len(never) == 1 else 'are'} never decided for")
+    rates = np.array(test.get("output_rates", []))
+    silent = [name for name, rate in zip(class_names, rates) if rate < NEARLY_SILENT * rates.mean()]
+    if silent and rates.mean() > 0:
+        found.append(f"the output neuron{'s' * (len(silent) > 1)} of {_some(silent)} nearly never "
+                     f"spike{'s' * (len(silent) == 1)}: less than {100 * NEARLY_SILENT:g} % of the mean")
+    return found
+
+
+def _some(names):
+    """The names of some classes, not too many."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"class{'es' * (len(names) > 1)} {', '.join(names[:5])}{more}"
 
 
 def kind(complaint):

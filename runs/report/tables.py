@@ -1,5 +1,8 @@
 """The numbers of a report: what each row scores, how it differs from the baseline, how long it takes."""
 
+import numpy as np
+
+from hrmas_sparse.run.score import recall
 from runs.report import collect, stats
 
 
@@ -170,6 +173,14 @@ def run_rows(study):
             [[one["row"], size(one["neurons"]), str(one["seed"]), one["partition"], per_cent(one["accuracy"]),
               interval(one["wilson"], per_cent), per_cent(one["train_accuracy"]), one["motif_sizes"] or "\N{EN DASH}",
               per_cent(one["hidden_rate"])] for one in single_runs(study)])
+
+
+def class_rows(study, names):
+    """Header and rows of the table of classes, all shown runs together: samples, recall, decisions."""
+    counts = sum(np.array(one.result["test"]["confusion"]) for one in study.shown)
+    return (["class", "samples", "recall", "decided"],
+            [[name, str(there), per_cent(share) if there else "\N{EN DASH}", str(decided)]
+             for name, there, share, decided in zip(names, counts.sum(axis=1), recall(counts), counts.sum(axis=0))])
 
 
 def markdown(header, rows):

@@ -59,7 +59,8 @@ def write(study):
     if study.shown:
         found = [drawn(name, draw) for name, draw in FOUND]
         parts += [page.section("What was found", *found)] if any(found) else []
-        parts.append(page.section("What it does", *(drawn(name, draw) for name, draw in DOES)))
+        classes = page.table(*tables.class_rows(study, networks.class_names(study)))
+        parts.append(page.section("What it does", *(drawn(name, draw) for name, draw in DOES), classes))
     parts.append(_appendix(study, drawn))
     path = study.folder / "report.html"
     files.write_text(path, page.page(study.record["title"], _about(study), parts))
