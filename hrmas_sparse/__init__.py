@@ -14,15 +14,25 @@ __version__ = "0.1.0"
 # Public name -> the module that holds it. A name that is added here is added to __init__.pyi too.
 _PUBLIC = {
     "Architecture": "engine.architecture",
+    "Dense": "engine.layers",
     "Diverged": "storage.errors",
     "Dataset": "data.dataset",
     "Events": "data.events",
+    "Feedforward": "engine.layers",
     "InputError": "storage.errors",
     "Run": "run.trained",
     "StopRequest": "run.stop",
     "load_run": "run.api",
     "retrain": "run.api",
     "search": "run.api",
+    "LIF": "engine.layers",
+    "Motifs": "engine.layers",
+    "Network": "engine.network",
+    "Parameters": "engine.parameters",
+    "Supernet": "engine.layers",
+    "alpha_gradient": "search.hrmas",
+    "check_gradients": "gradcheck.entries",
+    "gradcheck": "gradcheck",
     "settings": "settings.load",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -12,7 +12,8 @@ import numpy as np
 
 from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.engine.losses import CrossEntropyLoss, PscLoss
-from hrmas_sparse.engine.network import Layer, Network, Neurons
+from hrmas_sparse.engine.layers import LIF, Feedforward, Recurrent
+from hrmas_sparse.engine.network import Network
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.recurrence import Free, Motif, Supernet
@@ -148,11 +149,12 @@ class Case:
         s = {"loss": "psc", "period": 1, "scale": 0.02, "slope_cap": 8.0, "width": 0.2, "smooth": False,
              **self.settings}
         loss = CrossEntropyLoss(s["scale"]) if s["loss"] == "cross_entropy" else PscLoss(s["period"])
-        hidden = [Layer(len(layer["W_in"]), layer["v_th"], recurrence)
+        hidden = [Recurrent(recurrence, layer["v_th"] / TAU_S) if recurrence else
+                  Feedforward(len(layer["W_in"]), layer["v_th"] / TAU_S)
                   for layer, recurrence in zip(self.layers, self.recurrences)]
-        output = Layer(len(self.layers[-1]["W_in"]), self.layers[-1]["v_th"])
-        neurons = Neurons(TAU_M, TAU_S, s["slope_cap"], s["width"], s["smooth"])
-        return Network(self.X.shape[2], hidden, output, neurons, loss, backend, dtype)
+        neuron = LIF(TAU_M, TAU_S, 1.0, self.layers[-1]["v_th"] / TAU_S, s["slope_cap"], s["width"])
+        classes = len(self.layers[-1]["W_in"])
+        return Network(self.X.shape[2], classes, hidden, neuron, loss, backend, dtype, s["smooth"])
 
     def parameters(self, dtype="float64"):
         found = []

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hrmas_sparse.engine.drawing import motif_svg, text_svg
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.storage.atomic import write_json, write_text
 from hrmas_sparse.storage.records import read_json
@@ -143,7 +144,7 @@ class Architecture:
 
     def _tied_types(self) -> np.ndarray:
         if not self.tied:
-            raise InputError("architecture: untied, every connection of the layer has its own type; expected a tied one")
+            raise InputError("architecture: expected a tied one, found one whose every connection has its own type")
         return self.types
 
     def carried_to(self, neurons: int) -> Architecture:
@@ -183,8 +184,8 @@ class Architecture:
         Arrows excite, dashed lines with a bar inhibit; squares are the same neuron of the previous (filled) and
         the next motif (open). An untied architecture is a line of text.
         """
-        from hrmas_sparse.engine.drawing import motif_svg
-        text = motif_svg(self)
+        text = (motif_svg(self.intra, self.inter, repr(self)) if self.tied
+                else text_svg("every connection has its own type"))
         if path is not None:
             write_text(Path(path), text)
         return text

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
-
-if TYPE_CHECKING:
-    from hrmas_sparse.engine.architecture import Architecture
 
 EXCITES, INHIBITS = "#b2182b", "#2166ac"
 SIZE, RING, RADIUS = 320, 100.0, 13.0     # of the picture, of the circle the neurons lie on, of a neuron; pixels
 
 
-def motif_svg(architecture: Architecture) -> str:
-    """Return the SVG text of a tied architecture's motif; for an untied one a line of text.
+def text_svg(text: str) -> str:
+    """Return a drawing that is a line of text."""
+    return _page(f'<text x="{SIZE / 2}" y="{SIZE / 2}" text-anchor="middle">{text}</text>', text)
+
+
+def motif_svg(intra: np.ndarray, inter: np.ndarray, title: str) -> str:
+    """Return the SVG text of a motif.
 
     Neurons lie on a circle. An arrow excites, a dashed line with a bar inhibits. A square is the same neuron of the
     previous (filled) or the next motif (open).
+
+    Parameters
+    ----------
+    intra : (v, v) of +1, -1, 0, [target, source]
+    inter : (v, 2) of +1, -1, 0, [target, previous or next motif]
+    title : plain text
     """
-    if not architecture.tied:
-        return _page('<text x="160" y="160" text-anchor="middle">every connection has its own type</text>')
-    v, intra, inter = architecture.motif_size, architecture.intra, architecture.inter
+    v = len(intra)
     angle = 2 * np.pi * np.arange(v) / v - np.pi / 2
     outward = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     place = SIZE / 2 + RING * outward
@@ -40,10 +44,10 @@ def motif_svg(architecture: Architecture) -> str:
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{RADIUS * scale:.1f}" fill="white" stroke="black"/>'
                      f'<text x="{x:.1f}" y="{y:.1f}" font-size="{11 * scale:.1f}" text-anchor="middle" '
                      f'dominant-baseline="central">{k}</text>')
-    return _page("\n".join(parts), repr(architecture))
+    return _page("\n".join(parts), title)
 
 
-def _page(body: str, title: str = "motif") -> str:
+def _page(body: str, title: str) -> str:
     return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{SIZE}" height="{SIZE}" viewBox="0 0 {SIZE} {SIZE}" '
             f'font-family="sans-serif" font-size="12">\n<title>{title}</title>\n{body}\n</svg>\n')
 

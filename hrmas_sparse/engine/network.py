@@ -6,38 +6,37 @@ computes; gradients and R, tau after plasticity come back in kind.
 A batch is cut into chunks by the backend, each goes through all layers by itself: see passes.py.
 """
 
+from __future__ import annotations
+
 import functools
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hrmas_sparse.engine import neuron
+from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine import lockstep as together
+from hrmas_sparse.engine import neuron as formulas
+from hrmas_sparse.engine.architecture import generator
+from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.backends.base import Synapses
+from hrmas_sparse.engine.checks import MOST, check_events, check_finite, check_parameters
+from hrmas_sparse.engine.layers import LIF, HiddenLayer
+from hrmas_sparse.engine.losses import Loss, make_loss
 from hrmas_sparse.engine.parameters import INTRINSIC, Entry, Parameters
 from hrmas_sparse.engine.passes import Asked, run
 from hrmas_sparse.engine.recurrence import Links
+from hrmas_sparse.storage.errors import InputError
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer: neurons, threshold (unit of psc), recurrence (see topology.py) or None."""
+    """One layer of a network: neurons, threshold (unit of psc), connections (see recurrence.py) or None."""
 
     size: int
     v_th: float
     recurrence: Any = None
-
-
-@dataclass(frozen=True)
-class Neurons:
-    """Constants all layers share; see :func:`neuron.constants`. smooth: the variant of mathematics 12a."""
-
-    tau_m: float
-    tau_s: float
-    slope_cap: float
-    surrogate_width: float
-    smooth: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,33 +91,91 @@ class Outcome:
 
 
 class Network:
-    """A network on a backend.
+    """A spiking network: hidden layers, then a feedforward output layer with one neuron a class.
+
+    It may be used by several threads at once.
 
     Parameters
     ----------
-    inputs : channels of the input
-    hidden : list of :class:`Layer`
-    output : :class:`Layer` without recurrence, one neuron a class
-    neurons : :class:`Neurons`
-    loss : see :mod:`hrmas_sparse.engine.losses`
-    backend : see :mod:`hrmas_sparse.engine.backends`
-    dtype : "float32" or "float64"
+    channels, classes : int
+        Of the input; of the output.
+    hidden : sequence
+        The hidden layers, from below: :class:`Motifs`, :class:`Supernet`, :class:`Dense`, :class:`Feedforward`.
+    neuron : LIF
+        Constants of the neurons.
+    loss : str or object
+        "psc", "cross_entropy" or a loss object, see losses.py.
+    backend : str or Backend
+        "auto" (a GPU if there is one), "cpu" or "cuda".
+    dtype : str
+        "float32" or "float64".
+    smooth : bool
+        The variant whose spikes are a logistic function of v, so that its loss has a derivative (mathematics 12);
+        float64 only.
+
+    Attributes
+    ----------
+    layers : list of Layer
+        Hidden layers, then the output layer.
+    weight_names, alpha_names : list of (layer, name)
+        Which parameters are weights and which the architecture's.
+
+    Raises
+    ------
+    InputError
+        Something does not fit; the entry is named.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hrmas_sparse as hs
+    >>> net = hs.Network(channels=4, classes=2, hidden=[hs.Motifs(12, size=3)], neuron=hs.LIF(v_th=1), backend="cpu")
+    >>> net
+    Network(4 channels, hidden [12 Motif], 2 classes, float32, cpu)
+    >>> params = net.init(seed=0)
+    >>> events = hs.Events.from_dense(np.ones((3, 10, 4), bool), labels=[0, 1, 1])
+    >>> out = net.gradients(params, events)
+    >>> out.scores.shape, out.gradients.layers[0].w.shape
+    ((3, 2), (4, 12))
     """
 
-    def __init__(self, inputs, hidden, output, neurons, loss, backend, dtype="float32"):
-        self.inputs, self.output = inputs, output
-        self.hidden = [layer if layer.recurrence is None else replace(layer, recurrence=layer.recurrence.on(backend))
-                       for layer in hidden]
-        self.neurons, self.backend, self.dtype = neurons, backend, np.dtype(dtype)
-        self.criterion = functools.partial(loss, tau_s=neurons.tau_s)
-        self.layers = [*self.hidden, output]
-        self.constants = [neuron.constants(self.dtype, neurons.tau_s, layer.v_th, neurons.slope_cap,
-                                           neurons.surrogate_width) for layer in self.layers]
+    def __init__(self, channels: int, classes: int, hidden: Sequence[HiddenLayer], neuron: LIF | None = None,
+                 loss: str | Loss = "psc", backend: str | Any = "auto", dtype: Any = "float32",
+                 smooth: bool = False) -> None:
+        self.channels, self.classes = _count("channels", channels), _count("classes", classes)
+        self.neuron = LIF() if neuron is None else neuron
+        if not isinstance(self.neuron, LIF):
+            raise InputError(f"neuron: expected hrmas_sparse.LIF, found {neuron!r}")
+        if dtype not in ("float32", "float64", np.float32, np.float64):
+            raise InputError(f"dtype: expected float32 or float64, found {dtype!r}")
+        self.dtype, self.smooth = np.dtype(dtype), bool(smooth)
+        if self.smooth and self.dtype != np.float64:
+            raise InputError(f"dtype: expected float64 with smooth=True, found {self.dtype}")
+        self.criterion = functools.partial(make_loss(loss), tau_s=self.neuron.tau_s)
+        self.backend = get_backend(backend) if isinstance(backend, str) else backend
+        self.hidden = [self._layer(n, layer) for n, layer in enumerate(_list("hidden", hidden))]
+        self.output = Layer(self.classes, self.neuron.v_th_out * self.neuron.tau_s)
+        self.layers = [*self.hidden, self.output]
+        self.constants = [formulas.constants(self.dtype, self.neuron.tau_s, layer.v_th, self.neuron.slope_cap,
+                                             self.neuron.surrogate_width) for layer in self.layers]
+
+    def _layer(self, n: int, layer: HiddenLayer) -> Layer:
+        if not hasattr(layer, "recurrence") or not hasattr(layer, "neurons"):
+            raise InputError(f"hidden: layer {n}: expected Motifs, Supernet, Dense or Feedforward, found {layer!r}")
+        v_th = self.neuron.v_th if layer.v_th is None else layer.v_th
+        connections = layer.recurrence()
+        return Layer(layer.neurons, v_th * self.neuron.tau_s, connections and connections.on(self.backend))
+
+    def __repr__(self) -> str:
+        hidden = ", ".join(f"{layer.size} {type(layer.recurrence).__name__ if layer.recurrence else 'Feedforward'}"
+                           for layer in self.hidden)
+        return (f"Network({self.channels} channels, hidden [{hidden}], {self.classes} classes, {self.dtype}, "
+                f"{self.backend.name}{', smooth' if self.smooth else ''})")
 
     # ---- parameters ----------------------------------------------------------------------------------
 
-    def init(self, seed=0):
-        """Return fresh parameters (paper 3.1.3), NumPy's.
+    def init(self, seed: Any = 0) -> Parameters:
+        """Return fresh parameters, NumPy's (paper 3.1.3).
 
         Feedforward weights are He normal, recurrence as its kind starts, R = tau = tau_m.
 
@@ -126,7 +183,7 @@ class Network:
         ----------
         seed : int, sequence of ints, or numpy Generator
         """
-        rng, layers, senders = np.random.default_rng(seed), [], self.inputs
+        rng, layers, senders = generator(seed), [], self.channels
         for layer in self.layers:
             weights = rng.standard_normal((senders, layer.size)) * np.sqrt(2 / senders)
             own = {} if layer.recurrence is None else layer.recurrence.initial(self.dtype, rng)
@@ -134,9 +191,9 @@ class Network:
             senders = layer.size
         return Parameters(layers).replaced(self.initial_intrinsic())
 
-    def initial_intrinsic(self):
+    def initial_intrinsic(self) -> Parameters:
         """R = tau = tau_m for every hidden neuron, as a part of the parameters."""
-        hidden = [{name: np.full(layer.size, self.neurons.tau_m, self.dtype) for name in INTRINSIC}
+        hidden = [{name: np.full(layer.size, self.neuron.tau_m, self.dtype) for name in INTRINSIC}
                   for layer in self.hidden]
         return Parameters([*hidden, {}])
 
@@ -163,23 +220,49 @@ class Network:
 
     # ---- passes over a batch -------------------------------------------------------------------------
 
-    def evaluate(self, parameters, events, record=False):
-        """Forward only: an :class:`Outcome` without gradients."""
-        return self._outcome(parameters, events, record=record)
+    def evaluate(self, params: Parameters, events: Events, record: bool = False) -> Outcome:
+        """Run forward only.
 
-    def gradients(self, parameters, events, plasticity=None, record=False):
-        """Forward and backward. With ``plasticity``, SpiKL-IP runs during the pass (online mode, [27, 28])."""
-        return self._outcome(parameters, events, backward=True, plasticity=plasticity, record=record)
+        Parameters
+        ----------
+        params : Parameters
+        events : Events, the batch
+        record : keep spikes, v and psc of every layer
 
-    def adapt(self, parameters, events, plasticity, record=False):
-        """The IP window (mathematics 8): forward only, SpiKL-IP running in every recurrent layer."""
-        return self._outcome(parameters, events, plasticity=plasticity, record=record)
+        Raises
+        ------
+        InputError
+            The batch or the parameters do not fit, or hold NaN or Inf.
+        """
+        self._check([params], events)
+        check_finite(params)
+        return self._outcome(params, events, record=record)
 
-    def _outcome(self, parameters, events, **options):
-        passed = self.passes([parameters], events, **options)
+    def gradients(self, params: Parameters, events: Events, plasticity: Plasticity | None = None,
+                  record: bool = False) -> Outcome:
+        """Run forward and backward: as :meth:`evaluate`, with the gradients of the mean loss (TSSL-BP, mathematics 5).
+
+        With ``plasticity``, SpiKL-IP runs during the pass (online mode, [27, 28]). A NaN among the parameters is not
+        refused: it reaches loss or gradients, where a training loop looks for it.
+        """
+        return self._outcome(params, events, backward=True, plasticity=plasticity, record=record)
+
+    def adapt(self, params: Parameters, events: Events, plasticity: Plasticity, record: bool = False) -> Outcome:
+        """Run the IP window (mathematics 8): forward only, SpiKL-IP adapts R and tau of every recurrent layer."""
+        self._check([params], events)
+        check_finite(params)
+        return self._outcome(params, events, plasticity=plasticity, record=record)
+
+    def loss(self, params: Parameters, events: Events) -> float:
+        """Return the mean loss of a batch; nothing is changed, so it serves for finite differences."""
+        return self.evaluate(params, events).loss
+
+    def _outcome(self, params: Parameters, events: Events, **options: Any) -> Outcome:
+        passed = self.passes([params], events, **options)
         return self.outcomes(passed, events)[0][0]
 
-    def passes(self, points, events, backward=False, plasticity=None, record=False, feedforward=True):
+    def passes(self, points: list[Parameters], events: Events, backward: bool = False,
+               plasticity: Plasticity | None = None, record: bool = False, feedforward: bool = True) -> list[Any]:
         """Run passes over one batch, one for each set of parameters, side by side; their numbers are not fetched.
 
         The CPU has more chunks at hand; a GPU runs the samples of all sets in the same launches.
@@ -196,30 +279,33 @@ class Network:
         -------
         list of :class:`passes.Found`
         """
-        for parameters in points:
-            self._check(parameters, events)
+        self._check(points, events)
         given, points = self._moved(points)
-        asked = [Asked(self, parameters, events, backward, plasticity, record, feedforward) for parameters in points]
-        return [found._replace(gradients=given(found.gradients), intrinsic=given(found.intrinsic))
-                for found in together.ask(run, asked, asked[0].kind)]
+        asked = [Asked(self, params, events, backward, plasticity, record, feedforward) for params in points]
+        try:
+            passed = together.ask(run, asked, asked[0].kind)
+        except MemoryError as error:
+            raise InputError(f"events: {len(events)} samples of {events.steps} steps do not fit the memory with this "
+                             "network; give fewer at a time") from error
+        return [own._replace(gradients=given(own.gradients), intrinsic=given(own.intrinsic)) for own in passed]
 
-    def outcomes(self, passed, events, *arrays):
+    def outcomes(self, passed: list[Any], events: Events, *arrays: Any) -> tuple[list[Outcome], list[Any]]:
         """Fetch the numbers of passes over one batch, and further float64 arrays, in one copy.
 
         Returns
         -------
         list of :class:`Outcome`, list of arrays
         """
-        fetched = together.ask(self.backend.fetch, [*arrays, *(found.numbers for found in passed)], "fetch")
-        samples, classes = len(events), self.output.size
+        fetched = together.ask(self.backend.fetch, [*arrays, *(own.numbers for own in passed)], "fetch")
+        samples, classes = len(events), self.classes
         outcomes = []
-        for found, numbers in zip(passed, fetched[len(arrays):]):
+        for own, numbers in zip(passed, fetched[len(arrays):]):
             losses, scores, spikes = np.split(numbers, [samples, samples * (1 + classes)])
             scores = scores.reshape(samples, classes)
             rates = [count / (samples * events.steps * layer.size)
                      for count, layer in zip(spikes.tolist(), self.layers)]
             outcomes.append(Outcome(float(losses.sum()) / samples, scores, scores.argmax(axis=1), rates,
-                                    found.gradients, found.intrinsic, found.records))
+                                    own.gradients, own.intrinsic, own.records))
         return outcomes, fetched[:len(arrays)]
 
     def _moved(self, points):
@@ -229,31 +315,31 @@ class Network:
         def given(parameters):
             return parameters if there or parameters is None else parameters.map(self.backend.to_host)
 
-        return given, [parameters.map(self.backend.to_device) for parameters in points]
+        def laid_out(array):
+            return array if there else np.require(array, requirements=("C", "A", "W"))
 
-    def shapes(self):
-        """Shape of every parameter but R and tau, as one dict a layer."""
-        senders = [self.inputs, *(layer.size for layer in self.layers)]
+        return given, [parameters.map(lambda array: self.backend.to_device(laid_out(array))) for parameters in points]
+
+    def shapes(self) -> list[dict]:
+        """Return the shape of every parameter but R and tau, as one dict a layer."""
+        senders = [self.channels, *(layer.size for layer in self.layers)]
         return [{"w": (count, layer.size), **(layer.recurrence.shapes() if layer.recurrence is not None else {})}
                 for count, layer in zip(senders, self.layers)]
 
-    def _check(self, parameters, events):
-        """Refuse what does not fit before a kernel, which checks nothing, reads beyond an array."""
-        samples, steps, classes = len(events), events.steps, self.output.size
-        if samples == 0:
-            raise ValueError("an empty batch has no mean")
-        if events.channels != self.inputs:
-            raise ValueError(f"events of {events.channels} channels for a network of {self.inputs} inputs")
-        if events.labels.min() < 0 or events.labels.max() >= classes:
-            raise ValueError(f"labels {events.labels.min()} to {events.labels.max()} for {classes} classes")
-        for n, (own, shapes) in enumerate(zip(parameters.layers, self.shapes(), strict=True), start=1):
-            for name, shape in shapes.items():
-                if own[name].shape != shape or own[name].dtype != self.dtype:
-                    raise ValueError(f"layer {n}, {name}: expected {self.dtype} {shape}, found {own[name].dtype} "
-                                     f"{own[name].shape}")
-        for n, (own, layer) in enumerate(zip(parameters.layers, self.hidden), start=1):
-            allowed = [(layer.size,), (steps, layer.size), (samples, steps, layer.size)]
-            for name in INTRINSIC:
-                if own[name].shape not in allowed or own[name].dtype != self.dtype:
-                    raise ValueError(f"layer {n}, {name}: expected {self.dtype} and one of {allowed}, "
-                                     f"found {own[name].dtype} {own[name].shape}")
+    def _check(self, points: list[Parameters], events: Events) -> None:
+        check_events(events, self.channels, self.classes)
+        for params in points:
+            check_parameters(params, self.shapes(), self.dtype, len(events), events.steps)
+
+
+def _count(what: str, value: Any) -> int:
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not 1 <= value <= MOST:
+        raise InputError(f"{what}: expected a whole number from 1 to {MOST}, found {value!r}")
+    return int(value)
+
+
+def _list(what: str, value: Any) -> list:
+    try:
+        return list(value)
+    except TypeError:
+        raise InputError(f"{what}: expected a list of layers, found {value!r}") from None

@@ -1,10 +1,11 @@
 """The neuron: every scalar formula of the engine, once, for all backends.
 
 Plain functions of one neuron at one step. Each backend compiles them for its device (see
-``backends/*/compile.py``) and supplies the loops around them. Two conventions follow from that:
+``backends/*/compile.py``) and supplies the loops around them. Three conventions follow from that:
 
 * No formula calls another, so that a backend can compile each on its own. Exponentials are
   handed in by the backend, which owns a fast form of them.
+* Bounds are comparisons, not min and max: on a GPU these would turn a NaN into a bound, and hide it.
 * No literal but those in the constant tuples: a Python float would silently promote float32 work to
   float64. :func:`constants` and :func:`plasticity_constants` build the tuples in the run's dtype.
 
@@ -118,7 +119,8 @@ def after_reset(k, v, spike):
 
 def timing_error(k, v, u_before, inv_tau_next, effect, error_next):
     """delta0[t] of mathematics 5 from delta0[t+1]; ``effect`` is A[t]."""
-    rate = min(k.one / (v - u_before), k.cap)
+    rate = k.one / (v - u_before)
+    rate = k.cap if rate > k.cap else rate
     moved = rate * (effect + v * (error_next * inv_tau_next))
     leaked = (k.one - inv_tau_next) * error_next
     return moved if v > k.v_th else leaked
@@ -154,10 +156,10 @@ def plastic_resistance(p, R, tau, y, excess):
     """
     pull = (p.two * y * tau * p.v_th - excess - p.v_th - tau * p.v_th * y * y * p.inv_mu) / (R * excess)
     moved = R + p.gamma * pull if y * tau > p.rate_floor else R + p.drift
-    return min(max(moved, p.low), p.high)
+    return p.low if moved < p.low else p.high if moved > p.high else moved
 
 
 def plastic_time_constant(p, tau, y):
     """tau after one step of descent on the KL divergence."""
     moved = tau + p.gamma * (y * p.inv_mu - p.one) / tau if y * tau > p.rate_floor else tau - p.drift
-    return min(max(moved, p.low), p.high)
+    return p.low if moved < p.low else p.high if moved > p.high else moved

@@ -138,7 +138,7 @@ class Pass:
                           for layer in zip(*(own.parameters.layers[:-1] for own in asked))]
         layers = zip(*(own.network.synapses(own.parameters) for own in asked))
         self.fixed = self.network.backend.to_device(
-            np.full(self.network.output.size, self.network.neurons.tau_m, self.network.dtype))
+            np.full(self.network.classes, self.network.neuron.tau_m, self.network.dtype))
         self.layers = [self._bound(slot, _side_by_side(layer)) for slot, layer in enumerate(layers)]
         events = _end_to_end([own.events for own in asked])
         self.chunks = self.network.backend.pack(events, self.network.dtype, len(asked))
@@ -157,9 +157,9 @@ class Pass:
         R, tau = (self.fixed, self.fixed) if last else self.intrinsic[slot].values()
         p = None
         if self.plasticity and net.layers[slot].recurrence is not None:
-            p = neuron.plasticity_constants(net.dtype, net.neurons.tau_m, self.plasticity.tau_cal,
+            p = neuron.plasticity_constants(net.dtype, net.neuron.tau_m, self.plasticity.tau_cal,
                                             net.layers[slot].v_th, self.plasticity.gamma, self.plasticity.mu)
-        return net.backend.layer(slot, Neurons(net.constants[slot], p, net.neurons.smooth), synapses,
+        return net.backend.layer(slot, Neurons(net.constants[slot], p, net.smooth), synapses,
                                  Intrinsic(R, tau))
 
     def _chunk(self, index, chunk):

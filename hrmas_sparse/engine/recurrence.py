@@ -133,7 +133,7 @@ class Motif(_Recurrence):
     def __init__(self, architecture, w_exc=0.2, w_inh=-2.0):
         self.architecture, self.w_start, self.w_inh = architecture, w_exc, w_inh
         a = architecture
-        all_links = motif_connections(a.neurons, a.motif_size, a.inter, a.tied)
+        all_links = motif_connections(a.neurons, a.motif_size, a.linked, a.tied)
         types = a.types[all_links.row]
         kept = types != NONE
         super().__init__(a.neurons, all_links.source[kept], all_links.target[kept])
@@ -162,7 +162,7 @@ class Motif(_Recurrence):
     def carried(self, searched):
         """Parameters that keep what the supernet of this motif size alone has learnt: w_exc of the excitatory links."""
         a = self.architecture
-        types = a.types[motif_connections(a.neurons, a.motif_size, a.inter, a.tied).row]
+        types = a.types[motif_connections(a.neurons, a.motif_size, a.linked, a.tied).row]
         return {"w_exc": searched["w_exc"][types == EXCITATORY]}
 
     def _settle(self, backend):

@@ -12,17 +12,57 @@ TSSL-BP is a rule, not a derivative. Each thing is therefore checked against wha
 All problems are small and seeded; the same checks run on every machine and backend.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
+
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.gradcheck import adjoint, differences, rules, spiking
+from hrmas_sparse.gradcheck.entries import GradientRow, check_gradients
 from hrmas_sparse.gradcheck.golden import BOUNDS, run_golden
 from hrmas_sparse.gradcheck.lines import Line, table
 
-__all__ = ["Line", "main", "run", "run_golden", "table"]
+__all__ = ["GradientRow", "Line", "check_gradients", "gradcheck", "main", "run", "run_golden", "table"]
 
 PARTS = (differences, spiking, adjoint, rules)
 
 
-def run(backend="auto"):
+def gradcheck(golden: str | Path | None = None, backend: str = "cpu") -> list[Line]:
+    """Run every check of the gradients: what ``hrmas gradcheck`` prints, as rows.
+
+    Parameters
+    ----------
+    golden : path, optional
+        Folder of golden numbers to compare with too.
+    backend : str
+        "auto", "cpu" or "cuda".
+
+    Returns
+    -------
+    list of Line
+        ``what`` was checked ``against`` what; the relative ``error``, its ``bound`` and ``ok`` (None: not checked).
+
+    Raises
+    ------
+    InputError
+        The backend cannot be used, or the golden numbers cannot be read.
+
+    Examples
+    --------
+    >>> import hrmas_sparse as hs
+    >>> rows = hs.gradcheck(backend="cpu")
+    >>> all(row.ok for row in rows if row.ok is not None)
+    True
+    """
+    if golden is None:
+        stored = [Line("golden numbers", "hrmas gradcheck --golden DIR compares with them")]
+    else:
+        both = [line for dtype in BOUNDS for line in run_golden(golden, dtype, backend)]
+        stored = list(dict.fromkeys(both))  # what is not checked, in neither: said once
+    return run(backend) + stored
+
+
+def run(backend: str = "auto") -> list[Line]:
     """Check a backend against what needs no stored numbers.
 
     Parameters
@@ -37,7 +77,7 @@ def run(backend="auto"):
     return [line for part in PARTS for line in part.lines(backend)]
 
 
-def main(golden=None, backend="auto"):
+def main(golden: str | Path | None = None, backend: str = "auto") -> int:
     """Run all checks and print them as a table.
 
     Parameters
@@ -49,13 +89,8 @@ def main(golden=None, backend="auto"):
     -------
     int, exit status: 0 if every error is within its bound, else 1
     """
-    if golden is None:
-        stored = [Line("golden numbers", "hrmas gradcheck --golden DIR compares with them")]
-    else:
-        both = [line for dtype in BOUNDS for line in run_golden(golden, dtype, backend)]
-        stored = list(dict.fromkeys(both))  # what is not checked, in neither: said once
-    found = run(backend) + stored
-    over, checked = sum(line.ok is False for line in found), sum(line.ok is not None for line in found)
-    print(table(found), f"{over} of {checked} checks over their bound" if over else
+    rows = gradcheck(golden, backend)
+    over, checked = sum(row.ok is False for row in rows), sum(row.ok is not None for row in rows)
+    print(table(rows), f"{over} of {checked} checks over their bound" if over else
           f"all {checked} checks within their bounds", sep="\n\n")
     return int(over > 0)

@@ -9,9 +9,8 @@ import numpy as np
 from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
-    CLASSES, FEW, MANY, TAU_M, TAU_S, V_TH, Problem, central_differences, loss_named, random_events, random_intrinsic)
-from hrmas_sparse.engine.network import Layer, Network, Neurons
-from hrmas_sparse.engine.recurrence import Motif, Supernet
+    FEW, MANY, TAU_S, V_TH, Problem, central_differences, loss_named, network_of, random_events, random_intrinsic)
+from hrmas_sparse.engine.layers import Feedforward, Motifs, Supernet
 
 BOUND = 1e-6
 STEP = 1e-3
@@ -19,21 +18,21 @@ STEPS, INPUTS = 10, 8
 
 
 def _tied():
-    return [Layer(12, V_TH, Supernet(12, (2, 3, 4), alpha_scale=1.0))]
+    return [Supernet(12, (2, 3, 4), alpha_init=1.0)]
 
 
 def _untied():
-    return [Layer(8, V_TH, Supernet(8, (2, 4), tied=False, alpha_scale=1.0))]
+    return [Supernet(8, (2, 4), tied=False, alpha_init=1.0)]
 
 
 def _stacked():
-    return [Layer(6, V_TH, Supernet(6, (2, 3), alpha_scale=1.0)),
-            Layer(8, 1.5 * V_TH, Supernet(8, (2, 4), inter=False, alpha_scale=1.0))]
+    return [Supernet(6, (2, 3), alpha_init=1.0),
+            Supernet(8, (2, 4), inter=False, alpha_init=1.0, v_th=1.5 * V_TH / TAU_S)]
 
 
 def _fixed():
     types = np.arange(4 * 4 + 2 * 4, dtype=np.int8) % 3
-    return [Layer(8, V_TH, Motif(Architecture(8, 4, True, types))), Layer(5, V_TH)]
+    return [Motifs(8, architecture=Architecture(8, 4, True, types)), Feedforward(5)]
 
 
 # name, layers, loss, its period, samples, R and tau: axes before N for each hidden layer
@@ -51,15 +50,14 @@ def problem(backend, case, seed=0):
     _, build, loss, period, batch, leading = case
     rng = np.random.default_rng(seed)
     layers = build()
-    net = Network(INPUTS, layers, Layer(CLASSES, V_TH), Neurons(TAU_M, TAU_S, 1.0, 0.2, smooth=True),
-                  loss_named(loss, period), backend, "float64")
+    net = network_of(INPUTS, layers, backend, loss_named(loss, period), smooth=True)
     parameters = net.init(rng)
     for layer in parameters.layers:
         layer.w += 0.8  # enough input for every layer to be active: errors then stand out from rounding
         if "w_exc" in layer:
             layer.w_exc *= rng.uniform(0.5, 2, layer.w_exc.shape)
     events = random_events(rng, batch, STEPS, INPUTS, real=period == 2, share=MANY if period == 2 else FEW)
-    return Problem(net, parameters.replaced(random_intrinsic(rng, layers, leading)), events)
+    return Problem(net, parameters.replaced(random_intrinsic(rng, net.hidden, leading)), events)
 
 
 def lines(backend):

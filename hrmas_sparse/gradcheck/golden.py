@@ -16,11 +16,12 @@ from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.gradcheck.arrays import Arrays
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import Problem, events_of
+from hrmas_sparse.engine.layers import LIF, Feedforward, Recurrent, Supernet
 from hrmas_sparse.engine.losses import PscLoss
-from hrmas_sparse.engine.network import Layer, Network, Neurons, Plasticity
+from hrmas_sparse.engine.network import Network, Plasticity
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.search.optim import global_norm
-from hrmas_sparse.engine.recurrence import Free, Supernet
+from hrmas_sparse.engine.recurrence import Free
 
 BOUNDS = {"float64": 1e-9, "float32": 1e-5}
 SLOPE_CAP, WIDTH, PERIOD, W_INH = 8.0, 0.2, 1, -2.0  # where a file does not hold its own
@@ -28,12 +29,16 @@ SLOPE_CAP, WIDTH, PERIOD, W_INH = 8.0, 0.2, 1, -2.0  # where a file does not hol
 
 def _network(file, layers, classes, dtype, backend, smooth=False):
     """A network with the constants of a file; a threshold the file does not hold is tau_s."""
-    tau_s = file.number("tau_s")
-    neurons = Neurons(file.number("tau_m"), tau_s, file.number("slope_cap", SLOPE_CAP),
-                      file.number("surrogate_width", WIDTH), smooth)
+    neuron = LIF(file.number("tau_m"), file.number("tau_s"), _threshold(file, "v_th"), _threshold(file, "v_th_out"),
+                 file.number("slope_cap", SLOPE_CAP), file.number("surrogate_width", WIDTH))
     loss = PscLoss(int(file.number("period", PERIOD)))
-    output = Layer(classes, file.number("v_th_out", tau_s))
-    return Network(file.get("X", (None, None, None)).shape[2], layers, output, neurons, loss, backend, dtype)
+    return Network(file.get("X", (None, None, None)).shape[2], classes, layers, neuron, loss, backend, dtype, smooth)
+
+
+def _threshold(file, name):
+    """A threshold in units of tau_s; files hold psc units, and none where it is tau_s."""
+    tau_s = file.number("tau_s")
+    return file.number(name, tau_s) / tau_s
 
 
 def _events(file, classes, suffix=""):
@@ -61,7 +66,8 @@ def _fixed_layer(file, n, senders, wanted, dtype, problem):
     parameters, layers = problem
     suffix = "" if n == 1 else f"_{n}"
     weights = file.get("W_in" + suffix, (None, senders))
-    size, recurrence, own = len(weights), None, {"w": _sent(weights, dtype)}
+    size, own = len(weights), {"w": _sent(weights, dtype)}
+    layer = Feedforward(size, _threshold(file, "v_th" + suffix))
     steps = file.get("X", (None, None, None)).shape[:2]
     for name in INTRINSIC:
         values = np.full(size, file.number("tau_m"))
@@ -71,8 +77,9 @@ def _fixed_layer(file, n, senders, wanted, dtype, problem):
     if "dW_rec" + suffix in wanted:
         recurrence, values = _free(file.get("W_rec" + suffix, (size, size)))
         own["w_rec"] = values.astype(dtype)
+        layer = Recurrent(recurrence, layer.v_th)
     parameters.append(own)
-    layers.append(Layer(size, file.number("v_th" + suffix, file.number("tau_s")), recurrence))
+    layers.append(layer)
     return size
 
 
@@ -118,7 +125,7 @@ def spikl_ip(file, wanted, dtype, backend):
     weights = file.get("W_in", (None, dense.shape[2]))
     size = len(weights)
     recurrence, own = _free(file.get("W_rec", (size, size)))
-    net = _network(file, [Layer(size, file.number("v_th", file.number("tau_s")), recurrence)], 1, dtype, backend)
+    net = _network(file, [Recurrent(recurrence)], 1, dtype, backend)
     parameters = Parameters([{"w": _sent(weights, dtype), "w_rec": own.astype(dtype)},
                              {"w": np.zeros((size, 1), dtype)}]).replaced(net.initial_intrinsic())
     plasticity = Plasticity(*(file.number(name) for name in ("tau_cal", "gamma", "mu")))
@@ -150,13 +157,13 @@ def _supernet_problem(file, dtype, backend):
     weights = file.get("W_in", (None, inputs))
     size, out = len(weights), file.get("W_out", (None, len(weights)))
     sizes = tuple(int(v) for v in file.counts("sizes", None, 1, size + 1))
-    supernet = Supernet(size, sizes, w_inh=file.number("w_inh", W_INH))
+    layer = Supernet(size, sizes, w_inh=file.number("w_inh", W_INH))
+    supernet = layer.recurrence()
     own = {"w": weights.T, "alpha_size": file.get("alpha_size", (len(sizes),)),
            "w_exc": file.get("w_exc", (size, size))[supernet.target, supernet.source]}
     for v in sizes:
         parts = file.get(f"alpha_intra_{v}", (v, v, 3)), file.get(f"alpha_inter_{v}", (v, 2, 3))
         own[f"alpha_{v}"] = np.concatenate([part.reshape(-1, 3) for part in parts])
-    layer = Layer(size, file.number("v_th", file.number("tau_s")), supernet)
     net = _network(file, [layer], len(out), dtype, backend)
     parameters = Parameters([own, {"w": out.T}]).map(partial(np.ascontiguousarray, dtype=dtype))
     return Problem(net, parameters.replaced(net.initial_intrinsic()), _events(file, len(out)))
@@ -168,7 +175,8 @@ def relaxed(file, wanted, dtype, backend):
     supernet, own = net.hidden[0].recurrence, parameters.layers[0]
     outcome = net.gradients(parameters, events)
     valid = _events(file, net.output.size, "_valid")
-    hyper, after = search.alpha_gradient(net, parameters, events, valid, eta=file.number("eta"), clip=None)
+    hyper, passed = search.bilevel(net, parameters, (events, valid), file.number("eta"), None)
+    (after,), _ = net.outcomes([passed], valid)
     direction = after.gradients.only(net.weight_names)
     gradients, top = outcome.gradients.layers
     found = {"pattern": supernet.dense(np.ones(supernet.source.size)), "W": supernet.dense(supernet.effective(own)),

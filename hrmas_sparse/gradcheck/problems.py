@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.engine import losses, network
+from hrmas_sparse.engine import losses
+from hrmas_sparse.engine.layers import LIF
+from hrmas_sparse.engine.network import Network
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.data.events import Events
 
@@ -15,7 +17,7 @@ CLASSES = 3
 class Problem(NamedTuple):
     """A network with everything a pass needs."""
 
-    network: network.Network
+    network: Network
     parameters: Parameters
     events: Events
 
@@ -41,6 +43,12 @@ def random_events(rng, batch, steps, channels, real=False, share=MANY):
 def loss_named(name, period=1):
     """A loss as a network takes it, looked up now."""
     return losses.CrossEntropyLoss(scale=0.3) if name == "cross_entropy" else losses.PscLoss(period)
+
+
+def network_of(channels, hidden, backend, loss="psc", smooth=False, slope_cap=1.0):
+    """A float64 network of these layers, its thresholds ``V_TH`` unless a layer has its own."""
+    neuron = LIF(TAU_M, TAU_S, V_TH / TAU_S, V_TH / TAU_S, slope_cap, 0.2)
+    return Network(channels, CLASSES, hidden, neuron, loss, backend, "float64", smooth)
 
 
 def random_intrinsic(rng, layers, leading):

@@ -6,13 +6,14 @@ against L_valid(w - eta grad L_train(w, alpha), alpha), of the smooth network.
 
 import numpy as np
 
-from hrmas_sparse.engine import network
 from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
-    CLASSES, TAU_M, TAU_S, V_TH, central_differences, events_of, loss_named, random_events, random_intrinsic)
+    CLASSES, TAU_M, TAU_S, V_TH, central_differences, events_of, network_of, random_events, random_intrinsic)
+from hrmas_sparse.engine.layers import LIF, Recurrent, Supernet
+from hrmas_sparse.engine.network import Network, Plasticity
 from hrmas_sparse.engine.parameters import Parameters
-from hrmas_sparse.engine.recurrence import Free, Supernet, motif_connections
+from hrmas_sparse.engine.recurrence import Free, motif_connections
 
 KL_BOUND = 1e-8
 EXACT_BOUND = 1e-12
@@ -40,13 +41,11 @@ def descent(R, tau, y, v_th, mu):
 
 def one_step(backend, tau_cal, R, tau, fire):
     """R and tau after one step of the engine in which some neurons spike, (N,)."""
-    neurons = network.Neurons(TAU_M, TAU_S, 1.0, 0.2)
     none = np.zeros(0, np.int64)
-    net = network.Network(1, [network.Layer(NEURONS, V_TH, Free(NEURONS, none, none))], network.Layer(CLASSES, V_TH),
-                          neurons, loss_named("psc"), backend, "float64")
+    net = network_of(1, [Recurrent(Free(NEURONS, none, none))], backend)
     parameters = Parameters([{"w": 100 * V_TH * fire[None, :], "w_rec": np.zeros(0), "R": R, "tau": tau},
                              {"w": np.zeros((NEURONS, CLASSES))}])
-    after = net.adapt(parameters, events_of(np.ones((1, 1, 1)), [0]), network.Plasticity(tau_cal, GAMMA, MU)).intrinsic
+    after = net.adapt(parameters, events_of(np.ones((1, 1, 1)), [0]), Plasticity(tau_cal, GAMMA, MU)).intrinsic
     return after.layers[0].R, after.layers[0].tau
 
 
@@ -75,15 +74,13 @@ def online(backend):
     """Lines of gradients taken while SpiKL-IP runs [27, 28]: those along the R[t], tau[t] it went through."""
     rng = np.random.default_rng(12)
     pattern = motif_connections(8, 4)
-    layers = [network.Layer(8, V_TH, Free(8, pattern.source, pattern.target))]
-    net = network.Network(INPUTS, layers, network.Layer(CLASSES, V_TH), network.Neurons(TAU_M, TAU_S, 1.0, 0.2),
-                          loss_named("psc"), backend, "float64")
+    net = network_of(INPUTS, [Recurrent(Free(8, pattern.source, pattern.target))], backend)
     weights = [rng.standard_normal(shape) + 1.2 for shape in ((INPUTS, 8), (8, CLASSES))]
     parameters = Parameters([{"w": weights[0], "w_rec": rng.uniform(-0.6, 0.4, pattern.source.size)},
                              {"w": weights[1]}])
     events = random_events(rng, 18, 14, INPUTS)
-    parameters = parameters.replaced(random_intrinsic(rng, layers, [()]))
-    moving = net.gradients(parameters, events, network.Plasticity(15.0, GAMMA, MU), record=True)
+    parameters = parameters.replaced(random_intrinsic(rng, net.hidden, [()]))
+    moving = net.gradients(parameters, events, Plasticity(15.0, GAMMA, MU), record=True)
     R, tau = moving.records[0]["trajectory"]
     given = net.gradients(parameters.replaced(Parameters([{"R": R, "tau": tau}, {}])), events).gradients.flatten()
     return [Line(f"SpiKL-IP online: {name}", "the same pass, R[t] and tau[t] given",
@@ -106,15 +103,15 @@ ETA = 0.1  # of weights in units of order 1
 def alpha_problem(backend, seed=13):
     """A smooth network of two relaxed layers, and a training and a validation batch."""
     rng = np.random.default_rng(seed)
-    layers = [network.Layer(n, V_TH / UNIT, Supernet(n, sizes, w_exc=0.3 / UNIT, w_inh=-2 / UNIT, alpha_scale=1.0))
+    layers = [Supernet(n, sizes, w_exc=0.3 / UNIT, w_inh=-2 / UNIT, alpha_init=1.0)
               for n, sizes in ((6, (2, 3)), (4, (1, 2)))]
-    net = network.Network(INPUTS, layers, network.Layer(CLASSES, V_TH / UNIT),
-                          network.Neurons(TAU_M, TAU_S, 1.0, 0.2, smooth=True), loss_named("psc"), backend, "float64")
+    v_th = V_TH / UNIT / TAU_S
+    net = Network(INPUTS, CLASSES, layers, LIF(TAU_M, TAU_S, v_th, v_th), "psc", backend, "float64", smooth=True)
     parameters = net.init(rng)
     for layer in parameters.layers:
         layer.w = (layer.w + 0.8) / UNIT
     batches = [random_events(rng, BATCH, STEPS, INPUTS) for _ in range(2)]
-    return net, parameters.replaced(random_intrinsic(rng, layers, [(), (STEPS,)])), *batches
+    return net, parameters.replaced(random_intrinsic(rng, net.hidden, [(), (STEPS,)])), *batches
 
 
 def second_order(backend):
@@ -128,8 +125,7 @@ def second_order(backend):
             {name: own[name] - eta * g for name, g in layer.items()}
             for own, layer in zip(parameters.layers, step.layers)))
 
-    gradients, _ = search.alpha_gradient(net, parameters, train, valid, eta=eta, clip=None)
-    gradients = gradients.flatten()
+    gradients = search.bilevel(net, parameters, (train, valid), eta, None)[0].flatten()
     expected = {name: central_differences(lambda: net.evaluate(after_step(), valid).loss, alpha, 1e-3)
                 for name, alpha in parameters.only(net.alpha_names).flatten().items()}
     first = net.gradients(after_step(), valid).gradients.flatten()

@@ -9,8 +9,8 @@ import numpy as np
 
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
-    CLASSES, FEW, MANY, TAU_M, TAU_S, V_TH, Problem, loss_named, random_events, random_intrinsic)
-from hrmas_sparse.engine.network import Layer, Network, Neurons
+    CLASSES, FEW, MANY, TAU_M, TAU_S, V_TH, Problem, loss_named, network_of, random_events, random_intrinsic)
+from hrmas_sparse.engine.layers import Recurrent
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.engine.recurrence import Free, motif_connections
 
@@ -103,17 +103,16 @@ def problem(backend, trajectory, seed=5):
     layers = []
     for size, motif, v_th in ((8, 4, V_TH), (6, 3, 1.5 * V_TH)):
         pattern = motif_connections(size, motif)
-        layers.append(Layer(size, v_th, Free(size, pattern.source, pattern.target)))
-    net = Network(INPUTS, layers, Layer(CLASSES, V_TH), Neurons(TAU_M, TAU_S, CAP, WIDTH),
-                  loss_named("psc", PERIOD), backend, "float64")
+        layers.append(Recurrent(Free(size, pattern.source, pattern.target), v_th / TAU_S))
+    net = network_of(INPUTS, layers, backend, loss_named("psc", PERIOD), slope_cap=CAP)
     sizes = [INPUTS, *(layer.size for layer in net.layers)]
     mean = 0.4 if trajectory else 1.5  # so that about half of the neurons are silent at a time
     parameters = Parameters({"w": rng.standard_normal(pair) + mean} for pair in zip(sizes, sizes[1:]))
-    for layer, own in zip(layers, parameters.layers):
+    for layer, own in zip(net.hidden, parameters.layers):
         own.w_rec = rng.uniform(-0.6, 0.4, layer.recurrence.source.size)
     leading = [(BATCH, STEPS), (STEPS,)] if trajectory else [(), ()]
     events = random_events(rng, BATCH, STEPS, INPUTS, trajectory, MANY if trajectory else FEW)
-    return Problem(net, parameters.replaced(random_intrinsic(rng, layers, leading)), events)
+    return Problem(net, parameters.replaced(random_intrinsic(rng, net.hidden, leading)), events)
 
 
 def _stack(net, parameters, sample):

@@ -93,12 +93,12 @@ def motif_table(axis, found):
         axis.set_axis_off()
         axis.text(0.5, 0.5, "every connection has its own type", ha="center")
         return
-    table = np.concatenate([found.intra, found.lateral], axis=1) if found.inter else found.intra
+    table = np.concatenate([found.intra_types, found.inter_types], axis=1)
     axis.imshow(table, cmap=_map(), vmin=0, vmax=2)
     if found.motif_size <= 16:
         for (row, column), kind in np.ndenumerate(table):
             axis.text(column, row, MARKS[kind], ha="center", va="center", color="k" if kind == 0 else "w", fontsize=9)
-    if found.inter:
+    if found.linked:
         axis.axvline(found.motif_size - 0.5, color="k", linewidth=1)
     axis.set(title=f"motif of {found.motif_size}", xlabel="sends (right of the line: neighbours)", ylabel="receives")
     axis.set_xticks([]), axis.set_yticks([])
@@ -159,13 +159,13 @@ def motif_graph(axis, found, kinds=(EXCITATORY, INHIBITORY)):
     outward = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     scale = min(1.0, 0.35 + 3.2 / v)                                # of lines, heads and neurons
     radius = 0.13 * scale
-    for target, source in zip(*np.nonzero(np.isin(found.intra, kinds))):
-        kind = found.intra[target, source]
+    for target, source in zip(*np.nonzero(np.isin(found.intra_types, kinds))):
+        kind = found.intra_types[target, source]
         if target == source:
             _loop(axis, place[target], outward[target], radius, kind, scale)
         else:
             _curve(axis, place[source], place[target], radius, kind, scale)
-    if found.inter:
+    if found.linked:
         _neighbours(axis, found, place, outward, radius, kinds, scale)
     for k, (x, y) in enumerate(place):
         axis.add_patch(patch("Circle", (x, y), radius, facecolor="w", edgecolor="k", linewidth=1.2 * scale, zorder=3))
@@ -210,8 +210,8 @@ def _loop(axis, centre, outward, radius, kind, scale):
 
 def _neighbours(axis, found, place, outward, radius, kinds, scale):
     """What a neuron hears from the same position of the previous (filled) and the next motif (open)."""
-    for target, side in zip(*np.nonzero(np.isin(found.lateral, kinds))):
-        kind = found.lateral[target, side]
+    for target, side in zip(*np.nonzero(np.isin(found.inter_types, kinds))):
+        kind = found.inter_types[target, side]
         across = np.array([-outward[target][1], outward[target][0]]) * (1, -1)[side]
         direction = outward[target] + 0.9 * across
         direction /= np.linalg.norm(direction)

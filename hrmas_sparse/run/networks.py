@@ -6,11 +6,10 @@ from typing import Any, NamedTuple
 
 from hrmas_sparse.engine import architecture
 from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Motifs, Supernet
 from hrmas_sparse.engine.losses import LOSSES
-from hrmas_sparse.engine.network import Layer, Network, Neurons
+from hrmas_sparse.engine.network import Network
 from hrmas_sparse.engine.parameters import Parameters
-from hrmas_sparse.engine.recurrence import Motif, Supernet
-from hrmas_sparse.search.baselines import fully_connected
 from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.errors import InputError
 
@@ -43,25 +42,24 @@ class Networks(NamedTuple):
         net = self.settings.network
         options = [net.motif_sizes] * len(net.neurons) if sizes is None else [(size,) for size in sizes]
         return self._network([
-            Supernet(size, chosen, net.inter, net.tied, net.w_exc, net.w_inh, self.settings.search.alpha_init)
-            for size, chosen in zip(net.neurons, options)])
+            Supernet(size, chosen, net.inter, net.tied, net.w_exc, net.w_inh, self.settings.search.alpha_init, v_th)
+            for size, chosen, v_th in zip(net.neurons, options, self.v_th)])
 
     def final(self, architectures):
         """Return the network that is retrained; ``architectures`` are those of a motif network's hidden layers."""
         net = self.settings.network
         if net.recurrence == "none":
-            return self._network([None] * len(net.neurons))
+            return self._network([Feedforward(size, v_th) for size, v_th in zip(net.neurons, self.v_th)])
         if net.recurrence == "full":
-            return self._network([fully_connected(neurons) for neurons in net.neurons])
-        return self._network([Motif(one, net.w_exc, net.w_inh) for one in architectures])
+            return self._network([Dense(size, v_th) for size, v_th in zip(net.neurons, self.v_th)])
+        return self._network([Motifs(one.neurons, architecture=one, w_exc=net.w_exc, w_inh=net.w_inh, v_th=v_th)
+                              for one, v_th in zip(architectures, self.v_th)])
 
-    def _network(self, recurrences):
+    def _network(self, hidden):
         net, loss = self.settings.network, LOSSES[self.settings.loss.name].from_settings(self.settings.loss)
-        hidden = [Layer(size, v_th * net.tau_s, recurrence)
-                  for size, v_th, recurrence in zip(net.neurons, self.v_th, recurrences)]
-        neurons = Neurons(net.tau_m, net.tau_s, net.slope_cap, net.surrogate_width)
-        return Network(self.channels, hidden, Layer(self.classes, net.v_th_out * net.tau_s), neurons, loss,
-                       self.backend, net.dtype)
+        neuron = LIF(net.tau_m, net.tau_s, v_th_out=net.v_th_out, slope_cap=net.slope_cap,
+                     surrogate_width=net.surrogate_width)
+        return Network(self.channels, self.classes, hidden, neuron, loss, self.backend, net.dtype)
 
 
 def load_trained(run, backend="auto", meta=None):

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from hrmas_sparse.engine.architecture import Architecture, table_rows
-from hrmas_sparse.engine.recurrence import Free
+from hrmas_sparse.engine.architecture import Architecture
 
 
 def random_architecture(neurons, sizes, rng, inter=True, tied=True):
@@ -15,11 +14,4 @@ def random_architecture(neurons, sizes, rng, inter=True, tied=True):
     inter, tied : as in the search
     """
     size = int(rng.choice(np.asarray(sizes)))
-    types = rng.integers(0, 3, table_rows(neurons, size, inter, tied))
-    return Architecture(neurons, size, inter, types.astype(np.int8), tied)
-
-
-def fully_connected(neurons):
-    """Recurrence from every neuron to every neuron, itself included, all weights free (Table 3)."""
-    each = np.arange(neurons)
-    return Free(neurons, np.repeat(each, neurons), np.tile(each, neurons))
+    return Architecture.random(neurons, size, rng, inter, tied)

@@ -9,15 +9,19 @@ One iteration, on a batch of each half of the training set:
 Stage 1 learns motif size and types; its best size is kept, and stage 2 goes on with the types alone.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from hrmas_sparse.data.events import Events
 from hrmas_sparse.search.optim import Adam, clipped, global_norm, project
-from hrmas_sparse.engine.network import Outcome, Plasticity
+from hrmas_sparse.engine.network import Network, Outcome, Plasticity
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.engine.recurrence import softmax
+from hrmas_sparse.storage.errors import InputError
 
 
 class StepSettings(NamedTuple):
@@ -52,32 +56,69 @@ def _moved(parameters, step, direction):
         for own, layer in zip(parameters.layers, direction.layers)))
 
 
-def alpha_gradient(network, parameters, train, valid, *, eta, order="second", clip=1.0, plasticity=None):
-    """Return the gradient of L_valid(w - eta grad L_train(w, alpha), alpha) with respect to alpha [12-14].
+def alpha_gradient(net: Network, params: Parameters, train: Events, valid: Events, *, eta: float,
+                   order: str = "second", clip: float | None = 1.0) -> Parameters:
+    """Return the bi-level gradient: of L_valid(w - eta grad L_train(w, alpha), alpha) by alpha [12-14] (mathematics 7).
 
     Parameters
     ----------
-    network : :class:`hrmas_sparse.engine.network.Network` with supernet layers
-    parameters : its Parameters, left as they are
-    train, valid : batches of events
-    eta : step of the inner update
-    order : "second", or "first", which takes eta = 0
-    clip : global norm the inner gradient is clipped to, or None
-    plasticity : runs SpiKL-IP during the passes (online mode), or None
+    net : Network
+        With :class:`Supernet` layers.
+    params : Parameters
+        Left as they are.
+    train, valid : Events
+        A batch of each half of the training set.
+    eta : float
+        Step of the inner update, at least 0.
+    order : str
+        "second", or "first", which takes eta = 0.
+    clip : float, optional
+        Global norm the inner gradient is clipped to; None for no limit.
 
     Returns
     -------
-    gradients : Parameters, the alphas alone
-    outcome : :class:`hrmas_sparse.engine.network.Outcome` of the validation batch at w'
+    Parameters
+        The alphas alone: ``alpha_size``, ``alpha_5``, ... of every supernet layer.
+
+    Raises
+    ------
+    InputError
+        The network has no supernet, a batch does not fit, or a number is out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hrmas_sparse as hs
+    >>> net = hs.Network(channels=4, classes=2, hidden=[hs.Supernet(12, sizes=(2, 3))], neuron=hs.LIF(v_th=1),
+    ...                  backend="cpu")
+    >>> events = hs.Events.from_dense(np.ones((4, 10, 4), bool), labels=[0, 1, 1, 0])
+    >>> gradient = hs.alpha_gradient(net, net.init(seed=0), events[[0, 1]], events[[2, 3]], eta=0.002)
+    >>> list(gradient.flatten())
+    ['rec1.alpha_size', 'rec1.alpha_2', 'rec1.alpha_3']
     """
-    gradients, passed = _alpha_gradient(network, parameters, (train, valid), eta if order == "second" else 0, clip,
-                                        plasticity)
-    (outcome,), _ = network.outcomes([passed], valid)
-    return gradients, outcome
+    if not net.alpha_names:
+        raise InputError("net: expected a network with a Supernet layer, found none: there is no alpha")
+    if order not in ("first", "second"):
+        raise InputError(f"order: expected first or second, found {order!r}")
+    for name, value, low in (("eta", eta, 0), ("clip", 1.0 if clip is None else clip, np.nextafter(0, 1))):
+        ok = isinstance(value, (int, float, np.number)) and np.isfinite(value) and value >= low
+        if not ok:
+            raise InputError(f"{name}: expected a finite number {'above' if low else 'of at least'} 0, found {value!r}")
+    gradients, _ = bilevel(net, params, (train, valid), eta if order == "second" else 0, clip)
+    return gradients
 
 
-def _alpha_gradient(network, parameters, batches, eta, clip, plasticity):
-    """As :func:`alpha_gradient`, of first order if eta is 0; the numbers of the pass over valid are not fetched."""
+def bilevel(network, parameters, batches, eta, clip, plasticity=None):
+    """Return the gradient of alpha, of first order if eta is 0, and the pass over valid at w', numbers not fetched.
+
+    Parameters
+    ----------
+    network, parameters : a network with supernet layers, and its Parameters
+    batches : train and valid
+    eta : step of the inner update
+    clip : global norm the inner gradient is clipped to, or None
+    plasticity : runs SpiKL-IP during the passes (online mode), or None
+    """
     train, valid = batches
     weights, alphas, inner = network.weight_names, network.alpha_names, parameters
     if eta:
@@ -181,8 +222,8 @@ def search_step(network, learner, train, valid, settings, step):
     StepResult
     """
     eta = step.rate if settings.eta is None else settings.eta
-    alpha, passed = _alpha_gradient(network, learner.parameters, (train, valid),
-                                    eta if settings.alpha_order == "second" else 0, step.clip, step.online)
+    alpha, passed = bilevel(network, learner.parameters, (train, valid), eta if settings.alpha_order == "second" else 0,
+                            step.clip, step.online)
     sound = np.stack([np.isfinite(g).all() for _, g in alpha.items()]).all()
     (outcome,), (sound,) = network.outcomes([passed], valid, sound)
     if not sound:

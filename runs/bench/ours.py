@@ -11,19 +11,21 @@ def network(problem, threads, dtype="float32", device="cpu", backend=None):
     """Network, parameters and events of a problem."""
     from hrmas_sparse.engine.architecture import Architecture
     from hrmas_sparse.engine.backends import get_backend
-    from hrmas_sparse.engine.losses import PscLoss
-    from hrmas_sparse.engine.network import Layer, Network, Neurons
+    from hrmas_sparse.engine.layers import LIF, Feedforward, Motifs, Supernet
+    from hrmas_sparse.engine.network import Network
     from hrmas_sparse.engine.parameters import Parameters
     from hrmas_sparse.data.events import Events
-    from hrmas_sparse.engine.recurrence import Motif, Supernet
 
-    meta, layer = problem["meta"], None
+    meta = problem["meta"]
+    layer = Feedforward(meta["hidden"])
     if meta["kind"] == "supernet":
-        layer = Supernet(meta["hidden"], meta["sizes"])
+        layer = Supernet(meta["hidden"], tuple(meta["sizes"]))
     elif meta["kind"] != "feedforward":
-        layer = Motif(Architecture(meta["hidden"], meta["motif"], meta["kind"] == "motif", problem["types"]))
-    net = Network(meta["inputs"], [Layer(meta["hidden"], w.V_TH, layer)], Layer(meta["outputs"], w.V_TH_OUT),
-                  Neurons(w.TAU_M, w.TAU_S, w.CAP, w.WIDTH), PscLoss(), backend or get_backend(device, threads), dtype)
+        layer = Motifs(meta["hidden"], architecture=Architecture(meta["hidden"], meta["motif"],
+                                                                 meta["kind"] == "motif", problem["types"]))
+    neuron = LIF(w.TAU_M, w.TAU_S, w.V_TH / w.TAU_S, w.V_TH_OUT / w.TAU_S, w.CAP, w.WIDTH)
+    net = Network(meta["inputs"], meta["outputs"], [layer], neuron, backend=backend or get_backend(device, threads),
+                  dtype=dtype)
     parameters = Parameters.unflatten({key[2:]: value.astype(dtype) for key, value in problem.items()
                                        if key.startswith("p.")})
     events = Events(problem["indptr"], problem["step"], problem["channel"], np.ones(len(problem["step"]), np.uint8),

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import re
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -17,7 +19,7 @@ def architecture(neurons=8, size=2, inter=True, tied=True, seed=0):
 
 
 def same(a, b):
-    return (a.neurons, a.motif_size, a.inter, a.tied) == (b.neurons, b.motif_size, b.inter, b.tied) and \
+    return (a.neurons, a.motif_size, a.linked, a.tied) == (b.neurons, b.motif_size, b.linked, b.tied) and \
         a.types.dtype == b.types.dtype and np.array_equal(a.types, b.types)
 
 
@@ -26,20 +28,20 @@ def same(a, b):
 
 @pytest.mark.parametrize("neurons, size", [(8, 3), (8, 0), (8, -2), (0, 1), (8, 16), (-8, 2)])
 def test_motifs_have_to_fill_the_layer(neurons, size):
-    with pytest.raises(InputError, match="does not divide"):
+    with pytest.raises(InputError, match="does not divide|expected a whole number"):
         Architecture(neurons, size, False, np.zeros(max(size, 0)**2, np.int8))
 
 
 @pytest.mark.parametrize("types", [np.full(4, 3), np.full(4, -1), np.zeros((2, 2)), np.array(0), np.full(4, 0.5)],
                          ids=["3", "-1", "matrix", "number", "half"])
 def test_types_are_a_list_of_three_kinds(types):
-    with pytest.raises(InputError, match="types must be a list of 0"):
+    with pytest.raises(InputError, match="types: expected a list of 0"):
         Architecture(8, 2, False, types)
 
 
 @pytest.mark.parametrize("inter, count, wanted", [(True, 4, 8), (False, 8, 4), (True, 0, 8)])
 def test_a_motif_has_a_type_for_every_connection(inter, count, wanted):
-    with pytest.raises(InputError, match=f"expected {wanted} types for motifs of 2 neurons, found {count}"):
+    with pytest.raises(InputError, match=f"types: expected {wanted} for motifs of 2 neurons, found {count}"):
         Architecture(8, 2, inter, np.zeros(count, np.int8))
 
 
@@ -50,9 +52,71 @@ def test_it_cannot_be_rebound():
 
 def test_views():
     a = Architecture(4, 2, True, np.array([0, 1, 2, 0, 1, 1, 2, 0], np.int8))
-    assert a.intra.tolist() == [[EXCITATORY, INHIBITORY], [NONE, EXCITATORY]]
-    assert a.lateral.tolist() == [[INHIBITORY, INHIBITORY], [NONE, EXCITATORY]]
-    assert Architecture(4, 2, False, np.zeros(4, np.int8)).lateral.shape == (2, 0)
+    assert a.intra_types.tolist() == [[EXCITATORY, INHIBITORY], [NONE, EXCITATORY]]
+    assert a.inter_types.tolist() == [[INHIBITORY, INHIBITORY], [NONE, EXCITATORY]]
+    assert a.intra.tolist() == [[1, -1], [0, 1]] and a.inter.tolist() == [[-1, -1], [0, 1]]
+    apart = Architecture(4, 2, False, np.zeros(4, np.int8))
+    assert apart.inter_types.shape == (2, 0) and apart.inter.tolist() == [[0, 0], [0, 0]]
+
+
+def test_signs_there_and_back():
+    for linked in (True, False):
+        a = architecture(neurons=12, size=4, inter=linked)
+        again = Architecture.from_signs(12, a.intra, a.inter if linked else None)
+        np.testing.assert_array_equal(again.types, a.types)
+        assert again.linked == linked
+    for intra, inter in (([[2]], None), ([[0.5]], None), ([[1, 1]], None), ([[1]], [[1]]), (3, None), ([], None),
+                         ([["+"]], None), ([[np.nan]], None)):
+        with pytest.raises(InputError, match="intra, inter: expected"):
+            Architecture.from_signs(4, intra, inter)
+
+
+def test_carried_to_another_layer():
+    a = architecture(neurons=12, size=4)
+    wide = a.carried_to(neurons=40)
+    assert (wide.neurons, wide.motif_size, wide.linked) == (40, 4, a.linked)
+    np.testing.assert_array_equal(wide.types, a.types)
+    for neurons in (41, 0, -4, 2.5, True, "40", 10**30):
+        with pytest.raises(InputError, match="neurons: expected a whole number|does not divide"):
+            a.carried_to(neurons=neurons)
+    with pytest.raises(InputError, match="expected a tied one"):
+        architecture(neurons=12, size=4, tied=False).carried_to(neurons=24)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 16])
+def test_a_drawing_shows_every_connection(tmp_path, size):
+    a = Architecture.random(4 * size, size, seed=size)
+    root = ElementTree.fromstring(a.draw(tmp_path / "motif.svg"))
+    assert (tmp_path / "motif.svg").read_text() == a.draw() and a.draw() in a._repr_html_() and repr(a) in a._repr_html_()
+    named = [part.tag.rpartition("}")[2] for part in root.iter()]
+    assert named.count("polygon") == (a.types == EXCITATORY).sum()      # arrow heads
+    assert named.count("line") == (a.types == INHIBITORY).sum()         # bars
+    assert named.count("rect") == (a.inter != 0).sum() and named.count("text") == size
+    numbers = [float(x) for x in re.findall(r"(?<=[ ,\"])-?[0-9.]+(?=[ ,\"])", a.draw()) if "." in x]
+    assert all(-5 <= x <= 325 for x in numbers) and np.isfinite(numbers).all()
+
+
+def test_a_drawing_of_an_untied_one_says_so():
+    assert "its own type" in ElementTree.fromstring(architecture(tied=False).draw()).find("{*}title").text
+
+
+def test_random_ones_take_every_kind_of_seed():
+    draws = [Architecture.random(8, 4, seed).types for seed in (3, [3], np.random.default_rng(3), np.int64(3))]
+    assert (draws[0] == draws[2]).all() and (draws[0] == draws[3]).all()
+    for seed in (-1, 1.5, "a", None, True):
+        with pytest.raises(InputError, match="seed: expected"):
+            Architecture.random(8, 4, seed)
+
+
+def test_saved_and_loaded_by_layer(tmp_path):
+    a, b = architecture(neurons=8, size=4), architecture(neurons=6, size=2)
+    a.save(tmp_path / "a.json")
+    assert same(Architecture.load(tmp_path / "a.json"), a)
+    save(tmp_path / "two.json", [a, b])
+    assert same(Architecture.load(tmp_path / "two.json", layer=1), b)
+    for layer in (2, -1):
+        with pytest.raises(InputError, match="two.json: expected a layer of 2"):
+            Architecture.load(tmp_path / "two.json", layer)
 
 
 def test_describe():

@@ -16,10 +16,10 @@ from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.backends.cuda import probe
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.gradcheck import golden
-from hrmas_sparse.engine.losses import PscLoss
-from hrmas_sparse.engine.network import Layer, Network, Neurons, Plasticity
+from hrmas_sparse.engine.layers import LIF, Motifs
+from hrmas_sparse.engine.network import Network, Plasticity
 from hrmas_sparse.data.events import Events
-from hrmas_sparse.engine.recurrence import Motif
+
 
 pytestmark = pytest.mark.gpu
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -40,9 +40,8 @@ def motif_network(backend, neurons, steps=100, inputs=78, samples=50, size=16, d
     """A layer of motifs of random types, its parameters and a random batch: the bench's workloads."""
     rng = np.random.default_rng(seed)
     types = rng.choice(3, table_rows(neurons, size, True, True), p=(0.3, 0.3, 0.4)).astype(np.int8)
-    layer = Layer(neurons, 80.0, Motif(Architecture(neurons, size, True, types, True)))
-    network = Network(inputs, [layer], Layer(26, 8.0), Neurons(16.0, 8.0, 1.0, 0.2),
-                      PscLoss(), backend, dtype)
+    layer = Motifs(neurons, architecture=Architecture(neurons, size, True, types))
+    network = Network(inputs, 26, [layer], LIF(16.0, 8.0, v_th=10.0, v_th_out=1.0), backend=backend, dtype=dtype)
     on = rng.random((samples, steps, inputs)) < density
     sample, step, channel = np.nonzero(on)
     events = Events(np.searchsorted(sample, np.arange(samples + 1)).astype(np.int64), step.astype(np.uint16),

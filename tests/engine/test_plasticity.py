@@ -6,6 +6,7 @@ import pytest
 from dense import TAU_M, TAU_S, TOLERANCE, Case, assert_close, assert_same_bits, random_case
 
 from hrmas_sparse.engine.network import Plasticity
+from hrmas_sparse.storage.errors import InputError
 
 DTYPES = ["float64", "float32"]
 STACKS = {
@@ -185,5 +186,5 @@ def test_nothing_given_is_changed(backend):
 
 def test_empty_batch(backend):
     case = random_case(40, R="fixed", tau="fixed")
-    with pytest.raises(ValueError, match="empty batch"):
+    with pytest.raises(InputError, match="empty batch"):
         case.network(backend).adapt(case.parameters(), case.events()[[]], Plasticity(**SETTINGS))

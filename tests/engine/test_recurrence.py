@@ -284,7 +284,7 @@ def test_discretize(inter, tied):
                 ties += (top[..., 2] == top[..., 1]).sum()
         size, types = naive.discretize(layer["sizes"], layer["alpha_size"], layer["alphas"])
         found = recurrence.discretize(supernet_values(layer, recurrence))
-        assert (found.neurons, found.motif_size, found.inter, found.tied) == (12, size, inter, tied)
+        assert (found.neurons, found.motif_size, found.linked, found.tied) == (12, size, inter, tied)
         assert found.types.dtype == np.int8
         np.testing.assert_array_equal(found.types, rows(types, 12, size, inter))
         w_exc = rng.uniform(0.1, 1, (12, 12))

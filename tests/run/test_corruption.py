@@ -149,7 +149,7 @@ def test_architecture(begun, events, show):
     path, whole = run.architecture_path, run.architecture_path.read_bytes()
 
     def read():
-        return [(a.neurons, a.motif_size, a.inter, a.tied, a.types.tolist()) for a in architecture.load(path)]
+        return [(a.neurons, a.motif_size, a.linked, a.tied, a.types.tolist()) for a in architecture.load(path)]
     expected = read()
     noticed, harmless = survive(read, expected.__eq__, damages(whole, 2500), path)
     show(f"architecture of {len(whole):,} bytes: {noticed} damages noticed, {harmless} harmless, 0 wrong, 0 tracebacks")

@@ -14,13 +14,12 @@ from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.run.diagnosis import carried, diagnose
 from hrmas_sparse.run.stop import Stopped
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.engine.losses import PscLoss
-from hrmas_sparse.engine.network import Layer, Network, Plasticity
+from hrmas_sparse.engine.layers import Motifs
+from hrmas_sparse.engine.network import Network, Plasticity
 from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.search.hrmas import Learner, discretize
 from hrmas_sparse.data.events import halve
 from hrmas_sparse.run.summary import summary
-from hrmas_sparse.engine.recurrence import Motif
 
 SETTINGS = dict(tau_cal=16.0, gamma=2.0, mu=0.2)
 PLASTICITY = Plasticity(**SETTINGS)
@@ -40,10 +39,10 @@ class Searched:
         self.case = random_case(60, STACKS[stack], B=12, T=16, density=0.4)
         self.relaxed = self.case.network(backend, dtype)
         self.learner = Learner(self.case.parameters(dtype), Adam(), Adam())
-        hidden = [Layer(own.neurons, layer.v_th, Motif(own)) for own, layer in
+        hidden = [Motifs(own.neurons, architecture=own, v_th=layer.v_th / TAU_S) for own, layer in
                   zip(discretize(self.relaxed, self.learner), self.relaxed.hidden)]
-        self.discrete = Network(self.case.X.shape[2], hidden, self.relaxed.output, self.relaxed.neurons,
-                                PscLoss(), backend, dtype)
+        self.discrete = Network(self.case.X.shape[2], self.relaxed.classes, hidden, self.relaxed.neuron,
+                                backend=backend, dtype=dtype)
 
     def diagnose(self, plasticity=PLASTICITY, **more):
         return diagnose(self.relaxed, self.discrete, self.learner, self.case.events(), JUDGES, WINDOWS, plasticity,
