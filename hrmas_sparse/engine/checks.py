@@ -5,73 +5,36 @@ Every refusal is an InputError that names the entry, what was expected and what 
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
-from hrmas_sparse.data.events import EVENT_ARRAYS, Events
+from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.storage.errors import InputError
 
-MOST = 1 << 16                                  # steps and channels: events hold them as uint16
-VALUES = ("uint8", "float32", "float64")
-_HOST = (np.ndarray, np.memmap)
+MOST = 1 << 16  # steps and channels: events hold them as uint16
 
 
-def check_events(events: Any, channels: int, classes: int) -> None:
-    """Refuse a batch that is empty, malformed, or of another network's channels and classes."""
+def check_events(events: Any, channels: int, classes: int) -> Events:
+    """Return the batch; refuse one that is empty, malformed, or of another network's channels and classes."""
     if not isinstance(events, Events):
         raise InputError(f"events: expected hrmas_sparse.Events, found {type(events).__name__}; "
                          "Events.from_dense and Events.from_arrays make them")
-    for name in ("steps", "channels"):
-        extent = getattr(events, name)
-        if isinstance(extent, bool) or not isinstance(extent, (int, np.integer)) or not 1 <= extent <= MOST:
-            raise InputError(f"events: {name}: expected a whole number from 1 to {MOST}, found {extent!r}")
+    if type(events) is Events:  # others were made of such by a backend, and lie on its device
+        try:
+            events = dataclasses.replace(events)  # checked anew: arrays can be written to
+        except InputError as error:
+            raise InputError(f"events: {error}") from error
     if events.channels != channels:
         raise InputError(f"events: channels: expected {channels} as the network has, found {events.channels}")
-    if type(events) is Events:  # others were made of such by a backend, and lie on its device
-        _check_arrays(events)
-    samples = len(events)
-    if samples == 0:
+    if len(events) == 0:
         raise InputError("events: an empty batch has no mean; expected at least one sample")
     low, high = events.labels.min(), events.labels.max()
     if low < 0 or high >= classes:
         raise InputError(f"events: labels: expected 0 to {classes - 1} for {classes} classes, found {low} to {high}")
-
-
-def _check_arrays(events: Events) -> None:
-    """Refuse arrays of other types or lengths, and steps, channels or values out of range."""
-    wanted = {"indptr": ("int64",), "step": ("uint16",), "channel": ("uint16",), "value": VALUES, "labels": ("int64",)}
-    for name, dtypes in wanted.items():
-        array = getattr(events, name)
-        if type(array) not in _HOST or array.ndim != 1 or array.dtype not in [np.dtype(d) for d in dtypes]:
-            found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise InputError(f"events: {name}: expected a flat array of {' or '.join(dtypes)}, found {found}")
-    indptr, count = events.indptr, len(events.step)
-    if len(indptr) != len(events.labels) + 1 or indptr[0] != 0 or indptr[-1] != count or (np.diff(indptr) < 0).any():
-        raise InputError(f"events: indptr: expected {len(events.labels) + 1} rising numbers from 0 to {count}, "
-                         f"found {len(indptr)}{f' from {indptr[0]} to {indptr[-1]}' if len(indptr) else ''}")
-    if {len(getattr(events, name)) for name in EVENT_ARRAYS} != {count}:
-        raise InputError("events: step, channel, value: expected equal lengths, found "
-                         + ", ".join(str(len(getattr(events, name))) for name in EVENT_ARRAYS))
-    if not count:
-        return
-    for name, extent in (("step", events.steps), ("channel", events.channels)):
-        array = getattr(events, name)
-        if array.max() >= extent:
-            k = int(np.argmax(array >= extent))
-            raise InputError(f"events: {name}: expected 0 to {extent - 1}, found {array[k]} in entry {k}")
-    if not np.isfinite(events.value).all():
-        k = int(np.argmin(np.isfinite(events.value)))
-        raise InputError(f"events: value: expected finite numbers, found {events.value[k]} in entry {k}")
-    place = events.step.astype(np.int64) * events.channels + events.channel
-    rising = np.diff(place) > 0
-    starts = indptr[1:-1]
-    rising[starts[(starts > 0) & (starts < count)] - 1] = True
-    if not rising.all():
-        k = int(np.argmin(rising)) + 1
-        raise InputError(f"events: expected each sample's events sorted by step, then channel, each once; "
-                         f"entry {k} (step {events.step[k]}, channel {events.channel[k]}) is not after the one before")
+    return events
 
 
 def check_parameters(parameters: Any, shapes: list[dict], dtype: np.dtype, samples: int, steps: int) -> None:

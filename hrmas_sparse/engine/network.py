@@ -110,8 +110,7 @@ class Network:
     dtype : str
         "float32" or "float64".
     smooth : bool
-        The variant whose spikes are a logistic function of v, so that its loss has a derivative (mathematics 12);
-        float64 only.
+        The variant whose spikes are a logistic function of v, so that its loss has a derivative (mathematics 12).
 
     Attributes
     ----------
@@ -149,8 +148,6 @@ class Network:
         if dtype not in ("float32", "float64", np.float32, np.float64):
             raise InputError(f"dtype: expected float32 or float64, found {dtype!r}")
         self.dtype, self.smooth = np.dtype(dtype), bool(smooth)
-        if self.smooth and self.dtype != np.float64:
-            raise InputError(f"dtype: expected float64 with smooth=True, found {self.dtype}")
         self.criterion = functools.partial(make_loss(loss), tau_s=self.neuron.tau_s)
         self.backend = get_backend(backend) if isinstance(backend, str) else backend
         self.hidden = [self._layer(n, layer) for n, layer in enumerate(_list("hidden", hidden))]
@@ -234,9 +231,7 @@ class Network:
         InputError
             The batch or the parameters do not fit, or hold NaN or Inf.
         """
-        self._check([params], events)
-        check_finite(params)
-        return self._outcome(params, events, record=record)
+        return self._outcome(params, events, True, record=record)
 
     def gradients(self, params: Parameters, events: Events, plasticity: Plasticity | None = None,
                   record: bool = False) -> Outcome:
@@ -245,21 +240,21 @@ class Network:
         With ``plasticity``, SpiKL-IP runs during the pass (online mode, [27, 28]). A NaN among the parameters is not
         refused: it reaches loss or gradients, where a training loop looks for it.
         """
-        return self._outcome(params, events, backward=True, plasticity=plasticity, record=record)
+        return self._outcome(params, events, False, backward=True, plasticity=plasticity, record=record)
 
     def adapt(self, params: Parameters, events: Events, plasticity: Plasticity, record: bool = False) -> Outcome:
         """Run the IP window (mathematics 8): forward only, SpiKL-IP adapts R and tau of every recurrent layer."""
-        self._check([params], events)
-        check_finite(params)
-        return self._outcome(params, events, plasticity=plasticity, record=record)
+        return self._outcome(params, events, True, plasticity=plasticity, record=record)
 
     def loss(self, params: Parameters, events: Events) -> float:
         """Return the mean loss of a batch; nothing is changed, so it serves for finite differences."""
         return self.evaluate(params, events).loss
 
-    def _outcome(self, params: Parameters, events: Events, **options: Any) -> Outcome:
-        passed = self.passes([params], events, **options)
-        return self.outcomes(passed, events)[0][0]
+    def _outcome(self, params: Parameters, events: Events, finite: bool, **options: Any) -> Outcome:
+        events = self._check([params], events)
+        if finite:
+            check_finite(params)
+        return self.outcomes(self._passes([params], events, **options), events)[0][0]
 
     def passes(self, points: list[Parameters], events: Events, backward: bool = False,
                plasticity: Plasticity | None = None, record: bool = False, feedforward: bool = True) -> list[Any]:
@@ -279,7 +274,11 @@ class Network:
         -------
         list of :class:`passes.Found`
         """
-        self._check(points, events)
+        return self._passes(points, self._check(points, events), backward=backward, plasticity=plasticity,
+                            record=record, feedforward=feedforward)
+
+    def _passes(self, points: list[Parameters], events: Events, *, backward: bool = False,
+                plasticity: Plasticity | None = None, record: bool = False, feedforward: bool = True) -> list[Any]:
         given, points = self._moved(points)
         asked = [Asked(self, params, events, backward, plasticity, record, feedforward) for params in points]
         try:
@@ -326,10 +325,11 @@ class Network:
         return [{"w": (count, layer.size), **(layer.recurrence.shapes() if layer.recurrence is not None else {})}
                 for count, layer in zip(senders, self.layers)]
 
-    def _check(self, points: list[Parameters], events: Events) -> None:
-        check_events(events, self.channels, self.classes)
+    def _check(self, points: list[Parameters], events: Events) -> Events:
+        events = check_events(events, self.channels, self.classes)
         for params in points:
             check_parameters(params, self.shapes(), self.dtype, len(events), events.steps)
+        return events
 
 
 def _count(what: str, value: Any) -> int:

@@ -64,7 +64,7 @@ def check_gradients(net: Network, params: Parameters, events: Events, eps: float
     >>> len(rows), max(row.error for row in rows) < 1e-6
     (15, True)
     """
-    if not isinstance(net, Network) or not net.smooth:
+    if not isinstance(net, Network) or not net.smooth or net.dtype != np.float64:
         raise InputError('net: expected a Network with smooth=True and dtype="float64": the loss of a spiking network '
                          "is piecewise constant and has no differences")
     if not isinstance(eps, (int, float)) or not np.isfinite(eps) or eps <= 0:

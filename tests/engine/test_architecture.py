@@ -87,7 +87,8 @@ def test_carried_to_another_layer():
 def test_a_drawing_shows_every_connection(tmp_path, size):
     a = Architecture.random(4 * size, size, seed=size)
     root = ElementTree.fromstring(a.draw(tmp_path / "motif.svg"))
-    assert (tmp_path / "motif.svg").read_text() == a.draw() and a.draw() in a._repr_html_() and repr(a) in a._repr_html_()
+    assert (tmp_path / "motif.svg").read_text() == a.draw()
+    assert a.draw() in a._repr_html_() and repr(a) in a._repr_html_()
     named = [part.tag.rpartition("}")[2] for part in root.iter()]
     assert named.count("polygon") == (a.types == EXCITATORY).sum()      # arrow heads
     assert named.count("line") == (a.types == INHIBITORY).sum()         # bars
