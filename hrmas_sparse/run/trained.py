@@ -118,8 +118,8 @@ class Run:
     def _check(self, events):
         if not isinstance(events, Events):
             raise InputError(f"events: expected Events, found {type(events).__name__}; see Events.from_dense")
-        if events.channels != self.network.inputs:
-            raise InputError(f"events: expected {self.network.inputs} channels as the run was trained on, found "
+        if events.channels != self.network.channels:
+            raise InputError(f"events: expected {self.network.channels} channels as the run was trained on, found "
                              f"{events.channels}")
 
     def _about(self) -> list[tuple[str, str]]:
