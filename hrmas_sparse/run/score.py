@@ -78,6 +78,6 @@ def evaluate(network, parameters, events, stop=never, samples=None):
         np.add.at(confusion, (batch.labels, outcome.predicted), 1)
         scores += outcome.scores.sum(axis=0)
         decided.append(outcome.predicted)
-    spikes = scores / (count * events.steps * network.neurons.tau_s)  # a spike adds tau_s to the summed psc
+    spikes = scores / (count * events.steps * network.neuron.tau_s)  # a spike adds tau_s to the summed psc
     return Score(loss / count, float(confusion.trace() / count), count, (rates / count).tolist(), spikes.tolist(),
                  confusion.tolist(), np.concatenate(decided))
