@@ -25,6 +25,7 @@ from pathlib import Path
 from data_prep import dvsgesture, fsdd, nmnist, ntidigits, partition, synthetic, ti46
 from data_prep.source import Source, fingerprint, progress
 from hrmas_sparse import places
+from hrmas_sparse.environment import command, option
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.atomic import remove_stale
 from hrmas_sparse.data.cache import SCHEMA, SPLITS, CacheWriter, Meta, open_cache
@@ -83,6 +84,7 @@ def prepare(
 
 def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: int, say) -> Source:
     reader, default = READERS[dataset], places.raw(dataset)
+    fetch = command(f"download {dataset}", f"download DATA={dataset}")
     if raw is not None:
         raw = Path(raw)
         if not raw.exists():
@@ -91,23 +93,23 @@ def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: 
         real = default / ntidigits.FILE_NAME
         if strict:
             raise InputError(
-                f"{real}: no such file; put N-TIDIGITS18 there (make download DATA=ntidigits), "
-                "or leave out STRICT=1 (--strict), which forbids the synthetic stand-in"
+                f"{real}: no such file; put N-TIDIGITS18 there ({fetch}), or leave out "
+                f"{option('strict')}, which forbids the synthetic stand-in"
             )
         say(
             f"*** NO N-TIDIGITS RECORDINGS: USING A SYNTHETIC STAND-IN; its results are not N-TIDIGITS results. Put "
-            f"the real file at {real} or give RAW=<path>; STRICT=1 (--strict) forbids the stand-in. ***"
+            f"the real file at {real} or give {option('raw')}; {option('strict')} forbids the stand-in. ***"
         )
         raw = synthetic.stand_in(cache_root, seed)
     elif not default.exists():
         raise InputError(
-            f"{default}: no such folder; put the recordings of {dataset} there (`make download DATA={dataset}` does it "
-            "or says how) or give RAW=<path> (--raw)"
+            f"{default}: no such folder; put the recordings of {dataset} there (`{fetch}` does it or says "
+            f"how) or give {option('raw')}"
         )
     source = reader.find(raw or default)
     if strict and source.provenance != "real":
         raise InputError(
-            f"{source.root}: a {source.provenance}, which STRICT=1 (--strict) forbids; give the recordings"
+            f"{source.root}: a {source.provenance}, which {option('strict')} forbids; give the recordings"
         )
     return source
 

@@ -45,8 +45,9 @@ def require_gpu():
     if found.simulated:
         raise InputError("GPU: NUMBA_ENABLE_CUDASIM is set, so kernels are simulated; unset it")
     if found.reason:
-        raise InputError(f"GPU: {found.reason}. Without one, make test runs the kernels in a "
-                         "simulator, and make bench measures the CPU")
+        instead = (". Without one, make test runs the kernels in a simulator, and make bench measures the CPU"
+                   if environment.checkout() else "")
+        raise InputError(f"GPU: {found.reason}{instead}")
 
 
 def kernels_work():

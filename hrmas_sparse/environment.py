@@ -18,6 +18,7 @@ from typing import Any
 # What a batch system says it gave us: Slurm, Grid Engine, LSF, PBS.
 GRANTED = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE", "NSLOTS", "LSB_DJOB_NUMPROC", "PBS_NCPUS")
 MOST_THREADS = 4096
+UNSUPPORTED = "hrmas_sparse runs on Linux and macOS; on Windows, install it in WSL2"
 
 
 # ---- packages ----------------------------------------------------------------------------------------------
@@ -31,14 +32,32 @@ def version(name: str) -> str | None:
         return None
 
 
+def checkout() -> Path | None:
+    """The folder of the checkout this program runs from; None where it was installed like any other package."""
+    folder = Path(__file__).resolve().parents[1]
+    return folder if all((folder / name).is_file() for name in ("Makefile", "setup.cfg")) else None
+
+
 def install(extra: str = "") -> str:
     """The command that installs us, or one of our extras, into the Python that runs; for our checkout's folder."""
+    extra = f"[{extra}]" if extra else ""
     pip = Path(sys.executable).with_name("pip")
     try:
         pip = pip.relative_to(Path.cwd())
     except (OSError, ValueError):  # elsewhere; or the working directory is no more
         pass
-    return f'{pip} install -e ".{f"[{extra}]" if extra else ""}"'
+    return f'{pip} install -e ".{extra}"' if checkout() else f'{pip} install "hrmas_sparse{extra}"'
+
+
+def option(name: str) -> str:
+    """An option as a hint names it: of a checkout's users, most give it to make."""
+    variable = f"{name.upper()}={'1' if name in ('fresh', 'strict') else ''}"
+    return f"--{name} ({variable})" if checkout() else f"--{name}"
+
+
+def command(words: str, target: str) -> str:
+    """A command as a hint names it: ``hrmas <words>``, or ``make <target>`` in a checkout."""
+    return f"make {target}" if checkout() else f"hrmas {words}"
 
 
 def commit() -> tuple[dict | None, str]:

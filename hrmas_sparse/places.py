@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from hrmas_sparse import environment
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -12,14 +13,13 @@ def home() -> Path:
     Raises
     ------
     InputError
-        HRMAS_HOME begins with a ``~`` that cannot be resolved, or is a file.
+        HRMAS_HOME begins with a ``~`` that stands for no known folder, or is a file.
     """
-    text = os.environ.get("HRMAS_HOME", "")
+    text = os.environ.get("HRMAS_HOME") or "."
     try:
-        path = Path(text).expanduser()
-    except RuntimeError:
-        raise InputError(f"HRMAS_HOME: expected a folder, found {text!r}, and no home folder is known here; give the "
-                         "whole path") from None
+        path = environment.user_path(text)
+    except ValueError as error:
+        raise InputError(f"HRMAS_HOME: expected {error}, found {text!r}") from None
     if path.exists() and not path.is_dir():
         raise InputError(f"HRMAS_HOME: expected a folder, found the file {text!r}")
     return path

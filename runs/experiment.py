@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hrmas_sparse import environment
 from hrmas_sparse.data.cache import open_cache
+from hrmas_sparse.environment import command, option
 from hrmas_sparse.run.footprint import estimate
 from hrmas_sparse.engine.backends import check_usable, on_gpu
 from hrmas_sparse.run.signals import stop_on_signals
@@ -84,17 +85,17 @@ def check_options(experiment, options):
     """Refuse options that do not fit the experiment or each other."""
     for row in options.rows or []:
         if row not in experiment.rows:
-            raise InputError(f"--rows (ROWS=): {experiment.name} has the rows {', '.join(experiment.rows)}, "
+            raise InputError(f"{option('rows')}: {experiment.name} has the rows {', '.join(experiment.rows)}, "
                              f"found {row!r}")
     if options.neurons and not experiment.neurons:
-        raise InputError(f"--neurons (NEURONS=): {experiment.name} has no list of layer sizes; use "
-                         '--set (SET=) "network.neurons=..."')
+        raise InputError(f"{option('neurons')}: {experiment.name} has no list of layer sizes; use "
+                         f'{option("set")} "network.neurons=..."')
     if options.raw and len(options.data or experiment.data) > 1:
-        raise InputError("--raw (RAW=): goes with one data set; name it with --data (DATA=)")
+        raise InputError(f"{option('raw')}: goes with one data set; name it with {option('data')}")
     if options.name is not None and not plain(options.name):
-        raise InputError(f"--name (NAME=): expected a plain name, found {options.name!r}")
+        raise InputError(f"{option('name')}: expected a plain name, found {options.name!r}")
     if options.jobs is not None and options.jobs < 1:
-        raise InputError(f"--jobs (JOBS=): expected at least 1, found {options.jobs}")
+        raise InputError(f"{option('jobs')}: expected at least 1, found {options.jobs}")
 
 
 def jobs_for(options):
@@ -159,5 +160,6 @@ def _goodbye(experiment, options, failed, signum):
               file=sys.stderr)
         return 1
     for dataset in options.data or experiment.data:
-        print(f"all finished; make report NAME={folder_name(experiment, dataset, options)} shows what came out")
+        name = folder_name(experiment, dataset, options)
+        print(f"all finished; {command(f'report {name}', f'report NAME={name}')} shows what came out")
     return 0

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hrmas_sparse import places
+from hrmas_sparse.environment import option
 from hrmas_sparse.settings import validators as checks
 from hrmas_sparse.settings import load as config
 from hrmas_sparse.storage import atomic as files
@@ -190,7 +191,7 @@ def refuse_other_settings(experiment, dataset, options, runs):
                        if folder in wanted or not line.startswith("data.partition:")]
             if differs:
                 raise InputError(f"{folder}: was run with other settings: {'; '.join(differs)}. Give another "
-                                 "--name (NAME=), or the settings it was begun with")
+                                 f"{option('name')}, or the settings it was begun with")
 
 
 def _recorded(experiment, dataset, options, one):
@@ -218,7 +219,7 @@ def record(experiment, runs):
     path = runs[0].folder.parent / RECORD
     before = records.read_json(path, FORM) if path.exists() else {"experiment": experiment.name, "rows": {}, "runs": {}}
     if before["experiment"] != experiment.name:
-        raise InputError(f"{path.parent}: holds the experiment {before['experiment']}; give another --name (NAME=)")
+        raise InputError(f"{path.parent}: holds the experiment {before['experiment']}; give another {option('name')}")
     files.write_json(path, {
         "schema": 1, "experiment": experiment.name, "title": experiment.title, "paper": experiment.paper,
         "baseline": experiment.baseline,

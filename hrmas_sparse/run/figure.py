@@ -4,6 +4,7 @@ import numpy as np
 
 from hrmas_sparse import environment
 from hrmas_sparse.engine import architecture
+from hrmas_sparse.environment import install
 from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, TYPE_NAMES
 from hrmas_sparse.storage.errors import InputError
@@ -48,8 +49,7 @@ def plots():
     try:
         return environment.matplotlib()
     except ImportError as error:
-        raise InputError("a figure needs matplotlib, which is in the extra `plots`: .venv/bin/pip install -e '.[plots]'"
-                         ", or make show RUN=.. FIGURE=..") from error
+        raise InputError(f"a figure needs matplotlib, which is in the extra `plots`: {install('plots')}") from error
 
 
 def save(figure, path, dpi=110):

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from hrmas_sparse import __version__, environment, places
 from hrmas_sparse.engine import architecture
+from hrmas_sparse.environment import option
 from hrmas_sparse.settings.load import differences, from_dict
 from hrmas_sparse.storage import arrayfile, files
 from hrmas_sparse.storage.errors import Damaged, InputError
@@ -205,7 +206,7 @@ def start(run, settings, seed, data, origin):
         differs += [f"{key}: {a} != {b}" for key, a, b in pairs if a != b]
         if differs:
             raise InputError(f"{run.path}: holds another run: {'; '.join(differs)}. "
-                             "Give another --name (NAME=), or --fresh (FRESH=1) to set the old one aside")
+                             f"Give another {option('name')}, or {option('fresh')} to set the old one aside")
         if not run.finished:
             _note_resume(run, found)
         return True

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from hrmas_sparse.engine import lockstep
+from hrmas_sparse.environment import option
 from hrmas_sparse.run import folder
 from hrmas_sparse.run.footprint import require
 from hrmas_sparse.run.job import Job
@@ -111,7 +112,7 @@ def _start(run, task, seed):
     """Write a run's manifest or check the one that is there; returns whether there is anything left to do."""
     there = folder.start(run, task.settings, seed, task.data, task.origin)
     if run.finished:
-        print(f"{run.path}: finished before; --fresh (FRESH=1) starts over")
+        print(f"{run.path}: finished before; {option('fresh')} starts over")
         return False
     print(f"{run.path}: {'resuming' if there else 'starting'}, seed {seed}, profile {task.settings.profile}, "
           f"preset {task.settings.preset}", flush=True)

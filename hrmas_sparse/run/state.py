@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hrmas_sparse.engine.parameters import Parameters
+from hrmas_sparse.environment import option
 from hrmas_sparse.run.metrics import Totals
 from hrmas_sparse.run.networks import arrays_of, parameters_of
 from hrmas_sparse.storage import arrayfile
@@ -157,8 +158,8 @@ def _same_run(path, found, wanted):
     differs = [f"{key}: {flat[0].get(key)!r} != {flat[1].get(key)!r}" for key in keys
                if flat[0].get(key) != flat[1].get(key)]
     if differs:
-        raise InputError(f"{path}: checkpoint of another run: {'; '.join(differs)}. Give another --name (NAME=), or "
-                         "--fresh (FRESH=1) to set the old run aside")
+        raise InputError(f"{path}: checkpoint of another run: {'; '.join(differs)}. Give another {option('name')}, or "
+                         f"{option('fresh')} to set the old run aside")
 
 
 def _leaves(value, name=""):

@@ -4,6 +4,7 @@ import json
 
 from hrmas_sparse import __version__
 from hrmas_sparse.engine import architecture
+from hrmas_sparse.environment import option
 from hrmas_sparse.run.networks import arrays_of
 from hrmas_sparse.run.state import check_finite, load_state, save_state
 from hrmas_sparse.run.summary import summary
@@ -89,8 +90,8 @@ class FolderStore:
             made_by = self.run.version()
             if made_by in (None, __version__):
                 raise
-            raise InputError(f"{error}. The run was made by hrmas_sparse {made_by}, this is {__version__}; --fresh "
-                             "(FRESH=1) sets it aside and starts over") from error
+            raise InputError(f"{error}. The run was made by hrmas_sparse {made_by}, this is {__version__}; "
+                             f"{option('fresh')} sets it aside and starts over") from error
 
     def checkpoint(self, learner, position):
         save_state(self.run.checkpoint_path, learner, position, self.identity)
@@ -106,7 +107,7 @@ class FolderStore:
         kept = whole.split(b"\n")[:-1][:lines]
         if len(kept) < lines:
             raise InputError(f"{path}: expected at least {lines} lines, found {len(kept)}; "
-                             "--fresh (FRESH=1) sets the run aside and starts over")
+                             f"{option('fresh')} sets the run aside and starts over")
         text = b"".join(line + b"\n" for line in kept)
         if text != whole or files.shared(path):  # never in place: a file may have other names
             write_bytes(path, text)

@@ -12,6 +12,7 @@ import json
 
 import numpy as np
 
+from hrmas_sparse.environment import option
 from hrmas_sparse.storage import files, hdf5
 from hrmas_sparse.storage.atomic import write_bytes
 from hrmas_sparse.storage.errors import Damaged, InputError
@@ -86,7 +87,7 @@ def load(path, kind, expected=None):
             found, schema = about.get("kind"), about.get("schema")
             if found != kind or schema != SCHEMA:
                 raise InputError(f"{path}: expected a {kind} of schema {SCHEMA}, found a {found!r} of schema {schema}; "
-                                 "--fresh (FRESH=1) sets the run aside and starts over")
+                                 f"{option('fresh')} sets the run aside and starts over")
             text = about["meta"]
             if about["meta_sha256"] != _sha256(text.encode()):
                 raise Damaged(f"{path}: damaged: its description does not match its checksum")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from hrmas_sparse.environment import option
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
@@ -90,7 +91,7 @@ def _lock(file, path, what, wait):
     except BlockingIOError:
         if not wait:
             raise InputError(f"{what}: in use by {owner(path) or 'another process'}; wait for it or stop it, or "
-                             "give another --name (NAME=)") from None
+                             f"give another {option('name')}") from None
         print(f"{what}: waiting for {owner(path) or 'another process'}", file=sys.stderr, flush=True)
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:

@@ -12,9 +12,11 @@ prints the table of docs/comparison.md.
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from hrmas_sparse import environment, places
+from hrmas_sparse.process import Signalled
 from hrmas_sparse.settings.load import load
 from hrmas_sparse.settings.validators import plain
 from hrmas_sparse.storage.errors import InputError
@@ -22,8 +24,8 @@ from hrmas_sparse.storage.locks import locked
 from runs.comparison import jobs, tables, worker
 
 ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / ".venv-bench" / "bin" / "python"
-PACKAGES = ("numpy", "h5py", "tqdm", "torch", "snntorch")  # the worker needs
+PYTHON = ROOT / ".venv-bench" / "bin" / "python" if environment.checkout() else Path(sys.executable)
+PACKAGES = ("hrmas_sparse", "numpy", "h5py", "tqdm", "torch", "snntorch")  # the worker needs
 
 
 def _caches(options, partitions):
@@ -61,7 +63,8 @@ def _missing(python):
 
 
 def _environment():
-    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    path = {"PYTHONPATH": str(ROOT)} if environment.checkout() else {}
+    return os.environ | path | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def _compute(todo, python):
@@ -73,8 +76,9 @@ def _compute(todo, python):
     why = _missing(python)
     if why:
         names = ", ".join(dict.fromkeys(job["method"] for job in todo))
-        raise InputError(f"{names}: not computed. {why}. `make compare` installs what is missing; --peer-python gives "
-                         "another Python, --methods logistic needs none")
+        install = "`make compare` installs what is missing; " if environment.checkout() else ""
+        raise InputError(f"{names}: not computed. {why}. {install}--peer-python gives another Python, "
+                         "--methods logistic needs none")
     with subprocess.Popen([python, "-m", "runs.comparison.worker"], stdin=subprocess.PIPE, text=True,
                           env=_environment()) as process:
         process.stdin.write(json.dumps(todo) + "\n")
@@ -99,7 +103,11 @@ def run(options):
     if not options.fresh:
         todo = [job for job in plan if jobs.result(job) is None]
     _say(f"{folder}: {len(plan) - len(todo)} of {len(plan)} results are there, {len(todo)} to compute")
-    status = _compute(todo, options.peer_python or str(PYTHON))
+    try:
+        status = _compute(todo, options.peer_python or str(PYTHON))
+    except (KeyboardInterrupt, Signalled):
+        print("what is computed is kept, and the same command goes on from here", file=sys.stderr)
+        raise
     results = [found for job in plan if (found := jobs.result(job))]
     _say("\n" + (tables.tried(results) if options.trials else tables.scored(results)))
     return status

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from hrmas_sparse import places
+from hrmas_sparse.environment import option
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.records import read_json, read_toml
 from runs.comparison.worker import METHODS
@@ -111,6 +112,6 @@ def result(job):
         differs += [f"{key}.{name}: {found[key].get(name)!r} != {job[key].get(name)!r}"
                     for name in {**found[key], **job[key]} if found[key].get(name) != job[key].get(name)]
     if differs:
-        raise InputError(f"{path}: holds another result: {'; '.join(differs)}. Give another --name (NAME=), or "
-                         "--fresh (FRESH=1) to compute it anew")
+        raise InputError(f"{path}: holds another result: {'; '.join(differs)}. Give another {option('name')}, or "
+                         f"{option('fresh')} to compute it anew")
     return found

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import hrmas_sparse as hs
+from hrmas_sparse import environment, places
 
 STUB = Path(hs.__file__).with_suffix(".pyi")
 HEAVY = ("numba", "scipy", "h5py", "numpy", "llvmlite", "tqdm", "matplotlib", "argparse", "multiprocessing")
@@ -76,3 +78,52 @@ def test_as_a_module_it_is_the_program():
     assert python("import runpy, sys; sys.argv = ['hrmas', '--version']\n"
                   "runpy.run_module('hrmas_sparse', run_name='__main__')") == [
         "hrmas_sparse", hs.__version__]
+
+
+def test_hints_fit_how_it_was_installed(monkeypatch):
+    assert environment.checkout() == Path(hs.__file__).parents[1]
+    assert (environment.option("name"), environment.option("fresh")) == ("--name (NAME=)", "--fresh (FRESH=1)")
+    assert environment.command("report x", "report NAME=x") == "make report NAME=x"
+    assert environment.install("plots").endswith('pip install -e ".[plots]"')
+    monkeypatch.setattr(environment, "checkout", lambda: None)
+    assert (environment.option("name"), environment.option("fresh")) == ("--name", "--fresh")
+    assert environment.command("report x", "report NAME=x") == "hrmas report x"
+    assert environment.install("plots").endswith('pip install "hrmas_sparse[plots]"')
+
+
+def test_no_hint_names_make_where_there_is_none():
+    """In the sources a variable of make stands in a hint only by way of environment.option and environment.command."""
+    for path in [*Path(hs.__file__).parent.rglob("*.py"), *(Path(hs.__file__).parents[1] / "data_prep").rglob("*.py")]:
+        if path.name != "environment.py":
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and not node.value.count("\n"):
+                    assert not re.search(r"\((FRESH|STRICT|NAME|RAW|SET)=|make (show|report|download)", node.value), path
+
+
+@pytest.mark.parametrize("words", [["search", "ntidigits"], ["--help"], []])
+def test_windows_is_one_line(words):
+    code = ("import os, sys, hrmas_sparse.process, hrmas_sparse.environment\n"
+            f"os.name = 'nt'; sys.argv = ['hrmas', *{words!r}]\n"
+            "from hrmas_sparse.__main__ import main; sys.exit(main())")
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.returncode == 2 and found.stderr.count("\n") == 1 and "WSL2" in found.stderr and not found.stdout
+
+
+def test_from_python_on_windows_it_says_so_too():
+    code = "import os, hrmas_sparse.environment, hrmas_sparse as hs; os.name = 'nt'; hs.settings"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stderr.splitlines()[-1] == f"ImportError: {environment.UNSUPPORTED}"
+
+
+def test_hrmas_home_moves_data_and_runs(tmp_path, monkeypatch):
+    monkeypatch.delenv("HRMAS_HOME", raising=False)
+    assert (places.out(), places.cache(), places.raw("x")) == (
+        Path("runs/out"), Path("data/cache"), Path("data/raw/x"))
+    monkeypatch.setenv("HRMAS_HOME", str(tmp_path))
+    assert (places.out(), places.cache(), places.raw("x")) == (
+        tmp_path / "runs/out", tmp_path / "data/cache", tmp_path / "data/raw/x")
+    (tmp_path / "file").touch()
+    for value in (str(tmp_path / "file"), "~nobody-of-that-name/x"):
+        monkeypatch.setenv("HRMAS_HOME", value)
+        with pytest.raises(hs.InputError, match="HRMAS_HOME: expected"):
+            places.out()
