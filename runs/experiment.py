@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hrmas_sparse import environment
 from hrmas_sparse.data.cache import open_cache
-from hrmas_sparse.environment import command, option
+from hrmas_sparse.environment import option
 from hrmas_sparse.run.footprint import estimate
 from hrmas_sparse.engine.backends import check_usable, on_gpu
 from hrmas_sparse.run.signals import stop_on_signals
@@ -161,5 +161,5 @@ def _goodbye(experiment, options, failed, signum):
         return 1
     for dataset in options.data or experiment.data:
         name = folder_name(experiment, dataset, options)
-        print(f"all finished; {command(f'report {name}', f'report NAME={name}')} shows what came out")
+        print(f"all finished; {environment.command(f'report {name}', f'report NAME={name}')} shows what came out")
     return 0

@@ -93,11 +93,12 @@ def test_hints_fit_how_it_was_installed(monkeypatch):
 
 def test_no_hint_names_make_where_there_is_none():
     """In the sources a variable of make stands in a hint only by way of environment.option and environment.command."""
+    hint = re.compile(r"\((FRESH|STRICT|NAME|RAW|SET)=|make (show|report|download)")
     for path in [*Path(hs.__file__).parent.rglob("*.py"), *(Path(hs.__file__).parents[1] / "data_prep").rglob("*.py")]:
         if path.name != "environment.py":
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Constant) and isinstance(node.value, str) and not node.value.count("\n"):
-                    assert not re.search(r"\((FRESH|STRICT|NAME|RAW|SET)=|make (show|report|download)", node.value), path
+                    assert not hint.search(node.value), path
 
 
 @pytest.mark.parametrize("words", [["search", "ntidigits"], ["--help"], []])
