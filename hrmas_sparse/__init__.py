@@ -33,6 +33,7 @@ _PUBLIC = {
     "alpha_gradient": "search.hrmas",
     "check_gradients": "gradcheck.entries",
     "gradcheck": "gradcheck",
+    "load_dataset": "data_prep.load",
     "settings": "settings.load",
 }
 __all__ = ["__version__", *_PUBLIC]
@@ -41,7 +42,8 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+    module = _PUBLIC[name] if _PUBLIC[name].startswith("data_prep") else f"{__name__}.{_PUBLIC[name]}"
+    value = getattr(importlib.import_module(module), name)
     globals()[name] = value
     return value
 

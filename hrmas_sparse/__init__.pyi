@@ -1,4 +1,5 @@
 # The public names, for type checkers and editors; __init__.py imports them when they are used.
+from data_prep.load import load_dataset as load_dataset
 from hrmas_sparse.data.dataset import Dataset as Dataset
 from hrmas_sparse.data.events import Events as Events
 from hrmas_sparse.engine.architecture import Architecture as Architecture

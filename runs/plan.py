@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from data_prep.load import configured
 from hrmas_sparse import places
 from hrmas_sparse.environment import option
 from hrmas_sparse.settings import validators as checks
-from hrmas_sparse.settings import load as config
+from hrmas_sparse.settings.load import differences
 from hrmas_sparse.storage import atomic as files
 from hrmas_sparse.storage import records
 from hrmas_sparse.run import folder as rundir
@@ -147,18 +148,18 @@ def plan(experiment, dataset, options, profile):
     list of :class:`Planned`
     """
     found, parent = [], places.out() / folder_name(experiment, dataset, options)
-    own = config.load(dataset, options.preset, profile, options.set)
+    own = configured(dataset, options.preset, profile, options.set)
     for key in options.rows or experiment.rows:
         row = experiment.rows[key]
         for size in options.neurons or experiment.neurons or (None,):
             base = [*options.set, *([f"network.neurons={size}"] if size else [])]
-            neurons = config.load(dataset, options.preset, profile, base).network.neurons
+            neurons = configured(dataset, options.preset, profile, base).network.neurons
             if "{neurons}" in row.set and len(set(neurons)) > 1:
                 raise InputError(f"row {key}: {{neurons}} needs hidden layers of one size, found {list(neurons)}")
             sized = [*base, row.set.replace("{neurons}", str(neurons[0]))]
             for partition in options.partitions or row.partitions or experiment.partitions:
                 extra = [] if partition == own.data.partition else [f"data.partition={partition}"]
-                settings = config.load(dataset, options.preset, profile, [*sized, *extra])
+                settings = configured(dataset, options.preset, profile, [*sized, *extra])
                 label = "".join([key, f"-{size}" if size else "", f"-{partition}" if extra else ""])
                 found += [Planned(experiment.name, key, partition, seed, dataset, (*sized, *extra), settings,
                                   parent / f"{label}-s{seed}") for seed in options.seeds or experiment.seeds]
@@ -187,7 +188,7 @@ def refuse_other_settings(experiment, dataset, options, runs):
     for folder, settings in (_recorded(experiment, dataset, options, runs[0]) | wanted).items():
         run = rundir.RunDir(folder)
         if run.manifest_path.exists():
-            differs = [line for line in config.differences(run.config(), settings)
+            differs = [line for line in differences(run.config(), settings)
                        if folder in wanted or not line.startswith("data.partition:")]
             if differs:
                 raise InputError(f"{folder}: was run with other settings: {'; '.join(differs)}. Give another "

@@ -4,10 +4,10 @@ import functools
 import sys
 
 from hrmas_sparse import places
-from hrmas_sparse.cli.data import prepared
+from hrmas_sparse.cli.data import configured, prepared
 from hrmas_sparse.run.folder import all_runs, open_run, status_line
 from hrmas_sparse.run.parent import end_with_stdin
-from hrmas_sparse.settings.load import load, with_overrides
+from hrmas_sparse.settings.load import with_overrides
 from hrmas_sparse.settings.validators import plain
 from hrmas_sparse.storage.errors import InputError
 
@@ -43,17 +43,18 @@ def search(options):
     from hrmas_sparse.engine.backends import get_backend
     if options.end_with_stdin:
         end_with_stdin()
-    settings = load(options.dataset, options.preset, options.profile, options.set)
+    settings, raw = configured(options)
     names, backend = _check_names(options, settings.data.dataset), get_backend(options.backend)
-    cache = prepared(settings, options.raw, options.strict)
+    cache = prepared(settings, raw, options.strict)
     if options.profile is None and cache.meta.provenance != "real":
-        demo = load(options.dataset, options.preset, "demo", options.set)
-        cache = cache if demo.data == settings.data else prepared(demo, options.raw, options.strict)
+        options.profile = "demo"
+        demo, _ = configured(options)
+        cache = cache if demo.data == settings.data else prepared(demo, raw, options.strict)
         settings = demo
     if options.check_determinism:
         from hrmas_sparse.run.determinism import check
         return check(settings, options.seeds[0], cache, options.backend)
-    return _every_seed(options, names, settings, cache, backend, options.raw)
+    return _every_seed(options, names, settings, cache, backend, raw)
 
 
 def retrain(options):

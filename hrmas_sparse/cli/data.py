@@ -1,31 +1,22 @@
 """The commands about data: build a spike cache, describe it, fetch recordings."""
 
-import contextlib
-import os
 from pathlib import Path
 
-from hrmas_sparse import places
 from hrmas_sparse.settings.load import datasets, load
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.storage.locks import locked
+
+
+def configured(options):
+    """Return the settings that the options ask for, and where the recordings are: a file of spikes names both."""
+    from data_prep import load as by_name
+    settings = by_name.configured(options.dataset, options.preset, options.profile, options.set)
+    return settings, options.raw or (options.dataset if by_name.is_file(options.dataset) else None)
 
 
 def prepared(settings, raw, strict, say=print, needed=("train", "test")):
     """Return the up to date data of a configuration; one process at a time builds the cache."""
-    from data_prep import prepare
-    from hrmas_sparse.data.cache import open_cache, verify_cache
-    cache = places.cache()
-    with locked(cache / "lock", str(cache), wait=True) if _writable(cache) else contextlib.nullcontext():
-        path = prepare(settings.data, raw, cache, strict=strict, say=say, needed=needed)
-    verify_cache(path)
-    return open_cache(path)
-
-
-def _writable(folder):
-    """Whether a folder can be written to, or could if it were made."""
-    while not folder.exists():
-        folder = folder.absolute().parent
-    return os.access(folder, os.W_OK)
+    from data_prep.load import prepared
+    return prepared(settings, raw, strict, say, needed)
 
 
 def download(options):
@@ -38,25 +29,58 @@ def _fetched(dataset, options):
     return 0
 
 
+def _imported(options):
+    """Make a data set of files of spikes: flat arrays (.npz), or HDF5 in the form of SHD."""
+    from data_prep.load import STEP_MS, STEPS
+    from hrmas_sparse.data.dataset import Dataset
+    if not 1 <= len(options.target) <= 2:
+        raise InputError("data import: expected one file, or two: the training and the test part")
+    if options.out is None or options.out.suffix != ".h5":
+        raise InputError("data import: where to? For example --out own.h5")
+    kinds = {Path(path).suffix.lower() for path in options.target}
+    if kinds == {".npz"}:
+        parts = [Dataset.from_npz(path, steps=options.steps, channels=options.channels) for path in options.target]
+        if len(parts) == 2:
+            if parts[0].test or parts[1].test:
+                raise InputError(f"{options.target[1]}: expected files without split where two are given")
+            steps, channels = (max(getattr(part.meta, key) for part in parts) for key in ("steps", "channels"))
+            train, test = (part.train._with(steps=steps, channels=channels) for part in parts)
+            parts = [Dataset(train, test)]
+        found = parts[0]
+    elif kinds <= {".h5", ".hdf5"}:
+        found = Dataset.from_hdf5(*options.target, steps=options.steps or STEPS, step_ms=options.step_ms or STEP_MS,
+                                  channels=options.channels)
+    else:
+        raise InputError(f"data import: expected .npz or .h5 files, found {', '.join(options.target)}")
+    found.save(options.out)
+    print(f"{options.out}: {found.summary()}")
+    if found.test is None:
+        print(f"{options.out}: has no test part; in Python, data.split(test=0.2).save(...) makes one")
+    return 0
+
+
 def data(options):
     from data_prep.check import main as check
-    from hrmas_sparse.data.cache import open_cache, verify_cache
+    from data_prep.load import is_file, saved
+    from hrmas_sparse.data.cache import verify_cache
     if options.action == "check":
-        if options.golden is None or options.target is not None:
+        if options.golden is None or options.target:
             raise InputError("data check: takes --golden DIR, the folder of golden .npz files, and nothing else")
         return check(options.golden)
-    if options.target is None:
+    if not options.target:
         raise InputError(f"data {options.action}: which data set? One of {', '.join(datasets())}, or a file")
+    if options.action == "import":
+        return _imported(options)
+    if len(options.target) > 1:
+        raise InputError(f"data {options.action}: expected one data set or file, found {len(options.target)}")
+    options.dataset, = options.target
     if options.action == "download":
-        return _fetched(options.target, options)
-    if Path(options.target).suffix in (".h5", ".hdf5"):
-        if options.action == "build":
-            raise InputError(f"{options.target}: is a cache already; give a data set or a settings file")
-        cache = open_cache(options.target)
+        return _fetched(options.dataset, options)
+    if options.action != "build" and is_file(options.dataset):
+        cache = saved(Path(options.dataset))
     else:
-        settings = load(options.target, options.preset, options.profile, options.set)
-        say = print if options.action == "build" else lambda line: None
-        cache = prepared(settings, options.raw, options.strict, say)
+        settings, raw = configured(options)
+        cache = prepared(settings, raw, options.strict, print if options.action == "build" else lambda line: None)
     if options.action == "build":
         print(cache.path)
     if options.action == "verify":

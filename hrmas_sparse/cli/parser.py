@@ -26,6 +26,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fresh": {**_FLAG, "help": "set an old run of that name aside and start over"},
     "baseline": {"choices": ("counts", "off"), "default": "counts", "help": "what the result is compared with: "
                  "logistic regression on spike counts, computed once for a data set (default), or nothing"},
+    "steps": {"type": int, "metavar": "N", "help": "steps of a sample (default 100; of .npz, what there is)"},
+    "step-ms": {"type": float, "metavar": "MS", "help": "length of a step, for spikes in seconds (default 10)"},
+    "channels": {"type": int, "metavar": "N", "help": "number of input channels (default: the largest there is + 1)"},
     "split": {"choices": ("train", "test"), "default": "test"},
     "json": {**_FLAG, "help": "print one JSON object: accuracy, recall of each class, confusion, every sample's class"},
     "csv": {**_FLAG, "help": "print a line for every sample: its id, its class, the decided class"},
@@ -50,7 +53,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "trials": {**_FLAG, "help": "the settings of trials.toml, on the training part alone"},
     "peer-python": {"metavar": "PYTHON", "help": "a Python that has PyTorch and snnTorch"},
 }
-_DATASET = ("dataset", {"type": _NAME, "help": f"{', '.join(datasets())}, or a settings file (TOML)"})
+_DATASET = ("dataset", {"type": _NAME, "help": f"{', '.join(datasets())}, a saved data set (.h5), or a settings file "
+                                               "(TOML)"})
 _RUN = ("run", {"type": _NAME, "help": "a run's name or folder"})
 _JOB = "raw seeds name out backend set strict fresh baseline"
 
@@ -77,11 +81,12 @@ COMMANDS = {
                         "raw split backend strict json csv",
                         {"raw": {"help": "raw recordings; default: those of the run"}}),
     "data": Command("hrmas_sparse.cli.data:data",
-                    "recordings and spike caches: fetch, build, verify, describe; check the front end",
-                    [("action", {"choices": ("build", "verify", "info", "download", "check")}),
-                     ("target", {"type": _NAME, "nargs": "?", "help": "data set or settings file; for verify and info "
-                                                                      "a cache file does too"})],
-                    "golden raster raw preset profile set strict"),
+                    "recordings and data sets: fetch, import, build, verify, describe; check the front end",
+                    [("action", {"choices": ("build", "import", "verify", "info", "download", "check")}),
+                     ("target", {"type": _NAME, "nargs": "*", "help": "data set or settings file; a saved data set; "
+                                 "for import files of spikes: .npz, or HDF5 in the form of SHD"})],
+                    "golden raster raw preset profile set strict out steps step-ms channels",
+                    {"out": {"metavar": "FILE.h5", "help": "for import: the data set to make"}}),
     "download": Command("hrmas_sparse.cli.data:download", "fetch recordings to data/raw/, or say how to get them",
                         [_DATASET], "raw set", {"raw": {"help": "where they go (default data/raw/<data set>)"}}),
     "runs": Command("hrmas_sparse.cli.commands:runs", "list the runs in runs/out"),

@@ -270,13 +270,15 @@ class Dataset:
 
         Returns
         -------
-        Path, of the file; an older spike cache of that name is replaced, anything else is refused
+        Path, of the file; an older spike cache of that name is replaced, anything else is refused. A data set that is
+        called "own" is called as its file from then on.
         """
         path = Path(path)
         if path.exists() and not is_cache(path):
             raise InputError(f"{path}: is there and no spike cache; give another name")
+        name = made_of.plain_name(path) if self.meta.dataset == "own" else self.meta.dataset
         try:
-            with CacheWriter(path, self.meta) as writer:
+            with CacheWriter(path, dataclasses.replace(self.meta, dataset=name)) as writer:
                 for split in SPLITS:
                     events = getattr(self, split)
                     for n, id in enumerate(self.ids(split) if events is not None else ()):
@@ -288,10 +290,12 @@ class Dataset:
         return path
 
     def settings_for(self, settings: Config) -> Config:
-        """Return settings whose section [data] is that of this data set."""
+        """Return settings whose section [data] is that of this data set; a drawn partition is kept."""
         own = {name: self.meta.encoding[name] for name in _SETTINGS if name in self.meta.encoding}
         if len(own) < len(_SETTINGS):
             return settings
+        if own["partition"] == "official":
+            own["partition"] = settings.data.partition
         return dataclasses.replace(settings, data=DataConfig(dataset=self.meta.dataset, **own))
 
     # ---- what it is ------------------------------------------------------------------------------------------

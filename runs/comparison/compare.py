@@ -15,12 +15,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hrmas_sparse import environment, places
+from hrmas_sparse import environment
 from hrmas_sparse.process import Signalled
-from hrmas_sparse.settings.load import load
 from hrmas_sparse.settings.validators import plain
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.storage.locks import locked
 from runs.comparison import jobs, tables, worker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,15 +27,12 @@ PACKAGES = ("hrmas_sparse", "numpy", "h5py", "tqdm", "torch", "snntorch")  # the
 
 
 def _caches(options, partitions):
-    """{partition: its up to date spike cache}, and the settings of the data."""
-    from data_prep import prepare
-    from hrmas_sparse.data.cache import open_cache
-    each = {p: load(options.dataset, overrides=[*options.set, f"data.partition={p}"]).data for p in partitions}
-    found, cache = {}, places.cache()
-    with locked(cache / "lock", str(cache), wait=True):
-        for partition, data in each.items():
-            found[partition] = open_cache(prepare(data, options.raw, cache, strict=options.strict))
-    return found, data
+    """{partition: its up to date data}, and the settings of the data."""
+    from data_prep.load import configured, is_file, prepared
+    each = {p: configured(options.dataset, overrides=[*options.set, f"data.partition={p}"]) for p in partitions}
+    raw = options.raw or (options.dataset if is_file(options.dataset) else None)
+    found = {p: prepared(settings, raw, options.strict) for p, settings in each.items()}
+    return found, each[partitions[-1]].data
 
 
 def _partitions(options):
