@@ -65,7 +65,7 @@ class Architecture:
     >>> a.intra.shape, a.inter.shape, a.neurons // a.motif_size
     ((3, 3), (3, 2), 4)
     >>> a.carried_to(neurons=30)
-    Architecture(30 neurons, 10 motifs of 3: 4 excitatory, 5 inhibitory, 6 none)
+    Architecture(30 neurons, 10 motifs of 3: 6 excitatory, 3 inhibitory, 6 none)
     """
 
     neurons: int

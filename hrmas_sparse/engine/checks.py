@@ -26,7 +26,7 @@ def check_events(events: Any, channels: int, classes: int) -> Events:
         try:
             events = dataclasses.replace(events)  # checked anew: arrays can be written to
         except InputError as error:
-            raise InputError(f"events: {error}") from error
+            raise InputError(f"events: {str(error).removeprefix('events: ')}") from error
     if events.channels != channels:
         raise InputError(f"events: channels: expected {channels} as the network has, found {events.channels}")
     if len(events) == 0:

@@ -156,7 +156,7 @@ class Motifs:
     >>> import hrmas_sparse as hs
     >>> layer = hs.Motifs(1600, size=16, types="random", inter=True, seed=0)
     >>> layer.architecture
-    Architecture(1600 neurons, 100 motifs of 16: 102 excitatory, 87 inhibitory, 99 none)
+    Architecture(1600 neurons, 100 motifs of 16: 88 excitatory, 92 inhibitory, 108 none)
     """
 
     neurons: int

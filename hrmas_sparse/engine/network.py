@@ -150,6 +150,8 @@ class Network:
         self.dtype, self.smooth = np.dtype(dtype), bool(smooth)
         self.criterion = functools.partial(make_loss(loss), tau_s=self.neuron.tau_s)
         self.backend = get_backend(backend) if isinstance(backend, str) else backend
+        if not hasattr(self.backend, "layer"):
+            raise InputError(f"backend: expected auto, cpu, cuda or a backend, found {backend!r}")
         self.hidden = [self._layer(n, layer) for n, layer in enumerate(_list("hidden", hidden))]
         self.output = Layer(self.classes, self.neuron.v_th_out * self.neuron.tau_s)
         self.layers = [*self.hidden, self.output]

@@ -93,6 +93,29 @@ def retrain(run_or_architecture: Run | Architecture | Sequence[Architecture], da
         A tied motif is carried to the layer sizes that the settings want.
     data, settings, seed, out, callback, stop, baseline, backend
         As of :func:`search`.
+
+    Returns
+    -------
+    Run
+        As of :func:`search`.
+
+    Raises
+    ------
+    InputError
+        The architecture does not fit the settings, or as of :func:`search`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hrmas_sparse as hs
+    >>> rng, labels = np.random.default_rng(0), np.arange(40) % 2
+    >>> x = rng.random((40, 20, 8)) < np.where(labels, 0.4, 0.1)[:, None, None]
+    >>> data = hs.Dataset(hs.Events.from_dense(x, labels), name="loud").split(test=0.25, seed=0)
+    >>> settings = hs.settings(set={"network.neurons": [16], "network.motif_sizes": [4], "training.retrain_epochs": 1})
+    >>> motif = hs.Architecture.random(neurons=80, motif_size=4, seed=0)
+    >>> run = hs.retrain(motif, data, settings, callback=lambda progress: None)
+    >>> run.architecture[0].neurons, run.network.layers[0].size
+    (16, 16)
     """
     _check(data, settings, seed, callback, stop)
     given = architectures_for(run_or_architecture, settings)
@@ -103,10 +126,35 @@ def retrain(run_or_architecture: Run | Architecture | Sequence[Architecture], da
 def load_run(path: str | os.PathLike, backend: str = "auto") -> Run:
     """Return the run of a folder, or of a name in ``runs/out``, finished or not.
 
+    Parameters
+    ----------
+    path : path or str
+        The folder or the name.
+    backend : str
+        "auto", "cpu" or "cuda": where its network will run.
+
+    Returns
+    -------
+    Run
+
     Raises
     ------
     InputError
         There is none, or its files are damaged.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hrmas_sparse as hs
+    >>> rng, labels = np.random.default_rng(0), np.arange(40) % 2
+    >>> x = rng.random((40, 20, 8)) < np.where(labels, 0.4, 0.1)[:, None, None]
+    >>> data = hs.Dataset(hs.Events.from_dense(x, labels), name="loud").split(test=0.25, seed=0)
+    >>> settings = hs.settings(set={"network.neurons": [16], "network.motif_sizes": [4], "training.retrain_epochs": 1})
+    >>> motif = hs.Architecture.random(neurons=16, motif_size=4, seed=0)
+    >>> run = hs.retrain(motif, data, settings, out="loud-s1", callback=lambda progress: None)
+    >>> again = hs.load_run("loud-s1")
+    >>> bool((again.predict(data.test) == run.predict(data.test)).all())
+    True
     """
     return Run.of_folder(folder.open_run(os.fspath(path)), backend)
 

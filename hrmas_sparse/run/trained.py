@@ -40,6 +40,19 @@ class Run:
         The run's folder; None in memory.
     class_names : tuple of str or None
         None for a run of a version that did not keep them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import hrmas_sparse as hs
+    >>> rng, labels = np.random.default_rng(0), np.arange(40) % 2
+    >>> x = rng.random((40, 20, 8)) < np.where(labels, 0.4, 0.1)[:, None, None]
+    >>> data = hs.Dataset(hs.Events.from_dense(x, labels), name="loud").split(test=0.25, seed=0)
+    >>> settings = hs.settings(set={"network.neurons": [16], "network.motif_sizes": [4], "training.retrain_epochs": 2})
+    >>> run = hs.retrain(hs.Architecture.random(neurons=16, motif_size=4, seed=0), data, settings,
+    ...                  callback=lambda progress: None)
+    >>> len(run.history), run.predict(data.test).shape, run.params.layers[0].w.shape
+    (2, (10,), (8, 16))
     """
 
     def __init__(self, settings: Config, seed: int, architecture: list[Architecture], history: list[dict],
