@@ -144,6 +144,10 @@ def load_dataset(name: str | os.PathLike[str], raw: str | os.PathLike[str] | Non
     settings : Config, optional
         How recordings are encoded; by default ``hs.settings(name)``.
 
+    Returns
+    -------
+    Dataset
+
     Raises
     ------
     InputError
@@ -153,7 +157,10 @@ def load_dataset(name: str | os.PathLike[str], raw: str | os.PathLike[str] | Non
     --------
     >>> import hrmas_sparse as hs
     >>> data = hs.load_dataset("ti46", raw="recordings/ti46")    # doctest: +SKIP
-    >>> data.save("ti46.h5")                                     # doctest: +SKIP
+    >>> x = [[[1, 0], [0, 1]], [[0, 1], [1, 1]]]                 # 2 samples, 2 steps, 2 channels
+    >>> path = hs.Dataset(hs.Events.from_dense(x, labels=[0, 1]), name="own").save("own.h5")
+    >>> hs.load_dataset(path).train
+    Events(2 samples, 2 steps x 2 channels, 5 events, uint8)
     """
     if not is_file(name):
         return prepared(load(name) if settings is None else settings, raw, say=lambda line: None, needed=("train",))
