@@ -177,11 +177,11 @@ $(VENV)/installed-%: setup.cfg pyproject.toml
 	    $(call fail,"$$($(PYTHON) -V 2>&1) is too old; Python 3.11 or newer is needed: make PYTHON=python3.12 ...")
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
 	    $(call fail,"$(PYTHON) has no venv module; install it (Debian and Ubuntu: apt install python3-venv)")
-	@$(if $(filter-out $(CURDIR),$(HOME_OF_VENV)),rm -rf $(VENV),:)
+	@[ ! -e $(VENV)/installed-core ] || [ "$$(cat $(VENV)/installed-core)" = "$$(pwd -P)" ] || rm -rf $(VENV)
 	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(VENV)
 	@echo "Installing into $(VENV) ($(patsubst core,numpy$(comma) numba$(comma) scipy$(comma) h5py,$*)) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e "$(if $(filter core,$*),.,.[$*])"
-	@printf '%s\n' '$(CURDIR)' > $(VENV)/installed-core
+	@pwd -P > $(VENV)/installed-core
 	@touch $@
 
 # PyTorch and the frameworks of bench and compare: apart from .venv, and each may be missing. `make bench` says who is.

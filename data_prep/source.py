@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,7 @@ def fingerprint(source: Source) -> str:
     digest = hashlib.sha256(source.layout.encode())
     for path in progress(source.files, "checking raw data", "file"):
         name = path.relative_to(source.root).as_posix() if path != source.root else path.name
-        digest.update(f"\n{name} {path.stat().st_size}\n".encode())
+        digest.update(os.fsencode(f"\n{name} {path.stat().st_size}\n"))  # a name is bytes, not always text
         with files.opened(path) as file:
             while block := file.read(_BLOCK):
                 digest.update(block)

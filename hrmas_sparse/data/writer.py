@@ -101,7 +101,7 @@ class CacheWriter:
             write_attributes(file, schema=SCHEMA, program=__version__, meta_sha256=meta_sha256(self.meta), **fields)
             for split in SPLITS:
                 group = file.create_group(split)
-                names = [name.encode() for name in self._samples[split]]
+                names = [name.encode(errors="backslashreplace") for name in self._samples[split]]
                 label, length = np.array(list(self._samples[split].values()), dtype=np.int64).reshape(-1, 2).T
                 small = {
                     "indptr": np.concatenate([[0], np.cumsum(length)]),

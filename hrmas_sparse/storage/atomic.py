@@ -89,7 +89,7 @@ def _keep(path, previous):
 
 def write_text(path, text):
     """Write a text file atomically."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(errors="backslashreplace"))  # a name in it may not be text
 
 
 def write_json(path, value):

@@ -54,6 +54,33 @@ def test_values_reach_the_program_as_they_are(make, value):
     assert not {"DATA", "SET", "NAME", "RAW", "OTHER"} & environment.keys()
 
 
+@pytest.mark.parametrize("folder", ["it's here", "a b", "a\u00a0b", "ü", "#(1)", "$HOME", '"', "a;b", "%=:"])
+def test_a_checkout_may_have_any_name(tmp_path, folder):
+    """Its .venv is kept when it was made here, and made anew in a copy of the folder."""
+    where = tmp_path / folder
+    (where / ".venv" / "bin").mkdir(parents=True)
+    for name in ("Makefile", "setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, where)
+    (where / "runs" / "bench").mkdir(parents=True)
+    (where / "runs" / "bench" / "requirements.txt").write_text("torch==1\n")
+    python = tmp_path / "python3"
+    # What stands for Python makes a folder in which Python is itself, and nothing else.
+    python.write_text('#!/bin/sh\n[ "$2" != venv ] || { mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo made; }\n')
+    python.chmod(0o755)
+
+    def venv(folder):
+        found = subprocess.run([MAKE, "venv", f"PYTHON={python}"], cwd=folder, capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+        return found.stdout
+    assert "made" in venv(where) and (where / ".venv/installed-core").read_text() == f"{where}\n"
+    assert "Installing" not in venv(where)
+    (where / ".venv/old").touch()
+    (where / "setup.cfg").touch()                                     # installed anew, in the same folder
+    assert "Installing" in venv(where) and (where / ".venv/old").exists()
+    shutil.copytree(where, tmp_path / "copy")
+    assert "made" in venv(tmp_path / "copy") and not (tmp_path / "copy/.venv/old").exists()
+
+
 @pytest.mark.parametrize("target, words, expected", [
     ("data", ("DATA=x", "STRICT=1"), ["data", "build", "x", "--strict"]),
     ("download", ("DATA=nmnist", "RAW=there"), ["download", "nmnist", "--raw", "there"]),
