@@ -14,10 +14,10 @@ import argparse
 import json
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 
+from hrmas_sparse import environment
 from hrmas_sparse.engine.backends.base import Above, Gradients, Intrinsic, Neurons, Synapses
 from hrmas_sparse.engine.backends.cpu.chunks import Spikes
 from hrmas_sparse.engine.losses import PscLoss
@@ -186,10 +186,10 @@ def table(found):
 
 def main(argv=None):
     """Run it; returns the path of its JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=environment.first_line(__doc__))
     parser.add_argument("--workload", default="W1", choices=w.WORKLOADS)
     parser.add_argument("--kind", default="motif", choices=("motif", "supernet"))
-    parser.add_argument("--out", type=Path, default=report.OUT)
+    parser.add_argument("--out", type=environment.user_path, default=report.OUT)
     options = parser.parse_args(argv)
     problem = w.problem(w.WORKLOADS[options.workload], options.kind)
     limits = ceilings()
