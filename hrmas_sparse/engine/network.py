@@ -16,36 +16,16 @@ from typing import Any
 import numpy as np
 
 from hrmas_sparse.data.events import Events
-from hrmas_sparse.engine import lockstep as together
 from hrmas_sparse.engine import neuron as formulas
 from hrmas_sparse.engine.architecture import generator
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.backends.base import Synapses
 from hrmas_sparse.engine.checks import MOST, check_events, check_finite, check_parameters
 from hrmas_sparse.engine.layers import LIF, HiddenLayer
 from hrmas_sparse.engine.losses import Loss, make_loss
 from hrmas_sparse.engine.parameters import INTRINSIC, Entry, Parameters
-from hrmas_sparse.engine.passes import Asked, run
-from hrmas_sparse.engine.recurrence import Links
+from hrmas_sparse.engine.passes import PassOptions, Request, Result, run
+from hrmas_sparse.engine.stack import Layer, Plasticity, Stack
 from hrmas_sparse.storage.errors import InputError
-
-
-@dataclass(frozen=True)
-class Layer:
-    """One layer of a network: neurons, threshold (unit of psc), connections (see recurrence.py) or None."""
-
-    size: int
-    v_th: float
-    recurrence: Any = None
-
-
-@dataclass(frozen=True)
-class Plasticity:
-    """SpiKL-IP settings; see :func:`neuron.plasticity_constants`."""
-
-    tau_cal: float
-    gamma: float
-    mu: float
 
 
 @dataclass(frozen=True)
@@ -148,15 +128,17 @@ class Network:
         if dtype not in ("float32", "float64", np.float32, np.float64):
             raise InputError(f"dtype: expected float32 or float64, found {dtype!r}")
         self.dtype, self.smooth = np.dtype(dtype), bool(smooth)
-        self.criterion = functools.partial(make_loss(loss), tau_s=self.neuron.tau_s)
+        criterion = functools.partial(make_loss(loss), tau_s=self.neuron.tau_s)
         self.backend = get_backend(backend) if isinstance(backend, str) else backend
         if not hasattr(self.backend, "layer"):
             raise InputError(f"backend: expected auto, cpu, cuda or a backend, found {backend!r}")
         self.hidden = [self._layer(n, layer) for n, layer in enumerate(_list("hidden", hidden))]
         self.output = Layer(self.classes, self.neuron.v_th_out * self.neuron.tau_s)
         self.layers = [*self.hidden, self.output]
-        self.constants = [formulas.constants(self.dtype, self.neuron.tau_s, layer.v_th, self.neuron.slope_cap,
-                                             self.neuron.surrogate_width) for layer in self.layers]
+        constants = [formulas.constants(self.dtype, self.neuron.tau_s, layer.v_th, self.neuron.slope_cap,
+                                        self.neuron.surrogate_width) for layer in self.layers]
+        self.stack = Stack(tuple(self.layers), tuple(constants), criterion, self.neuron.tau_m, self.dtype, self.backend,
+                           self.smooth)
 
     def _layer(self, n: int, layer: HiddenLayer) -> Layer:
         if not hasattr(layer, "recurrence") or not hasattr(layer, "neurons"):
@@ -209,14 +191,6 @@ class Network:
                 *((n, name) for n, layer in enumerate(self.layers) if layer.recurrence is not None
                   for name in layer.recurrence.weight_names)]
 
-    def synapses(self, parameters):
-        """What the backend needs of the parameters: weights and links of every layer."""
-        return [Synapses(own.w, self._no_links(layer) if layer.recurrence is None else layer.recurrence.links(own))
-                for layer, own in zip(self.layers, parameters.layers)]
-
-    def _no_links(self, layer):
-        return Links(np.zeros(layer.size + 1, np.int64), np.zeros(0, np.uint32), np.zeros(0, self.dtype))
-
     # ---- passes over a batch -------------------------------------------------------------------------
 
     def evaluate(self, params: Parameters, events: Events, record: bool = False) -> Outcome:
@@ -259,7 +233,7 @@ class Network:
         return self.outcomes(self._passes([params], events, **options), events)[0][0]
 
     def passes(self, points: list[Parameters], events: Events, backward: bool = False,
-               plasticity: Plasticity | None = None, record: bool = False, feedforward: bool = True) -> list[Any]:
+               plasticity: Plasticity | None = None, record: bool = False, feedforward: bool = True) -> list[Result]:
         """Run passes over one batch, one for each set of parameters, side by side; their numbers are not fetched.
 
         The CPU has more chunks at hand; a GPU runs the samples of all sets in the same launches.
@@ -274,39 +248,41 @@ class Network:
 
         Returns
         -------
-        list of :class:`passes.Found`
+        list of :class:`passes.Result`
         """
         return self._passes(points, self._check(points, events), backward=backward, plasticity=plasticity,
                             record=record, feedforward=feedforward)
 
     def _passes(self, points: list[Parameters], events: Events, *, backward: bool = False,
-                plasticity: Plasticity | None = None, record: bool = False, feedforward: bool = True) -> list[Any]:
+                plasticity: Plasticity | None = None, record: bool = False, feedforward: bool = True) -> list[Result]:
         given, points = self._moved(points)
-        asked = [Asked(self, params, events, backward, plasticity, record, feedforward) for params in points]
+        options = PassOptions(backward, plasticity, record, feedforward)
+        requests = [Request(self.stack, params, events, options) for params in points]
         try:
-            passed = together.ask(run, asked, asked[0].kind)
+            passed = self.backend.run(run, requests, requests[0].kind)
         except MemoryError as error:
             raise InputError(f"events: {len(events)} samples of {events.steps} steps do not fit the memory with this "
                              "network; give fewer at a time") from error
-        return [own._replace(gradients=given(own.gradients), intrinsic=given(own.intrinsic)) for own in passed]
+        return [result._replace(gradients=given(result.gradients), intrinsic=given(result.intrinsic))
+                for result in passed]
 
-    def outcomes(self, passed: list[Any], events: Events, *arrays: Any) -> tuple[list[Outcome], list[Any]]:
+    def outcomes(self, passed: list[Result], events: Events, *arrays: Any) -> tuple[list[Outcome], list[Any]]:
         """Fetch the numbers of passes over one batch, and further float64 arrays, in one copy.
 
         Returns
         -------
         list of :class:`Outcome`, list of arrays
         """
-        fetched = together.ask(self.backend.fetch, [*arrays, *(own.numbers for own in passed)], "fetch")
+        fetched = self.backend.fetch([*arrays, *(result.numbers for result in passed)])
         samples, classes = len(events), self.classes
         outcomes = []
-        for own, numbers in zip(passed, fetched[len(arrays):]):
+        for result, numbers in zip(passed, fetched[len(arrays):]):
             losses, scores, spikes = np.split(numbers, [samples, samples * (1 + classes)])
             scores = scores.reshape(samples, classes)
             rates = [count / (samples * events.steps * layer.size)
                      for count, layer in zip(spikes.tolist(), self.layers)]
             outcomes.append(Outcome(float(losses.sum()) / samples, scores, scores.argmax(axis=1), rates,
-                                    own.gradients, own.intrinsic, own.records))
+                                    result.gradients, result.intrinsic, result.records))
         return outcomes, fetched[:len(arrays)]
 
     def _moved(self, points):

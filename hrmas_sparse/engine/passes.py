@@ -7,6 +7,8 @@ A pass may be that of several networks, each with parameters and a batch of its 
 them in one chunk: seeds that are trained together, or one network at w+ and at w-.
 """
 
+from __future__ import annotations
+
 import math
 import threading
 from contextlib import contextmanager
@@ -14,48 +16,53 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.engine import neuron
-from hrmas_sparse.engine.backends.base import Gradients, Intrinsic, Neurons, Synapses, is_dense
+from hrmas_sparse.data.events import EVENT_ARRAYS, Events
+from hrmas_sparse.engine.backends.base import Chunk, Gradients, Intrinsic, Plastic, Synapses, Tape, is_dense
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
-from hrmas_sparse.data.events import EVENT_ARRAYS
+from hrmas_sparse.engine.stack import Plasticity, Stack
 
 
-class Asked(NamedTuple):
-    """A pass somebody wants: of a network, over a batch. Its arrays lie where the backend computes."""
+class PassOptions(NamedTuple):
+    """What a pass does besides running forward."""
 
-    network: Any               # hrmas_sparse.engine.network.Network
+    backward: bool = False                 # make gradients
+    plasticity: Plasticity | None = None   # SpiKL-IP runs during the pass
+    record: bool = False                   # keep everything
+    feedforward: bool = True               # make gradients of feedforward weights too
+
+
+class Request(NamedTuple):
+    """A pass that is wanted: a network at some parameters, over a batch. Its arrays lie where the backend computes."""
+
+    stack: Stack
     parameters: Parameters
-    events: Any
-    backward: bool
-    plasticity: Any = None     # SpiKL-IP runs during the pass
-    record: bool = False
-    feedforward: bool = True   # gradients of feedforward weights too
+    batch: Events
+    options: PassOptions
 
     @property
-    def kind(self):
-        """Passes run together where this is the same, if their networks differ in links and parameters at most."""
-        shapes = tuple(own[name].shape for own in self.parameters.layers[:-1] for name in INTRINSIC)
-        return (*self[3:], shapes, len(self.events), is_dense(self.events, self.network.backend.dense))
+    def kind(self) -> tuple:
+        """Passes may run as one where this is the same: their networks differ in links and parameters at most."""
+        intrinsic = tuple(arrays[name].shape for arrays in self.parameters.layers[:-1] for name in INTRINSIC)
+        return self.options, intrinsic, len(self.batch), is_dense(self.batch, self.stack.backend.dense)
 
 
-class Found(NamedTuple):
-    """What a pass finds out about one network, arrays where the backend computes."""
+class Result(NamedTuple):
+    """What a pass gives for one network, arrays where the backend computes."""
 
-    numbers: Any               # (B + B O + layers,) float64: loss of each sample, its scores; spikes of each layer
-    gradients: Parameters | None   # of the batch mean
-    intrinsic: Parameters | None   # R and tau after SpiKL-IP
-    records: list | None       # a dict of arrays per layer
+    numbers: Any                  # (B + B O + layers,) float64: loss of each sample, its scores; spikes of each layer
+    gradients: Parameters | None  # of the batch mean
+    intrinsic: Parameters | None  # R and tau after SpiKL-IP
+    records: list[dict] | None    # a dict of arrays per layer
 
 
-def run(asked):
-    """What each of the passes asked for finds, in order: all of one kind, as many in one as the backend takes."""
-    first = asked[0]
-    backend = first.network.backend
-    most = 1 if first.record else backend.networks(len(first.events))
-    passes = [Pass(asked[n:n + most]) for n in range(0, len(asked), most)]
-    backend.map(lambda one: one[0].chunk(*one[1:]), [(own, n, chunk) for own in passes
-                                                     for n, chunk in enumerate(own.chunks)])
-    return [found for own in passes for found in own.found()]
+def run(requests: list[Request]) -> list[Result]:
+    """Return the results of passes of one kind, in order; as many run as one as the backend takes."""
+    stack, _, batch, options = requests[0]
+    most = 1 if options.record else stack.backend.networks(len(batch))
+    passes = [Pass(requests[n:n + most]) for n in range(0, len(requests), most)]
+    stack.backend.map(lambda item: item[0].run(*item[1:]),
+                      [(each, n, chunk) for each in passes for n, chunk in enumerate(each.chunks)])
+    return [result for each in passes for result in each.results()]
 
 
 def _end_to_end(batches):
@@ -72,24 +79,24 @@ def _side_by_side(layer):
     """The synapses of one layer of several networks as the backend wants them."""
     if len(layer) == 1:
         return layer[0]
-    return Synapses(np.stack([own.w for own in layer]), [own.links for own in layer])
+    return Synapses(np.stack([synapses.w for synapses in layer]), [synapses.links for synapses in layer])
 
 
 def _each(values):
     """R or tau of several networks, one's or each sample's, as the backend wants them."""
     if len(values) == 1:
         return values[0]
-    return np.concatenate([own if own.ndim == 3 else own.reshape(1, -1, own.shape[-1]) for own in values])
+    return np.concatenate([x if x.ndim == 3 else x.reshape(1, -1, x.shape[-1]) for x in values])
 
 
 class _Part(NamedTuple):
     """A chunk's contribution; sums, not means."""
 
-    loss: np.ndarray
-    scores: np.ndarray         # (b, O) summed output psc: the largest decides
-    plastic: list
-    records: list | None
-    spikes: list
+    loss: Any                         # (b,)
+    scores: Any                       # (b, O) summed output psc: the largest decides
+    plastic: list[Plastic | None]     # of each layer
+    records: list[dict] | None
+    counts: list                      # of each layer, (M,) spikes of each network
 
 
 def joined(records):
@@ -100,7 +107,7 @@ def joined(records):
 class _Turns:
     """Lets chunks add to a sum in their order, whichever thread each runs on.
 
-    A chunk waits for those before it only, which started before it, so somebody can always go on.
+    A chunk waits for those before it only, which started before it, so one of them can always go on.
     """
 
     def __init__(self):
@@ -118,135 +125,133 @@ class _Turns:
             self._changed.notify_all()
 
     def fail(self, index):
-        """Wake those who would wait for this chunk for ever."""
+        """Wake the chunks that would wait for this one for ever."""
         with self._changed:
             self._failed = min(self._failed, index)
             self._changed.notify_all()
 
 
 class Pass:
-    """One pass over one batch of each of the networks that :class:`Asked` name, all of one kind.
+    """One pass over one batch of each of the networks that :class:`Request` name, all of one kind.
 
-    :meth:`chunk` may run on several threads at once.
+    :meth:`run` may run on several threads at once.
     """
 
-    def __init__(self, asked):
-        first = asked[0]
-        self.asked, self.network = asked, first.network  # what the networks have in common is the first's
-        self.backward, self.plasticity, self.record, self.feedforward = first[3:]
-        self.intrinsic = [{name: _each([own[name] for own in layer]) for name in INTRINSIC}
-                          for layer in zip(*(own.parameters.layers[:-1] for own in asked))]
-        layers = zip(*(own.network.synapses(own.parameters) for own in asked))
-        self.fixed = self.network.backend.to_device(
-            np.full(self.network.classes, self.network.neuron.tau_m, self.network.dtype))
-        self.layers = [self._bound(slot, _side_by_side(layer)) for slot, layer in enumerate(layers)]
-        events = _end_to_end([own.events for own in asked])
-        self.chunks = self.network.backend.pack(events, self.network.dtype, len(asked))
-        self.parts, self.total, self.turns = [None] * len(self.chunks), None, _Turns()
+    def __init__(self, requests: list[Request]):
+        self.requests = requests
+        self.stack, self.options = requests[0].stack, requests[0].options   # the networks have these in common
+        self.layers = self._bound()
+        batch = _end_to_end([request.batch for request in requests])
+        self.chunks = self.stack.backend.pack(batch, self.stack.dtype, len(requests))
+        self.parts: list[Any] = [None] * len(self.chunks)
+        self.total: list[Gradients] | None = None
+        self.turns = _Turns()
 
-    def chunk(self, index, chunk):
+    def _bound(self):
+        """The layers, bound to the backend."""
+        stack = self.stack
+        synapses = zip(*(request.stack.synapses(request.parameters) for request in self.requests))
+        hidden = zip(*(request.parameters.layers[:-1] for request in self.requests))
+        intrinsic = [Intrinsic(*(_each([arrays[name] for arrays in layer]) for name in INTRINSIC)) for layer in hidden]
+        fixed = stack.backend.to_device(np.full(stack.layers[-1].size, stack.tau_m, stack.dtype))
+        return [stack.backend.layer(slot, stack.neurons(slot, self.options.plasticity), _side_by_side(layer), R_and_tau)
+                for slot, (layer, R_and_tau) in enumerate(zip(synapses, [*intrinsic, Intrinsic(fixed, fixed)]))]
+
+    def run(self, index: int, chunk: Chunk) -> None:
         """Simulate one chunk; keeps its :class:`_Part`, adds its gradients to ``self.total``."""
         try:
-            self.parts[index] = self._chunk(index, chunk)
+            self.parts[index] = self._run(index, chunk)
         except BaseException:
             self.turns.fail(index)
             raise
 
-    def _bound(self, slot, synapses):
-        net, last = self.network, slot == len(self.network.layers) - 1
-        R, tau = (self.fixed, self.fixed) if last else self.intrinsic[slot].values()
-        p = None
-        if self.plasticity and net.layers[slot].recurrence is not None:
-            p = neuron.plasticity_constants(net.dtype, net.neuron.tau_m, self.plasticity.tau_cal,
-                                            net.layers[slot].v_th, self.plasticity.gamma, self.plasticity.mu)
-        return net.backend.layer(slot, Neurons(net.constants[slot], p, net.smooth), synapses,
-                                 Intrinsic(R, tau))
-
-    def _chunk(self, index, chunk):
+    def _run(self, index, chunk):
         tapes = self._forward(chunk)
         psc = self.layers[-1].psc(tapes[-1], chunk)
-        loss, psc_gradient = self.network.criterion(psc, chunk.labels)
-        records = [self._record(tape, chunk.size) for tape in tapes] if self.record else None
-        if self.backward:
-            self._backward(index, tapes, psc_gradient, records, chunk.size)
+        loss, psc_gradient = self.stack.loss(psc, chunk.labels)
+        records = [self._record(tape, chunk) for tape in tapes] if self.options.record else None
+        if self.options.backward:
+            self._add(index, self._backward(tapes, psc_gradient, records, chunk))
         return _Part(loss, psc.sum(axis=1, dtype=np.float64), [tape.plastic for tape in tapes], records,
                      [tape.count for tape in tapes])
 
-    def _forward(self, chunk):
-        received, tapes = chunk.spikes, []
+    def _forward(self, chunk) -> list[Tape]:
+        received, tapes, record = chunk.spikes, [], self.options.record
         for layer in self.layers:
-            tape = layer.forward(chunk, received, layer is self.layers[-1] or self.record, self.backward or self.record)
-            tapes.append(tape)
-            received = tape.spikes
+            tapes.append(layer.forward(chunk, received, keep_psc=record or layer is self.layers[-1],
+                                       keep_trajectory=record or self.options.backward))
+            received = tapes[-1].spikes
         return tapes
 
-    def _backward(self, index, tapes, psc_gradient, records, size):
-        own = [layer.zero_gradients(self.feedforward) for layer in self.layers]
-        top = len(tapes) - 1
-        above = self.layers[top].effect_of_loss(tapes[top], psc_gradient)
-        for slot in range(top, -1, -1):
-            above, delta = self.layers[slot].backward(tapes[slot], above, own[slot], keep_errors=slot > 0,
+    def _backward(self, tapes, psc_gradient, records, chunk) -> list[Gradients]:
+        """A chunk's gradients of each layer; errors at v go into the records."""
+        gradients = [layer.zero_gradients(self.options.feedforward) for layer in self.layers]
+        above = self.layers[-1].effect_of_loss(tapes[-1], psc_gradient)
+        for slot in reversed(range(len(tapes))):
+            above, delta = self.layers[slot].backward(tapes[slot], above, gradients[slot], keep_errors=slot > 0,
                                                       keep_delta=records is not None)
             if delta is not None:
-                records[slot]["delta"] = self.network.backend.unpack(delta, size)
+                records[slot]["delta"] = self.stack.backend.unpack(delta, chunk.size)
+        return gradients
+
+    def _add(self, index, gradients):
+        """Add a chunk's gradients to the sum, in the order of the chunks."""
         with self.turns.taken(index):
             if self.total is None:
-                self.total = [Gradients(*(array.copy() for array in layer)) for layer in own]
+                self.total = [Gradients(*(array.copy() for array in layer)) for layer in gradients]
             else:
-                for mine, layer in zip(own, self.total):
-                    for array, whole in zip(mine, layer):
-                        whole += array
+                for layer, sums in zip(gradients, self.total):
+                    for array, total in zip(layer, sums):
+                        total += array
 
-    def _record(self, tape, size):
+    def _record(self, tape, chunk):
         """Everything a test or a figure may want of a layer, as plain arrays (b, T, N)."""
-        unpack = self.network.backend.unpack
-        found = {"spikes": unpack(tape.spikes, size), "v": unpack(tape.v, size)}
-        if tape.psc.shape[0]:
-            found["psc"] = unpack(tape.psc, size)
+        arrays = {"spikes": tape.spikes, "v": tape.v, "psc": tape.psc}
         if tape.plastic is not None:
-            found["trajectory"] = unpack(tape.plastic.trajectory, size)
-        return found
+            arrays["trajectory"] = tape.plastic.trajectory
+        return {name: self.stack.backend.unpack(array, chunk.size) for name, array in arrays.items()}
 
-    def found(self):
-        """What the pass found, once all chunks have run: a list of :class:`Found`."""
-        networks, parts = len(self.asked), self.parts
-        losses, scores = (np.concatenate([getattr(part, name) for part in parts]).reshape(networks, -1)
-                          for name in ("loss", "scores"))
-        spikes = np.stack([np.stack(part.spikes) for part in parts]).astype(np.float64).sum(axis=0)
-        numbers = np.concatenate([losses, scores, spikes.T], axis=1)
-        gradients = self._gradients() if self.backward else [None] * networks
-        after = self._intrinsic_after() if self.plasticity else [None] * networks
+    def results(self) -> list[Result]:
+        """Return what the pass gave for each network, once all chunks have run."""
+        networks, parts = len(self.requests), self.parts
+        losses, scores = (np.concatenate(arrays).reshape(networks, -1)
+                          for arrays in zip(*((part.loss, part.scores) for part in parts)))
+        counts = np.stack([np.stack(part.counts) for part in parts]).astype(np.float64).sum(axis=0)
+        numbers = np.concatenate([losses, scores, counts.T], axis=1)
+        gradients = self._gradients() if self.options.backward else [None] * networks
+        intrinsic = self._intrinsic() if self.options.plasticity else [None] * networks
         records = None
-        if self.record:
-            records = [joined([part.records[l] for part in parts]) for l in range(len(self.network.layers))]
-        return [Found(*own, records) for own in zip(numbers, gradients, after)]
+        if self.options.record:
+            records = [joined(layer) for layer in zip(*(part.records for part in parts))]
+        return [Result(*result, records) for result in zip(numbers, gradients, intrinsic)]
 
     def _gradients(self):
-        """Gradients of the batch mean, pulled back to the parameters of each network: a list of Parameters."""
-        net, found = self.network, [[] for _ in self.asked]
-        scale = net.dtype.type(1 / len(self.asked[0].events))
-        for n, (layer, total) in enumerate(zip(net.layers, self.total)):
+        """Gradients of the batch mean, pulled back to the parameters of each network."""
+        scale = self.stack.dtype.type(1 / len(self.requests[0].batch))
+        networks = [[] for _ in self.requests]
+        for n, total in enumerate(self.total):
             for array in total:
                 array *= scale
-            dw, start = total.dw.reshape(len(found), -1, layer.size), 0
-            for m, (asked, layers) in enumerate(zip(self.asked, found)):
-                own = {"w": dw[m]} if self.feedforward else {}
-                recurrence = asked.network.layers[n].recurrence
+            dw, start = total.dw.reshape(len(networks), -1, total.dw.shape[-1]), 0
+            for m, (request, layers) in enumerate(zip(self.requests, networks)):
+                arrays = {"w": dw[m]} if self.options.feedforward else {}
+                recurrence = request.stack.layers[n].recurrence
                 if recurrence is not None:
                     end = start + recurrence.indices.size
-                    own |= recurrence.pullback(asked.parameters.layers[n], total.dlinks[start:end])
+                    arrays |= recurrence.pullback(request.parameters.layers[n], total.dlinks[start:end])
                     start = end
-                layers.append(own)
-        return [Parameters(layers) for layers in found]
+                layers.append(arrays)
+        return [Parameters(layers) for layers in networks]
 
-    def _intrinsic_after(self):
-        """The window's result: each neuron's mean over the samples' copies, summed chunk by chunk; R, tau alone."""
-        net, found = self.network, [own.parameters.intrinsic() for own in self.asked]
-        for n, layer in enumerate(net.hidden):
+    def _intrinsic(self):
+        """R and tau after SpiKL-IP: each neuron's mean over the samples' copies, summed chunk by chunk."""
+        networks, samples = [request.parameters.intrinsic() for request in self.requests], len(self.requests[0].batch)
+        for n, layer in enumerate(self.stack.layers):
             if layer.recurrence is not None:
-                for name in INTRINSIC:
-                    total = sum(getattr(part.plastic[n], f"{name}_sum") for part in self.parts)
-                    means = (total / len(self.asked[0].events)).astype(net.dtype).reshape(-1, layer.size)
-                    for own, mean in zip(found, means):
-                        own.layers[n][name] = mean
-        return found
+                plastic = [part.plastic[n] for part in self.parts]
+                for name, total in (("R", sum(each.R_sum for each in plastic)),
+                                    ("tau", sum(each.tau_sum for each in plastic))):
+                    means = (total / samples).astype(self.stack.dtype).reshape(-1, layer.size)
+                    for parameters, mean in zip(networks, means):
+                        parameters.layers[n][name] = mean
+        return networks

@@ -37,10 +37,13 @@ class Task(NamedTuple):
     given: list | None = None
     baseline: Callable | None = None
 
-    def job(self, run, seed, reporter=None):
-        """The :class:`Job` of a seed: in a folder whose manifest is written, or, where ``run`` is None, in memory."""
+    def job(self, run, seed, reporter=None, backend=None):
+        """The :class:`Job` of a seed: in a folder whose manifest is written, or, where ``run`` is None, in memory.
+
+        ``backend`` : another than the task's
+        """
         check = Watch(self.data).check if self.data.path else lambda: None
-        context = Context(self.settings, seed, self.data, self.backend, check)
+        context = Context(self.settings, seed, self.data, backend or self.backend, check)
         store = MemoryStore() if run is None else FolderStore(run, self.data, seed)
         return Job(store, context, self.given, self.baseline, reporter)
 
@@ -73,9 +76,9 @@ def execute(seeds, paths, task, stop=never, fresh=False):
             for (seed, _), run in zip(group, runs):
                 if _start(run, task, seed):
                     reporter = Reporter(f"s{seed} ", len(jobs)) if len(group) > 1 else Reporter()
-                    jobs.append(task.job(run, seed, reporter))
+                    jobs.append(functools.partial(task.job, run, seed, reporter))
             try:
-                status = _run(jobs, stop, task.backend.notice) if jobs else 0
+                status = _run(jobs, stop, task.backend) if jobs else 0
             finally:  # those that ended have something to say, whatever became of the others
                 for run in runs:
                     if run.finished:
@@ -119,13 +122,13 @@ def _start(run, task, seed):
     return True
 
 
-def _run(jobs, stop, notice):
-    """Run jobs to their ends, several of them together; returns the worst exit status."""
-    if notice:
-        print(notice, flush=True)
+def _run(jobs, stop, backend):
+    """Run jobs, functions (backend) -> :class:`Job`, to their ends; returns the worst exit status."""
+    if backend.notice:
+        print(backend.notice, flush=True)
     if len(jobs) == 1:
-        return _one(jobs[0], stop)
-    return max(lockstep.run([functools.partial(_one_of_several, job, stop) for job in jobs]))
+        return _one(jobs[0](backend), stop)
+    return max(lockstep.run(backend, [functools.partial(_one_of_several, job, stop) for job in jobs]))
 
 
 def _one(job, stop):
@@ -143,8 +146,9 @@ def _one(job, stop):
     return 0
 
 
-def _one_of_several(job, stop):
+def _one_of_several(job, stop, backend):
     """As :func:`_one`; what ends a run alone is said at once, and raised when the others have ended."""
+    job = job(backend)
     try:
         return _one(job, stop)
     except Exception as error:

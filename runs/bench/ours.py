@@ -65,13 +65,14 @@ class Seeds:
         self.rates = None
 
     def step(self):
-        from hrmas_sparse.engine.passes import Asked, run
+        from hrmas_sparse.engine.passes import PassOptions, Request, run
 
         backend = self.given[0][0].backend
-        asked = [Asked(net, parameters.map(backend.to_device), events, True) for net, parameters, events in self.given]
-        found = run(asked)
-        numbers = backend.fetch([own.numbers for own in found])
-        gradients = [own.gradients.map(backend.to_host) for own in found]
+        requests = [Request(net.stack, parameters.map(backend.to_device), events, PassOptions(backward=True))
+                    for net, parameters, events in self.given]
+        results = run(requests)
+        numbers = backend.fetch([result.numbers for result in results])
+        gradients = [result.gradients.map(backend.to_host) for result in results]
         net, _, events = self.given[0]
         self.rates = [round(count / (len(events) * events.steps * layer.size), 5)
                       for count, layer in zip(numbers[0][-len(net.layers):].tolist(), net.layers)]

@@ -52,7 +52,7 @@ class Chunk:
         self.net.gradients(self.parameters, self.events)
         self.packed = self.backend.pack(self.events, self.net.dtype)
         self.chunk = self.packed[0]
-        self.synapses, self.k = self.net.synapses(self.parameters), self.net.constants
+        self.synapses, self.k = self.net.stack.synapses(self.parameters), self.net.stack.constants
         self.intrinsic = [Intrinsic(self.parameters.layers[0].R, self.parameters.layers[0].tau),
                           Intrinsic(*(np.full(self.net.output.size, w.TAU_M, np.float32),) * 2)]
         self.hidden = self.layer(0).forward(self.chunk, self.chunk.spikes)

@@ -8,7 +8,9 @@ import time
 import pytest
 import toys
 
-from hrmas_sparse.engine import lockstep as together
+from hrmas_sparse.engine import lockstep
+from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.engine.backends.base import Backend
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.storage.errors import Diverged, InputError
 
@@ -25,54 +27,59 @@ class Calls:
         return [2 * item for item in items]
 
 
-def steps(calls, items, kinds="", pause=lambda: None):
-    """A job that asks for one number after another, of kinds given by letters."""
-    found = []
+def steps(calls, items, kinds="", pause=lambda: None, *, backend):
+    """A job that requests one number after another, of kinds given by letters."""
+    numbers = []
     for item, kind in zip(items, kinds or "a" * len(items)):
         pause()
-        found += together.ask(calls, [item], kind)
-    return found
+        numbers += backend.run(calls, [item], kind)
+    return numbers
+
+
+def run(works):
+    """Run jobs, functions of a backend, in lockstep."""
+    return lockstep.run(Backend(), works)
 
 
 def job(*arguments, **options):
-    return functools.partial(steps, *arguments, **options)
+    return lambda backend: steps(*arguments, **options, backend=backend)
 
 
 def test_alone_nothing_is_different():
     calls = Calls()
-    assert together.ask(calls, [1, 2], "a") == [2, 4] and calls.seen == [[1, 2]]
-    assert together.run([]) == []
+    assert Backend().run(calls, [1, 2], "a") == [2, 4] and calls.seen == [[1, 2]]
+    assert run([]) == []
 
 
 def test_what_is_asked_at_the_same_time_is_one_call():
     calls = Calls()
-    assert together.run([job(calls, [1, 2]), job(calls, [10, 20]), job(calls, [100])]) == [[2, 4], [20, 40], [200]]
+    assert run([job(calls, [1, 2]), job(calls, [10, 20]), job(calls, [100])]) == [[2, 4], [20, 40], [200]]
     assert calls.seen == [[1, 10, 100], [2, 20]]
 
 
 def test_requests_of_several_items():
     calls = Calls()
-    assert together.run([lambda: together.ask(calls, [1, 2, 3], "a"), lambda: together.ask(calls, [], "a"),
-                         lambda: together.ask(calls, [4], "a")]) == [[2, 4, 6], [], [8]]
+    assert run([lambda backend: backend.run(calls, [1, 2, 3], "a"), lambda backend: backend.run(calls, [], "a"),
+                lambda backend: backend.run(calls, [4], "a")]) == [[2, 4, 6], [], [8]]
     assert calls.seen == [[1, 2, 3, 4]]
 
 
 def test_others_wait_until_the_most_come_by():
     """One is a step behind: it waits for the others' next step of its kind, and from there they go together."""
     calls = Calls()
-    assert together.run([job(calls, [1, 2, 3], "aba"), job(calls, [10, 20, 30], "aba"), job(calls, [200, 300], "ba")])
+    assert run([job(calls, [1, 2, 3], "aba"), job(calls, [10, 20, 30], "aba"), job(calls, [200, 300], "ba")])
     assert calls.seen == [[1, 10], [2, 20, 200], [3, 30, 300]]
 
 
 def test_of_two_kinds_the_first_job_s_goes_first():
     calls = Calls()
-    together.run([job(calls, [1, 2], "ab"), job(calls, [10, 20], "bc")])
+    run([job(calls, [1, 2], "ab"), job(calls, [10, 20], "bc")])
     assert calls.seen == [[1], [2, 10], [20]]
 
 
 def test_different_functions_never_meet():
     one, other = Calls(), Calls()
-    together.run([job(one, [1]), job(other, [2])])
+    run([job(one, [1]), job(other, [2])])
     assert (one.seen, other.seen) == ([[1]], [[2]])
 
 
@@ -80,7 +87,7 @@ def test_time_does_not_matter():
     seen = []
     for seed in range(5):
         calls, random_time = Calls(), random.Random(seed).random
-        together.run([job(calls, range(n, n + 6), kinds, lambda time_of=random_time: time.sleep(time_of() / 500))
+        run([job(calls, range(n, n + 6), kinds, lambda time_of=random_time: time.sleep(time_of() / 500))
                       for n, kinds in ((0, "aabaab"), (10, "abaaba"), (20, "aaaaaa"))])
         seen.append(calls.seen)
     assert all(calls == seen[0] for calls in seen)
@@ -89,38 +96,38 @@ def test_time_does_not_matter():
 def test_one_runs_at_a_time():
     running = []
 
-    def alone(n):
+    def alone(n, backend):
         for _ in range(20):
             running.append(n)
             time.sleep(0.0005)
             assert running == [n]
             running.remove(n)
-            together.ask(Calls(), [], "a")
+            backend.run(Calls(), [], "a")
 
-    together.run([functools.partial(alone, n) for n in range(3)])
+    run([functools.partial(alone, n) for n in range(3)])
 
 
 def test_who_fails_does_not_keep_the_others():
     calls = Calls()
 
-    def fails():
-        together.ask(calls, [100], "a")
+    def fails(backend):
+        backend.run(calls, [100], "a")
         raise Diverged("it went wrong")
 
     ended = []
     with pytest.raises(Diverged, match="it went wrong"):
-        together.run([job(calls, [1, 2, 3]), fails, lambda: ended.append(steps(calls, [10, 20, 30]))])
+        run([job(calls, [1, 2, 3]), fails, lambda backend: ended.append(steps(calls, [10, 20, 30], backend=backend))])
     assert ended == [[20, 40, 60]] and calls.seen == [[1, 100, 10], [2, 20], [3, 30]]
 
 
 def test_of_several_errors_the_first_job_s_is_raised():
-    def fails(text, asks):
+    def fails(text, asks, backend):
         for _ in range(asks):
-            together.ask(Calls(), [], "a")
+            backend.run(Calls(), [], "a")
         raise ValueError(text)
 
     with pytest.raises(ValueError, match="first"):
-        together.run([functools.partial(fails, "first", 3), functools.partial(fails, "second", 0)])
+        run([functools.partial(fails, "first", 3), functools.partial(fails, "second", 0)])
 
 
 def test_an_error_of_the_call_reaches_those_who_asked():
@@ -129,13 +136,13 @@ def test_an_error_of_the_call_reaches_those_who_asked():
 
     calls, heard = Calls(), []
 
-    def hears():
+    def hears(backend):
         with pytest.raises(InputError, match="full"):
-            together.ask(full, [1], "a")
-        heard.append(together.ask(calls, [1], "a"))
+            backend.run(full, [1], "a")
+        heard.append(backend.run(calls, [1], "a"))
 
     with pytest.raises(InputError, match="full"):
-        together.run([hears, lambda: together.ask(full, [1], "a"), job(calls, [1, 2])])
+        run([hears, lambda backend: backend.run(full, [1], "a"), job(calls, [1, 2])])
     assert heard == [[2]]
 
 
@@ -146,7 +153,8 @@ def test_an_error_of_the_call_reaches_those_who_asked():
 def test_whole_jobs(tmp_path, overrides):
     events, own = toys.cache(tmp_path / "toy.h5"), toys.settings(*overrides)
     alone = [toys.run(tmp_path / f"alone-{seed}", own, events, seed=seed) for seed in range(3)]
-    jobs = [toys.job(tmp_path / f"s{seed}", own, events, seed=seed) for seed in range(3)]
-    together.run([job.execute for job in jobs])
-    for expected, job in zip(alone, jobs):
-        assert exact_differences(expected, job.store.run) == []
+    runs = lockstep.run(get_backend("cpu", 1), [
+        lambda backend, seed=seed: toys.run(tmp_path / f"s{seed}", own, events, seed, backend=backend)
+        for seed in range(3)])
+    for expected, found in zip(alone, runs):
+        assert exact_differences(expected, found) == []

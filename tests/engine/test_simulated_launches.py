@@ -70,7 +70,7 @@ def test_five_seeds_need_the_launches_of_one(monkeypatch):
     assert [launch.name for launch in together] == [launch.name for launch in alone]
     assert_same_bits(found, expected)
     assert five.rates == one.rates
-    weights = [parameters["w1"].tobytes() for _, parameters, *_ in five.given]
+    weights = [parameters.layers[0].w.tobytes() for _, parameters, *_ in five.given]
     links = [net.layers[0].recurrence.excitatory.tobytes() for net, *_ in five.given]
     assert len(set(weights)) == len(set(links)) == 5
 

@@ -20,7 +20,7 @@ from test_plasticity import SETTINGS
 from hrmas_sparse import cli
 from hrmas_sparse.engine import passes
 from hrmas_sparse.run import seeds
-from hrmas_sparse.engine import lockstep as together
+from hrmas_sparse.engine import lockstep
 from hrmas_sparse.run import loop
 from hrmas_sparse.engine.backends.base import is_dense
 from hrmas_sparse.engine.backends.cuda import backend as module
@@ -47,9 +47,9 @@ def merged(monkeypatch):
     """Networks in each pass that is run."""
     found, real = [], passes.Pass.__init__
 
-    def counted(self, asked):
-        found.append(len(asked))
-        real(self, asked)
+    def counted(self, requests):
+        found.append(len(requests))
+        real(self, requests)
 
     monkeypatch.setattr(passes.Pass, "__init__", counted)
     return found
@@ -58,14 +58,25 @@ def merged(monkeypatch):
 # ---- passes -------------------------------------------------------------------------------------------------------
 
 
-def networks(backend, stack, density=0.5, count=3, **options):
+def given_cases(stack, density=0.5, count=3, **options):
     """Cases of different weights, links and batches, with the same layers."""
     cases = [random_case(seed, stack, B=3, T=6, C=12, density=density, R="neuron", tau="neuron", **options)
              for seed in range(30, 30 + count)]
     for case in cases:  # configuration, not chance
         for layer, first in zip(case.layers, cases[0].layers):
             layer["v_th"] = first["v_th"]
-    return [(case.network(backend), case.parameters(), case.events()) for case in cases]
+    return [(case, case.parameters(), case.events()) for case in cases]
+
+
+def one_by_one(cuda, way, jobs):
+    """What way(network, parameters, events) gives for each job."""
+    return [way(case.network(cuda), *rest) for case, *rest in jobs]
+
+
+def in_lockstep(cuda, way, jobs):
+    """As :func:`one_by_one`, in lockstep."""
+    return lockstep.run(cuda, [lambda backend, case=case, rest=rest: way(case.network(backend), *rest)
+                               for case, *rest in jobs])
 
 
 STACKS = {"free": (("free", 6),), "motif": (("motif", 6, 3),), "supernet, feedforward": (("supernet", 6, (2, 3)),
@@ -83,11 +94,10 @@ def gradients(network, parameters, events, **options):
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("way", WAYS)
 def test_passes_of_several_networks(cuda, stack, way, density, merged):
-    given = networks(cuda, STACKS[stack], density)
-    alone = [gradients(*own, **WAYS[way]) for own in given]
-    found = together.run([functools.partial(gradients, *own, **WAYS[way]) for own in given])
+    given, way = given_cases(STACKS[stack], density), functools.partial(gradients, **WAYS[way])
+    alone, found = one_by_one(cuda, way, given), in_lockstep(cuda, way, given)
     assert merged == [1, 1, 1, 3]
-    links = {own.layers[0].recurrence.indices.size for own, *_ in given}
+    links = {case.network(cuda).layers[0].recurrence.indices.size for case, *_ in given}
     assert stack not in ("free", "motif") or len(links) > 1  # or the links could be taken for each other's
     for one, other in zip(found, alone):
         for name in ("loss", "predicted", "rates", "gradients", "intrinsic"):
@@ -95,10 +105,9 @@ def test_passes_of_several_networks(cuda, stack, way, density, merged):
 
 
 def test_windows_and_scores_of_several_networks(cuda, merged):
-    given = networks(cuda, STACKS["motif"])
-    for way in (lambda own, *rest: own.adapt(*rest, Plasticity(**SETTINGS)), lambda own, *rest: own.evaluate(*rest)):
-        alone = [way(*own) for own in given]
-        found = together.run([functools.partial(way, *own) for own in given])
+    given = given_cases(STACKS["motif"])
+    for way in (lambda net, *rest: net.adapt(*rest, Plasticity(**SETTINGS)), lambda net, *rest: net.evaluate(*rest)):
+        alone, found = one_by_one(cuda, way, given), in_lockstep(cuda, way, given)
         for one, other in zip(found, alone):
             assert_same_bits([one.loss, one.predicted, one.rates, one.intrinsic],
                              [other.loss, other.predicted, other.rates, other.intrinsic])
@@ -107,19 +116,19 @@ def test_windows_and_scores_of_several_networks(cuda, merged):
 
 def test_what_does_not_fit_into_one_pass(cuda, merged, monkeypatch):
     """Another number of samples, input of another form, too many of all."""
-    given = networks(cuda, STACKS["motif"])
-    (own, parameters, events), *_ = given
-    sparse = networks(cuda, STACKS["motif"], density=0.02)[1]
+    given = given_cases(STACKS["motif"])
+    (case, parameters, events), *_ = given
+    sparse = given_cases(STACKS["motif"], density=0.02)[1]
     assert not is_dense(sparse[2], cuda.dense) and is_dense(events, cuda.dense)
-    other = (own, parameters, events[np.array([0, 2])])
+    other = (case, parameters, events[np.array([0, 2])])
     jobs = [*given, other, sparse]
-    alone = [net.gradients(*rest) for net, *rest in jobs]
+    alone = one_by_one(cuda, gradients, jobs)
     merged.clear()
-    found = together.run([functools.partial(net.gradients, *rest) for net, *rest in jobs])
+    found = in_lockstep(cuda, gradients, jobs)
     assert merged == [3, 1, 1]
     monkeypatch.setattr(cuda, "together", 6)  # two of three samples each
     merged.clear()
-    again = together.run([functools.partial(net.gradients, *rest) for net, *rest in jobs])
+    again = in_lockstep(cuda, gradients, jobs)
     assert merged == [2, 1, 1, 1]
     for one, two, expected in zip(found, again, alone):
         assert_same_bits([one.loss, one.gradients], [expected.loss, expected.gradients])

@@ -1,5 +1,6 @@
 """What must not matter: company in the batch, order, threads, history. And shapes at the edge of what there is."""
 
+import dataclasses
 import hashlib
 import os
 import subprocess
@@ -200,7 +201,7 @@ def test_a_loss_that_fails_leaves_nothing_behind():
     def fails(psc, labels):
         raise RuntimeError("this loss fails")
 
-    network.criterion = fails
+    network.stack = dataclasses.replace(network.stack, loss=fails)
     with pytest.raises(RuntimeError, match="this loss fails"):
         network.gradients(case.parameters(), case.events())
     assert_same_bits(everything(used, "float64"), everything(CpuBackend(2), "float64"))
@@ -246,6 +247,6 @@ def test_a_chunk_that_fails_stops_the_others():
             raise ArithmeticError("a chunk's own mistake")
         return PscLoss()(psc, labels, TAU_S)
 
-    network.criterion = loss
+    network.stack = dataclasses.replace(network.stack, loss=loss)
     with pytest.raises(ArithmeticError, match="a chunk's own mistake"):
         network.gradients(case.parameters(), case.events())

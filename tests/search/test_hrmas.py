@@ -282,6 +282,7 @@ def test_stage_two_goes_on(backend):
     (size,) = keep_best_sizes(network, learner)
     network.hidden[0] = network.layers[0] = replace(network.hidden[0],
                                                     recurrence=network.hidden[0].recurrence.narrowed(size))
+    network.stack = replace(network.stack, layers=tuple(network.layers))
     assert learner.parameters.flatten().keys() == network.init(0).flatten().keys()
     search_step(network, learner, train, valid, SETTINGS, WINDOW)
     (found,) = discretize(network, learner)
