@@ -87,10 +87,10 @@ scaling: $(VENV)/installed-core ## time and memory from 800 to 51,200 neurons
 profile: $(VENV)/installed-core ## where the time of a training step goes
 	@$(BIN)/python -m runs.bench.profile $(ARGS)
 
-test: $(VENV)/installed-test ## the tests, the slow ones left out (ARGS="-k config" picks some)
+test: $(VENV)/tried-test-cuda ## the tests, the slow ones left out (ARGS="-k config" picks some)
 	@$(BIN)/python -m pytest $(ARGS)
 
-check-slow: $(VENV)/installed-test ## the slow tests
+check-slow: $(VENV)/tried-test-cuda ## the slow tests
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-gpu: $(VENV)/installed-test need-GPU ## the tests that need an NVIDIA GPU; fails where there is none
@@ -182,6 +182,13 @@ $(VENV)/installed-%: setup.cfg pyproject.toml
 	@echo "Installing into $(VENV) ($(patsubst core,numpy$(comma) numba$(comma) scipy$(comma) h5py,$*)) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e "$(if $(filter core,$*),.,.[$*])"
 	@pwd -P > $(VENV)/installed-core
+	@touch $@
+
+# The compiler of the CUDA kernels is wanted for their emulator; where it cannot be had, those tests are skipped.
+$(VENV)/tried-test-cuda: $(VENV)/installed-test
+	@echo "Installing into $(VENV) (the compiler of CUDA kernels, for their tests; 450 MB) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test-cuda]" || \
+	    echo "make: the extra test-cuda could not be installed; CUDA kernels are not tested in the emulator" >&2
 	@touch $@
 
 # PyTorch and the frameworks of bench and compare: apart from .venv, and each may be missing. `make bench` says who is.

@@ -11,8 +11,13 @@ from hrmas_sparse.settings import load as config
 from hrmas_sparse.engine.backends import get_backend
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
-# test_simulator.py starts these, a process apart.
-collect_ignore_glob = [] if SIMULATED else ["engine/test_simulated_*.py"]
+EMULATED = os.environ.get("HRMAS_EMULATED") == "1"
+# test_simulator.py and test_emulator.py start these, each in a process apart.
+collect_ignore_glob = ([] if SIMULATED else ["engine/test_simulated_*.py"]) + (
+    [] if EMULATED else ["engine/test_emulated_*.py"])
+if EMULATED:
+    from emulator.emulator import install
+    EMULATOR = install()
 if SIMULATED:
     import simulator
     simulator.install()

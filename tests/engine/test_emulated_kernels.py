@@ -1,0 +1,174 @@
+"""Every CUDA kernel as a GPU would get it, at its real block size, against the CPU backend and golden numbers.
+
+Threads of a block take turns in three orders; memory is poisoned. Controls break the kernels on purpose: whatever is
+broken must be seen. test_emulator.py starts these tests.
+"""
+
+import re
+from pathlib import Path
+from types import ModuleType
+
+import conftest
+import numpy as np
+import pytest
+from dense import assert_close, assert_same_bits
+from emulator.emulator import ORDERS, RISING
+
+from hrmas_sparse.data.events import Events
+from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.engine.backends.cuda import step
+from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
+from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Motifs, Supernet
+from hrmas_sparse.engine.network import Network, Plasticity
+from hrmas_sparse.gradcheck import golden
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+PLASTICITY = Plasticity(tau_cal=16.0, gamma=0.02, mu=0.1)
+BARRIER = "cuda.syncthreads()"
+
+
+@pytest.fixture
+def emulator():
+    made = conftest.EMULATOR
+    made.order, made.divergent = RISING, 0
+    made.launches.clear()
+    yield made
+    assert made.divergent == 0, "some threads of a block ended where others waited"
+
+
+def batch(samples, steps, channels, classes, density, seed=0):
+    rng = np.random.default_rng(seed)
+    return Events.from_dense(rng.random((samples, steps, channels)) < density, rng.integers(0, classes, samples))
+
+
+def network(hidden, backend, dtype="float64", channels=40, classes=7, **options):
+    return Network(channels=channels, classes=classes, hidden=hidden, neuron=LIF(v_th=1, v_th_out=0.5),
+                   backend=backend, dtype=dtype, **options)
+
+
+def compare(emulator, hidden, samples=3, steps=40, density=0.1, dtype="float64", plasticity=None, orders=ORDERS):
+    """Gradients of both backends, in all orders of threads; the CPU's, and how often its layers spiked."""
+    events, found = batch(samples, steps, 40, 7, density), []
+    reference = network(hidden, get_backend("cpu"), dtype)
+    params = reference.init(seed=1)
+    expected = reference.gradients(params, events, plasticity, record=True)
+    net = network(hidden, CudaBackend(), dtype)
+    for emulator.order in orders:
+        found.append(net.gradients(params, events, plasticity, record=True))
+    for out in found:
+        flips = sum(int((a != b).sum()) for a, b in zip(out.spikes, expected.spikes))
+        assert flips == 0 and out.rates == expected.rates
+        assert_close(out.gradients.flatten(), expected.gradients.flatten(), 1e-9 if dtype == "float64" else 1e-4)
+        assert_same_bits(out.gradients.flatten(), found[0].gradients.flatten())
+    return expected
+
+
+HIDDEN = {
+    "motif": [Motifs(96, size=16, seed=0)],
+    "odd": [Motifs(105, size=5, seed=1), Feedforward(33)],
+    "two layers": [Motifs(64, size=16, seed=0), Motifs(48, size=4, inter=False, seed=2)],
+    "supernet": [Supernet(40, sizes=(4, 5, 10))],
+    "dense": [Dense(37)],
+    "one neuron": [Dense(1)],
+    "many neurons a thread": [Motifs(1600, size=16, seed=0)],
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_the_cpu_finds_the_same_whatever_the_order_of_threads(emulator, name):
+    expected = compare(emulator, HIDDEN[name])
+    assert all(rate > 0 for rate in expected.rates[:1]), "nothing spiked: nothing was tested"
+
+
+@pytest.mark.parametrize("density", [0.02, 0.4], ids=["events", "dense"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_sparse_and_dense_input(emulator, density, dtype):
+    compare(emulator, HIDDEN["motif"], density=density, dtype=dtype, orders=[RISING])
+
+
+def test_plasticity_during_the_passes(emulator):
+    compare(emulator, HIDDEN["motif"], plasticity=PLASTICITY)
+
+
+@pytest.mark.parametrize("stem", golden.KINDS)
+def test_golden_numbers(emulator, stem):
+    for dtype in ("float64", "float32") if stem in ("feedforward_published", "spikl_ip") else ("float64",):
+        lines = golden._check(GOLDEN / f"{stem}.npz", dtype, CudaBackend())
+        assert lines and all(line.ok for line in lines), [line for line in lines if not line.ok]
+
+
+# ---- controls: kernels that are broken on purpose --------------------------------------------------------------
+
+
+def broken(monkeypatch, change):
+    """Let step.py be what a change makes of its source."""
+    source = Path(step.__file__).read_text()
+    text = change(source)
+    assert text != source
+    module = ModuleType(step.__name__)
+    module.__file__ = step.__file__
+    exec(compile(text, step.__file__, "exec"), vars(module))
+    for name in ("forward", "forward_plastic", "backward"):
+        monkeypatch.setattr(step, name, getattr(module, name))
+
+
+def without_barrier(number):
+    """A change that takes out one of the barriers."""
+    def change(source):
+        at = [match.start() for match in re.finditer(re.escape(BARRIER), source)][number]
+        return source[:at] + "pass" + source[at + len(BARRIER):]
+    return change
+
+
+def two_buffers(number):
+    """A change that lets a kernel have two buffers where it needs three."""
+    three = "t % 3 * words, (t + 2) % 3 * words, (t + 1) % 3 * words"
+
+    def change(source):
+        at = [match.start() for match in re.finditer(re.escape(three), source)][number]
+        return source[:at] + "t % 2 * words, (t + 1) % 2 * words, (t + 1) % 2 * words" + source[at + len(three):]
+    return change
+
+
+BARRIERS = Path(step.__file__).read_text().count(BARRIER)
+CONTROLS = {f"barrier {n}": without_barrier(n) for n in range(BARRIERS)} | {
+    f"buffers {n}": two_buffers(n) for n in range(2)}
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_what_is_broken_is_seen(monkeypatch, name):
+    emulator = conftest.EMULATOR
+    broken(monkeypatch, CONTROLS[name])
+    emulator.divergent = 0
+    seen = []
+    for plasticity in (None, PLASTICITY):
+        try:
+            compare(emulator, HIDDEN["motif"], steps=40, plasticity=plasticity)
+        except AssertionError as error:
+            seen.append(str(error)[:80])
+    assert seen or emulator.divergent, "a broken kernel gave the right result in every order"
+
+
+def test_what_is_whole_is_not_seen(emulator, monkeypatch):
+    broken(monkeypatch, lambda source: source + "\n# as it was\n")
+    for plasticity in (None, PLASTICITY):
+        compare(emulator, HIDDEN["motif"], plasticity=plasticity)
+
+
+# ---- more of the same, for the slow tests ----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("hidden", [
+    [Motifs(800, size=16, seed=0)], [Motifs(3200, size=16, seed=0)], [Motifs(12800, size=16, seed=0)],
+    [Supernet(800, sizes=(5, 10, 16, 25, 40))], [Motifs(400, size=16, seed=0), Motifs(400, size=25, seed=1)],
+], ids=["800", "3200", "12800", "supernet", "two layers"])
+def test_large_layers(emulator, hidden, dtype):
+    orders = ORDERS if hidden[0].neurons < 12800 else [RISING]
+    compare(emulator, hidden, samples=2, steps=35, dtype=dtype, orders=orders)
+
+
+@pytest.mark.slow
+def test_plasticity_in_a_large_layer(emulator):
+    compare(emulator, [Motifs(3200, size=16, seed=0)], samples=2, steps=35, plasticity=PLASTICITY)
