@@ -1,8 +1,9 @@
 """The CUDA kernels on the CPU: numba-cuda's own LLVM code of them, at its real types, blocks and shared memory.
 
-What Numba's simulator runs is Python; what runs here is what a GPU's assembler would get. NumPy stands in for CuPy, with
-memory that is NaN and -1 until it is written. Threads of a block take turns in an order that can be chosen: results that
-depend on it are races. Needs numba-cuda and its compiler, no GPU; :func:`install` before the CUDA backend is imported.
+What Numba's simulator runs is Python; what runs here is what a GPU's assembler would get. NumPy stands in for CuPy,
+with memory that is NaN and -1 until it is written. Threads of a block take turns in an order that can be chosen:
+results that depend on it are races. Needs numba-cuda and its compiler, no GPU; :func:`install` goes before the import
+of the CUDA backend.
 """
 
 import ctypes
@@ -90,7 +91,8 @@ def _geometry(configuration):
     x, y = (*(grid if isinstance(grid, tuple) else (grid,)), 1)[:2]
     threads = block[0] if isinstance(block, tuple) else block
     dynamic = rest[1] if len(rest) > 1 else 0
-    assert 0 < threads <= THREADS_PER_BLOCK and dynamic <= SHARED_PER_BLOCK and x > 0 and 0 < y <= BLOCKS_Y, configuration
+    assert 0 < threads <= THREADS_PER_BLOCK and dynamic <= SHARED_PER_BLOCK, configuration
+    assert x > 0 and 0 < y <= BLOCKS_Y, configuration
     return (int(x), int(y)), int(threads), int(dynamic)
 
 

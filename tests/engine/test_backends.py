@@ -40,10 +40,10 @@ def test_cuda_without_a_gpu_is_one_clear_error(machine):
 
 
 def test_an_experiment_for_a_missing_gpu_starts_nothing(machine, capsys, tmp_path, monkeypatch):
-    from runs.experiment import main
+    from hrmas_sparse.cli import main
     monkeypatch.chdir(tmp_path)
     machine(NONE)
-    assert main(["table2", "--data", "ntidigits", "--backend", "cuda"]) == 2
+    assert main(["experiment", "table2", "--data", "ntidigits", "--backend", "cuda"]) == 2
     said = capsys.readouterr().err
     assert "backend cuda: no NVIDIA driver" in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
 

@@ -119,7 +119,8 @@ def test_every_option_is_one_of_the_program():
     pairs = [pair.split("=") for pair in text.replace("\\\n", " ").split()]
     assert len(pairs) > 10
     for variable, option in pairs:
-        assert option.removeprefix("--") in OPTIONS and variable.lower() in (option[2:], option[2:].rstrip("s"))
+        name = option.removeprefix("--")
+        assert name in OPTIONS and variable.lower().replace("_", "-") in (name, name.rstrip("s"))
 
 
 def test_help_lists_every_target(make):
