@@ -6,7 +6,6 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from hrmas_sparse.data.dataset import Dataset
@@ -171,7 +170,7 @@ def _run(data, settings, seed, out, callback, stop, baseline, backend, given=Non
     reporter, stop = Reporter(callback=callback), stop or never
     if out is None:
         return _in_memory(task, seed, reporter, stop)
-    run = folder.RunDir(Path(out))
+    run = folder.RunDir(os.path.abspath(out))  # wherever the caller goes meanwhile
     with working(run):
         folder.start(run, settings, seed, data, task.origin)
         if not run.finished:

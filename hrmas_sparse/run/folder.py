@@ -131,22 +131,33 @@ class RunDir:
             return b""
         return files.read(self.metrics_path, own=True, largest=LARGEST_JSON, copies=COPIES)
 
+    @contextlib.contextmanager
     def working(self):
         """A context in which nobody else works on the run; InputError names who does."""
-        return locked(self.lock_path, str(self.path))
+        with locked(self.lock_path, str(self.path)) as self.check:
+            try:
+                yield
+            finally:
+                del self.check
+
+    def check(self):
+        """Raise InputError if the folder is no longer the one we work on: renamed, deleted or replaced."""
 
     def remove_if_empty(self):
         """Delete the folder if there is nothing but the lock in it; to be called while working on it."""
-        if os.listdir(self.path) == [self.lock_path.name]:
+        with contextlib.suppress(OSError):
+            if os.listdir(self.path) != [self.lock_path.name]:
+                return
+            self.check()
             self.lock_path.unlink()
-            with contextlib.suppress(OSError):  # somebody was quicker
-                self.path.rmdir()
+            self.path.rmdir()  # fails where somebody was quicker
 
     def set_aside(self):
         """Rename the folder to a free name beside it, for a fresh start; returns the new path."""
         number = 1
         while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
+        self.check()
         self.path.rename(aside)
         return aside
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import threading
 
 from hrmas_sparse.run.stop import StopRequest
 
@@ -13,7 +14,7 @@ SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if 
 def stop_on_signals():
     """Turn the first SIGINT, SIGTERM or SIGHUP into a :class:`StopRequest`, which is yielded; the next one kills.
 
-    A signal that is ignored (nohup) stays ignored. For the main thread of a program.
+    A signal that is ignored (nohup) stays ignored. On another thread than the main one no signal is heard.
     """
     stop = StopRequest()
 
@@ -24,7 +25,8 @@ def stop_on_signals():
         with contextlib.suppress(OSError):  # not print: it must not interrupt itself
             os.write(2, b"\nstopping after this batch; once more to stop at once\n")
 
-    before = {s: signal.getsignal(s) for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN}
+    heard = SIGNALS if threading.current_thread() is threading.main_thread() else []
+    before = {s: signal.getsignal(s) for s in heard if signal.getsignal(s) is not signal.SIG_IGN}
     try:
         for s in before:
             signal.signal(s, note)

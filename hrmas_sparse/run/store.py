@@ -78,10 +78,16 @@ class FolderStore:
     """
 
     def __init__(self, run, data, seed):
-        self.run = run
+        self._run = run
         # Settings as they were written when the run began: older versions knew fewer, and saved fewer.
         self.identity = {"config": run.manifest()["config"], "data": {"fingerprint": data.meta.fingerprint},
                          "seed": seed}
+
+    @property
+    def run(self):
+        """The run's folder, once more seen to be the one that is worked on."""
+        self._run.check()
+        return self._run
 
     def resume(self, learner, expected):
         try:

@@ -8,7 +8,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hrmas_sparse.environment import option
@@ -21,10 +21,11 @@ _held: dict[Path, tuple[int, Path]] = {}  # folders that this process has locked
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
+def locked(path: Path, what: str, wait: bool = False) -> Iterator[Callable[[], None]]:
     """Hold the lock file ``path`` while the block runs.
 
-    Nothing is written into its folder once that is no longer the folder that was locked, see :func:`check`.
+    Nothing is written into its folder once that is no longer the folder that was locked, see :func:`check`. What is
+    yielded checks this very lock: another thread may have locked a new folder of the same name meanwhile.
 
     Parameters
     ----------
@@ -44,12 +45,15 @@ def locked(path: Path, what: str, wait: bool = False) -> Iterator[None]:
             print(f"{what}: {stale} did not end properly; going on from its last checkpoint", file=sys.stderr)
         _note(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M')}")
         folder = _folder(path.parent)
-        if _same(file.fileno(), path):  # always, but where a file system numbers its files as it likes
-            _held[folder] = file.fileno(), folder / path.name
+        ours = file.fileno(), folder / path.name
+        numbered = _same(*ours)  # always, but where a file system numbers its files as it likes
+        if numbered:
+            _held[folder] = ours
         try:
-            yield
+            yield lambda: _refuse_another(folder, ours) if numbered else None
         finally:
-            _held.pop(folder, None)
+            if _held.get(folder) is ours:
+                del _held[folder]
             _note(file, "")
 
 
@@ -163,7 +167,12 @@ def check(folder: Path) -> None:
     InputError
         It was renamed, deleted or replaced meanwhile.
     """
-    held_here = _held.get(_folder(folder))
-    if held_here and not _same(*held_here):
+    folder = _folder(folder)
+    if folder in _held:
+        _refuse_another(folder, _held[folder])
+
+
+def _refuse_another(folder, ours):
+    if not _same(*ours):
         raise InputError(f"{folder}: was renamed, deleted or replaced while it was in use; nothing more is written. "
                          "Put it back and give the same command again")

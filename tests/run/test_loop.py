@@ -41,7 +41,7 @@ def phase(epochs=3, step=None, seen=None):
 def metrics(tmp_path):
     """Records of which these tests use the metrics alone."""
     store = FolderStore.__new__(FolderStore)
-    store.run = RunDir(tmp_path)
+    store._run = RunDir(tmp_path)
     return store
 
 
