@@ -100,13 +100,14 @@ test-gpu: $(VENV)/installed-test need-GPU ## the tests that need an NVIDIA GPU; 
 sanitize: $(VENV)/installed-test ## compute-sanitizer over the tests that need a GPU
 	@$(BIN)/python -m runs.sanitize $(ARGS)
 
-lint: $(VENV)/installed-lint ## style and likely errors
+lint: $(VENV)/installed-lint ## style, likely errors, types
 	@$(BIN)/ruff check .
+	@$(BIN)/mypy
 
 venv: $(VENV)/installed-core ## make .venv with the program in it
 
 clean: ## remove .venv and everything built; data/ and runs/out/ stay
-	@rm -rf $(VENV) .venv-bench .venv-bench-cuda build dist *.egg-info .pytest_cache .ruff_cache
+	@rm -rf $(VENV) .venv-bench .venv-bench-cuda build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 #:

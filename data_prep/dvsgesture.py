@@ -80,7 +80,7 @@ def find(raw: Path) -> Source:
 def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
     """Yield (split, id, label, step, channel, value); ids are like "user01_led/3": the label's row, or the class."""
 
-    def read(work: tuple) -> tuple[list[tuple], Counter]:
+    def read(work: tuple[str, Path]) -> tuple[list[tuple], Counter]:
         own = Counter()
         return list(_read_trials(*work, data, own)), own
 

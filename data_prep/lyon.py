@@ -9,6 +9,7 @@ reduced by its neighbour, smoothed, and read once in 16 ms.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,8 @@ CHANNELS = 78
 DECIMATION = 200  # samples a frame
 
 # What a cache of Lyon features depends on.  The golden numbers hold everything else.
-SETTINGS = {"ear": "Lyon, passive", "rate": RATE, "ear_q": 8, "step_factor": 0.25, "tau_factor": 3, "frame_ms": 16}
+SETTINGS: dict[str, Any] = {"ear": "Lyon, passive", "rate": RATE, "ear_q": 8, "step_factor": 0.25, "tau_factor": 3,
+                            "frame_ms": 16}
 
 _Q = SETTINGS["ear_q"]
 _STEP = SETTINGS["step_factor"]

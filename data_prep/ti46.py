@@ -86,8 +86,8 @@ def _scan(root: Path) -> tuple[list[Path], int]:
     found, others = [], 0
     for split in _SPOKEN:
         folder = _folder(root, split)
-        paths = folder.glob("*/*") if folder else ()
-        paths = [path for path in paths if path.suffix.lower() == ".wav" and path.is_file()]
+        inside = folder.glob("*/*") if folder else ()
+        paths = [path for path in inside if path.suffix.lower() == ".wav" and path.is_file()]
         letters = [path for path in paths if _WAV.fullmatch(path.name)]
         others += len(paths) - len(letters)
         found += sorted(letters, key=lambda path: (path.stem.lower(), path))

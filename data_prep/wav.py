@@ -128,10 +128,10 @@ def _format(path: Path, offset: int, chunk: bytes) -> int:
 
 def _sphere(path: Path, content: bytes) -> tuple[bytes, str, int]:
     """Bytes of the samples, their dtype and rate."""
-    length = content[8:16].strip()
-    if content[7:8] != b"\n" or not re.fullmatch(rb"\d{1,7}", length) or not 16 < int(length) <= _SPHERE_HEADER:
+    text = content[8:16].strip()
+    if content[7:8] != b"\n" or not re.fullmatch(rb"\d{1,7}", text) or not 16 < int(text) <= _SPHERE_HEADER:
         _refuse(path, 8, f"the length of the header, 17 to {_SPHERE_HEADER}", repr(content[8:16]))
-    length = int(length)
+    length = int(text)
     if length > len(content):
         _refuse(path, 8, f"a header of {length} bytes", f"a file of {len(content)}")
     fields = _fields(path, content[:length])

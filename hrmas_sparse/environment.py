@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 # What a batch system says it gave us: Slurm, Grid Engine, LSF, PBS.
@@ -60,7 +59,7 @@ def command(words: str, target: str) -> str:
     return f"make {target}" if checkout() else f"hrmas {words}"
 
 
-def commit() -> tuple[dict | None, str]:
+def commit() -> tuple[dict[str, Any] | None, str]:
     """The commit of the program's checkout.
 
     Returns
@@ -88,7 +87,7 @@ def commit() -> tuple[dict | None, str]:
         return None, f"git does not run ({getattr(error, 'strerror', None) or type(error).__name__})"
 
 
-def matplotlib() -> ModuleType:
+def matplotlib() -> Any:
     """Import matplotlib, whatever a notebook left in ``MPLBACKEND``: a name it cannot load would end the very import.
 
     Raises

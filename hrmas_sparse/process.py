@@ -13,8 +13,9 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Any, NoReturn
 
 WORDS = {"SIGINT": "interrupted", "SIGTERM": "terminated", "SIGHUP": "the terminal was closed"}
 SIGNALS = {getattr(signal, name): word for name, word in WORDS.items() if hasattr(signal, name)}
@@ -79,9 +80,9 @@ def _heard() -> list[int]:
     return [signum for signum in SIGNALS if signal.getsignal(signum) not in (signal.SIG_IGN, None)]
 
 
-def _leaving(name: str):
+def _leaving(name: str) -> Callable[[int, FrameType | None], NoReturn]:
     """A handler that ends the process with the documented status, whatever it is in."""
-    def leave(signum: int, frame: FrameType | None) -> None:
+    def leave(signum: int, frame: FrameType | None) -> NoReturn:
         with contextlib.suppress(OSError):
             os.write(2, f"{name}: {SIGNALS[signum]}\n".encode())
         os._exit(128 + signum)
@@ -118,7 +119,7 @@ class _Lasting(io.FileIO):
     That a reader went away is no fault; another one, a full disk, is raised, but only once.
     """
 
-    def write(self, data) -> int:
+    def write(self, data: Any) -> int:
         try:
             return super().write(data)
         except OSError as error:
@@ -130,7 +131,7 @@ class _Lasting(io.FileIO):
         return len(data)
 
 
-def _stream(stream, descriptor: int):
+def _stream(stream: Any, descriptor: int) -> Any:
     """A standard stream in which every text can be written, readers or not; others than standard stay as they are."""
     if stream is None:
         return open(descriptor, "w", encoding="utf-8", errors="backslashreplace", closefd=False)

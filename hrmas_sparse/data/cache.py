@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
+from typing import Any, NoReturn
+
 import numpy as np
 
 from hrmas_sparse.data.dataset import Dataset
@@ -57,9 +59,9 @@ def open_cache(path: str | Path) -> Dataset:
         meta = _read_meta(path, file)
         for split in SPLITS:
             _check_split(path, file, split, meta)
-        splits = [_split(path, file, split, meta) for split in SPLITS]
+        train, test = (_split(path, file, split, meta) for split in SPLITS)
         ids = {split: _Ids(path, split) for split in SPLITS}
-    return Dataset._of(*splits, meta, path, ids)
+    return Dataset._of(train, test, meta, path, ids)
 
 
 def _split(path: Path, file: h5py.File, split: str, meta: Meta) -> Events:
@@ -88,18 +90,18 @@ def verify_cache(path: str | Path) -> None:
     InputError
         Naming the file, the array and the first bad entry.
     """
-    cache = open_cache(path)
-    with _opened(cache.path) as file:
+    cache, path = open_cache(path), Path(path)
+    with _opened(path) as file:
         if attributes(file).get("meta_sha256") != meta_sha256(cache.meta):
-            _damaged(cache.path, "its attributes do not match their checksum")
+            _damaged(path, "its attributes do not match their checksum")
         for split in SPLITS:
             for name in ("indptr", "label", "ids", *EVENT_ARRAYS):
                 dataset = hdf5.find(file, f"{split}/{name}")
                 if attributes(dataset).get("sha256") != _sha256_of(dataset):
-                    _damaged(cache.path, f"/{split}/{name} does not match its checksum")
-            _check_events(cache, split)
+                    _damaged(path, f"/{split}/{name} does not match its checksum")
+            _check_events(path, cache, split)
             if len(set(cache.ids(split))) != len(getattr(cache, split)):
-                _damaged(cache.path, f"/{split}/ids holds a name twice")
+                _damaged(path, f"/{split}/ids holds a name twice")
 
 
 @contextlib.contextmanager
@@ -113,7 +115,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         _damaged(path, f"expected an HDF5 spike cache, could not read it ({error})")
 
 
-def _damaged(path: Path, what: str):
+def _damaged(path: Path, what: str) -> NoReturn:
     raise InputError(f"{path}: {what}; delete the file and build the cache again") from None
 
 
@@ -122,12 +124,13 @@ def _read_meta(path: Path, file: h5py.File) -> Meta:
     if about.get("schema") != SCHEMA:
         _damaged(path, f"expected a spike cache of schema {SCHEMA}, found {about.get('schema', 'none')}")
     try:
-        return Meta(
+        fields: dict[str, Any] = {
             **{name: printable(about[name]) for name in ("dataset", "fingerprint", "provenance")},
             **{name: int(about[name]) for name in ("steps", "channels", "classes")},
             **{name: _parsed(name, about[name], form) for name, form in _FORMS.items()},
-            class_names=tuple(_parsed("class_names", about["class_names"], [str])),
-        )
+            "class_names": tuple(_parsed("class_names", about["class_names"], [str])),
+        }
+        return Meta(**fields)
     except (KeyError, ValueError, TypeError, Damaged) as error:
         _damaged(path, f"bad or missing attribute ({error})")
 
@@ -140,15 +143,15 @@ def _parsed(name, text, form):
 
 
 def _check_split(path: Path, file: h5py.File, split: str, meta: Meta) -> None:
-    def expect(ok: bool, what: str) -> None:
+    def expect(ok: Any, what: str) -> None:
         if not ok:
             _damaged(path, f"/{split}/{what}")
 
     for name in (*_DTYPES, "ids"):
-        dataset = hdf5.find(file, f"{split}/{name}")
+        dataset: Any = hdf5.find(file, f"{split}/{name}")
         expect(isinstance(dataset, h5py.Dataset), f"{name} is missing")
         expect(dataset.ndim == 1 and dataset.chunks is None, f"{name} is not one contiguous vector")
-        dtype, wanted = dataset.dtype, _DTYPES.get(name)
+        dtype, wanted = dataset.dtype, _DTYPES.get(name, "")
         ok = dtype.kind == "S" if name == "ids" else dtype.name in wanted.split(" or ") and dtype.isnative
         expect(ok, f"{name} has dtype {dtype}, expected {wanted or 'byte strings'}")
     group = file[split]
@@ -161,7 +164,7 @@ def _check_split(path: Path, file: h5py.File, split: str, meta: Meta) -> None:
     expect(((label >= 0) & (label < meta.classes)).all(), f"label leaves 0..{meta.classes - 1}")
 
 
-def _check_events(cache: Dataset, split: str) -> None:
+def _check_events(path: Path, cache: Dataset, split: str) -> None:
     events = getattr(cache, split)
     starts = np.zeros(len(events.step) + 1, dtype=bool)
     starts[events.indptr] = True
@@ -175,7 +178,7 @@ def _check_events(cache: Dataset, split: str) -> None:
         if bad.any():
             where = int(np.argmax(bad))
             found = f"step {step[where]}, channel {channel[where]}, value {value[where]}"
-            _damaged(cache.path, f"/{split} event {begin + where} is out of range or out of order: {found}")
+            _damaged(path, f"/{split} event {begin + where} is out of range or out of order: {found}")
 
 
 def _sha256_of(dataset: h5py.Dataset) -> str:

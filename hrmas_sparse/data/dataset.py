@@ -77,7 +77,7 @@ class Dataset:
         kinds = {events.value.dtype.kind == "f" for events in parts if len(events.value)}
         if len(kinds) > 1:
             raise InputError(f"test: expected values of the same kind as train has, {train.value.dtype}, found "
-                             f"{test.value.dtype}")
+                             f"{parts[-1].value.dtype}")
         names = made_of.names_of(parts, class_names)
         notes = sum((Counter(events.notes) for events in parts), Counter())
         values = np.concatenate([[0], *(events.value.max(initial=0)[None] for events in parts)])
@@ -165,7 +165,7 @@ class Dataset:
         path = Path(path)
         arrays = npz.read(path)
         test = npz.splits(path, arrays)
-        extent = {"steps": steps, "channels": channels}
+        extent: dict[str, Any] = {"steps": steps, "channels": channels}
         for key, size in extent.items():
             if size is None:
                 array = arrays[key[:-1]]
@@ -259,10 +259,10 @@ class Dataset:
         whole = made_of.joined(parts)
         ids = [f"{split}/{own}" if len(parts) > 1 else own
                for split, _ in zip(SPLITS, parts) for own in self.ids(split)]
-        dealt = [whole[~chosen], whole[chosen]]
+        train, rest = whole[~chosen], whole[chosen]
         meta = dataclasses.replace(self.meta, encoding=self.meta.encoding | {"split": [float(test), int(seed)]},
-                                   fingerprint=made_of.fingerprint(dealt, self.class_names))
-        return Dataset._of(*dealt, meta, None,
+                                   fingerprint=made_of.fingerprint([train, rest], self.class_names))
+        return Dataset._of(train, rest, meta, None,
                            {split: [ids[n] for n in np.flatnonzero(chosen == (split == "test"))] for split in SPLITS})
 
     def save(self, path: File) -> Path:

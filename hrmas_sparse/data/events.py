@@ -181,8 +181,9 @@ class Events:
             index = index.astype(np.int64) if index.size == 0 else index
             if index.ndim == 1 and index.dtype == np.int64 and (not index.size or (
                     index.min() >= 0 and index.max() < len(self))):
-                return index
-        return np.atleast_1d(np.arange(len(self))[index])
+                return np.asarray(index)
+        found: np.ndarray = np.atleast_1d(np.arange(len(self))[index])
+        return found
 
     def dense(self) -> np.ndarray:
         """Return a dense array, (S, steps, channels), of the dtype of `value`; 0 where there is no event."""
@@ -217,7 +218,8 @@ def _gathered(value: np.ndarray | None, where: np.ndarray, places: int) -> tuple
     return np.minimum(total, checks.LARGEST_COUNT).astype(np.uint8), dict(+notes)
 
 
-def _checked(indptr, step, channel, value, labels, steps, channels, notes) -> dict[str, Any]:
+def _checked(indptr: Any, step: Any, channel: Any, value: Any, labels: Any, steps: Any, channels: Any,
+             notes: Any) -> dict[str, Any]:
     """The fields of Events, each as it must be."""
     steps, channels, labels = checks.extent("steps", steps), checks.extent("channels", channels), _labels(labels)
     indptr = checks.array("indptr", indptr, "iu", "whole numbers").astype(np.int64, copy=False)

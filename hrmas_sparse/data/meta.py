@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Any
 
 SPLITS = ("train", "test")
 PROVENANCES = ("real", "synthetic stand-in")
@@ -21,15 +22,15 @@ class Meta:
 
     dataset: str
     fingerprint: str
-    encoding: dict
+    encoding: dict[str, Any]
     steps: int
     channels: int
     classes: int
     class_names: tuple[str, ...]
     provenance: str = "real"
-    notes: dict = dataclasses.field(default_factory=dict)
+    notes: dict[str, int] = dataclasses.field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("steps", "channels"):
             if not 1 <= getattr(self, name) <= MOST:
                 raise ValueError(f"{name} = {getattr(self, name)}: 1..{MOST} fit the cache")

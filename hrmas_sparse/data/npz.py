@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.lib import format as npy
@@ -47,7 +48,7 @@ def _arrays(path: Path, archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
 
 
 def _array(path: Path, name: str, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    def refuse(what: str):
+    def refuse(what: str) -> NoReturn:
         raise InputError(f"{path}: {name}: {what}; write it with numpy.savez")
 
     with archive.open(info) as file:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -53,8 +54,8 @@ def meta_of(name: str, kind: str, train: Events, names: tuple[str, ...], provena
     """What a data set in memory says about itself."""
     if provenance not in PROVENANCES:
         raise InputError(f"provenance: expected {' or '.join(map(repr, PROVENANCES))}, found {provenance!r}")
-    encoding = {"encoding": "given", "value": "count" if kind == "intensity" else kind, "steps": train.steps,
-                "partition": "official"}
+    encoding: dict[str, Any] = {"encoding": "given", "value": "count" if kind == "intensity" else kind,
+                                "steps": train.steps, "partition": "official"}
     DataConfig(dataset=name, **encoding)  # refuses a name that is none
     return Meta(name, print_of, encoding, train.steps, train.channels, len(names), names, provenance, notes)
 
@@ -64,7 +65,7 @@ def fingerprint(parts: Sequence[Events], names: tuple[str, ...]) -> str:
     digest = hashlib.sha256(json.dumps([names, *([e.steps, e.channels, len(e)] for e in parts)]).encode())
     for events in parts:
         for array in (events.indptr, events.labels, *(getattr(events, name) for name in EVENT_ARRAYS)):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
@@ -78,7 +79,8 @@ def collected(samples: Iterable, steps: int, channels: int, notes: Counter) -> E
             part.append(array.astype(dtype))
     arrays = [np.concatenate([np.empty(0, dtype), *part]) for part, dtype in
               zip(parts, (np.uint16, np.uint16, np.uint8))]
-    return Events(np.cumsum(length), *arrays, np.array(labels, np.int64), steps, channels, dict(+notes))
+    step, channel, value = arrays
+    return Events(np.cumsum(length), step, channel, value, np.array(labels, np.int64), steps, channels, dict(+notes))
 
 
 def joined(parts: Sequence[Events]) -> Events:

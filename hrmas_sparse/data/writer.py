@@ -32,7 +32,7 @@ class CacheWriter:
 
     def __init__(self, path: str | Path, meta: Meta):
         self.path, self.meta = Path(path), meta
-        self._dtype = None  # of values: that of the first sample
+        self._dtype: np.dtype | None = None  # of values: that of the first sample
         self._samples = {split: {} for split in SPLITS}  # id: (label, number of events)
         self._spool = {}
 
@@ -109,8 +109,10 @@ class CacheWriter:
                     "ids": np.array(names, dtype=np.bytes_ if names else "S1"),
                 }
                 for name, array in small.items():
-                    write_attributes(group.create_dataset(name, data=array), sha256=hashlib.sha256(array).hexdigest())
-                dtypes = {"step": np.uint16, "channel": np.uint16, "value": self._dtype or np.uint8}
+                    dataset = group.create_dataset(name, data=array)
+                    write_attributes(dataset, sha256=hashlib.sha256(array.data).hexdigest())
+                dtypes = {"step": np.dtype(np.uint16), "channel": np.dtype(np.uint16),
+                          "value": self._dtype or np.dtype(np.uint8)}
                 for name, dtype in dtypes.items():
                     digest = hashlib.sha256()
                     blocks = _blocks(self._spool[split, name], digest)

@@ -125,7 +125,8 @@ class Architecture:
     @property
     def intra(self) -> np.ndarray:
         """The motif as (v, v) int8, [target, source]: +1 excitatory, -1 inhibitory, 0 none. Tied only."""
-        return SIGNS[self.intra_types]
+        found: np.ndarray = SIGNS[self.intra_types]
+        return found
 
     @property
     def inter(self) -> np.ndarray:
@@ -233,14 +234,14 @@ def save(path: Path, layers: Sequence[Architecture]) -> None:
     write_json(path, as_dict(layers))
 
 
-def as_dict(layers: Sequence[Architecture]) -> dict:
+def as_dict(layers: Sequence[Architecture]) -> dict[str, Any]:
     """What :func:`save` writes."""
-    layers = [{"neurons": a.neurons, "motif_size": a.motif_size, "inter": a.linked, "tied": a.tied,
+    found = [{"neurons": a.neurons, "motif_size": a.motif_size, "inter": a.linked, "tied": a.tied,
                "connection_types": a.types.tolist()} for a in layers]
-    return {"schema": 1, "types": list(TYPE_NAMES), "layers": layers, "sha256": _sha256(layers)}
+    return {"schema": 1, "types": list(TYPE_NAMES), "layers": found, "sha256": _sha256(found)}
 
 
-def _sha256(layers):
+def _sha256(layers: list[dict[str, Any]]) -> str:
     return hashlib.sha256(json.dumps(layers).encode()).hexdigest()
 
 
@@ -265,7 +266,7 @@ def load(path: Path) -> list[Architecture]:
     return found
 
 
-def load_fitting(path, net):
+def load_fitting(path: Path, net: Any) -> list[Architecture] | None:
     """The architecture of a run with the network settings ``net``; None for a network that has none.
 
     Raises
@@ -280,7 +281,7 @@ def load_fitting(path, net):
     return found
 
 
-def check_fit(found, net, where):
+def check_fit(found: Sequence[Architecture], net: Any, where: Any) -> None:
     """Raise an InputError that names ``where`` if an architecture is not one of the search space of ``net``."""
     fit = [a.neurons for a in found] == list(net.neurons) and all(
         a.motif_size in net.motif_sizes and (a.linked, a.tied) == (net.inter, net.tied)

@@ -268,7 +268,7 @@ class Recurrent:
     @property
     def neurons(self) -> int:
         """Neurons of the layer."""
-        return self.connections.neurons
+        return int(self.connections.neurons)
 
     def recurrence(self) -> Any:
         """Return the connections."""

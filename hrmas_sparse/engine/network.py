@@ -9,7 +9,7 @@ A batch is cut into chunks by the backend, each goes through all layers by itsel
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,27 +46,27 @@ class Outcome:
     loss: float
     scores: np.ndarray
     predicted: np.ndarray
-    rates: list
+    rates: list[float]
     gradients: Parameters | None = None
     intrinsic: Parameters | None = None
-    records: list | None = None
+    records: list[dict[str, np.ndarray]] | None = None
 
     @property
-    def spikes(self):
+    def spikes(self) -> list[Any] | None:
         """Spikes of every layer, each (B, T, N) float64; None unless recorded."""
         return self._recorded("spikes")
 
     @property
-    def v(self):
+    def v(self) -> list[Any] | None:
         """Membrane potentials before the reset, each (B, T, N); None unless recorded."""
         return self._recorded("v")
 
     @property
-    def psc(self):
+    def psc(self) -> list[Any] | None:
         """Filtered spikes, each (B, T, N); None unless recorded."""
         return self._recorded("psc")
 
-    def _recorded(self, key):
+    def _recorded(self, key: str) -> list[Any] | None:
         return None if self.records is None else [record.get(key) for record in self.records]
 
 
@@ -285,19 +285,19 @@ class Network:
                                     result.gradients, result.intrinsic, result.records))
         return outcomes, fetched[:len(arrays)]
 
-    def _moved(self, points):
+    def _moved(self, points: Sequence[Parameters]) -> tuple[Callable[..., Any], list[Parameters]]:
         """Parameters where the backend computes, and what takes such ones, or None, back where the first lay."""
         there = type(points[0].layers[-1].w) is not np.ndarray
 
-        def given(parameters):
+        def given(parameters: Parameters | None) -> Parameters | None:
             return parameters if there or parameters is None else parameters.map(self.backend.to_host)
 
-        def laid_out(array):
+        def laid_out(array: Any) -> Any:
             return array if there else np.require(array, requirements=("C", "A", "W"))
 
         return given, [parameters.map(lambda array: self.backend.to_device(laid_out(array))) for parameters in points]
 
-    def shapes(self) -> list[dict]:
+    def shapes(self) -> list[dict[str, Any]]:
         """Return the shape of every parameter but R and tau, as one dict a layer."""
         senders = [self.channels, *(layer.size for layer in self.layers)]
         return [{"w": (count, layer.size), **(layer.recurrence.shapes() if layer.recurrence is not None else {})}
@@ -316,7 +316,7 @@ def _count(what: str, value: Any) -> int:
     return int(value)
 
 
-def _list(what: str, value: Any) -> list:
+def _list(what: str, value: Any) -> list[Any]:
     try:
         return list(value)
     except TypeError:

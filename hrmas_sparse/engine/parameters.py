@@ -23,7 +23,7 @@ Entry = tuple[int, str]  # an array of a network: layer from 0, name
 _FLAT = re.compile(r"(?:w(\d+)|(w_out)|rec(\d+)\.(\w+)|(R|tau)(\d+))\Z")
 
 
-class LayerParameters(dict):
+class LayerParameters(dict[str, Any]):
     """The arrays of one layer by name, which are attributes too.
 
     Examples
@@ -72,7 +72,7 @@ class Parameters:
     ['w1', 'rec1.w_rec', 'R1', 'tau1', 'w_out']
     """
 
-    def __init__(self, layers: Iterable[dict]) -> None:
+    def __init__(self, layers: Iterable[dict[str, Any]]) -> None:
         self.layers = [LayerParameters(layer) for layer in layers]
 
     def items(self) -> Iterator[tuple[Entry, Any]]:
@@ -91,7 +91,7 @@ class Parameters:
 
     def only(self, entries: Iterable[Entry]) -> Parameters:
         """Return a part: the same arrays of these entries, in a layer in the order given."""
-        layers: list[dict] = [{} for _ in self.layers]
+        layers: list[dict[str, Any]] = [{} for _ in self.layers]
         for n, name in entries:
             layers[n][name] = self.layers[n][name]
         return Parameters(layers)
@@ -133,7 +133,7 @@ class Parameters:
         """
         if layers is None:
             layers = sum(name == "w_out" or name[1:].isdecimal() and name[0] == "w" for name in arrays)
-        found: list[dict] = [{} for _ in range(layers)]
+        found: list[dict[str, Any]] = [{} for _ in range(layers)]
         for flat, array in arrays.items():
             n, name = _entry(flat, layers)
             found[n][name] = array

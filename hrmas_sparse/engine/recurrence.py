@@ -73,8 +73,8 @@ class _Recurrence:
     ``weight_names`` and ``alpha_names`` say which parameters are weights and which architecture.
     """
 
-    weight_names = ()
-    alpha_names = ()
+    weight_names: tuple[str, ...] = ()
+    alpha_names: tuple[str, ...] = ()
 
     def __init__(self, neurons, source, target):
         self.neurons = neurons

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,12 +29,13 @@ def write(path: str | Path, description: Description) -> None:
     InputError
         The file cannot be written.
     """
-    arrays = {"format": FORMAT, "version": VERSION, "name": description.name, "tau_s": description.tau_s,
-              "class_names": np.array(description.class_names, dtype=np.str_),
-              "layers": np.array([key for key, _ in description.named()])}
+    arrays: dict[str, Any] = {
+        "format": FORMAT, "version": VERSION, "name": description.name, "tau_s": description.tau_s,
+        "class_names": np.array(description.class_names, dtype=np.str_),
+        "layers": np.array([key for key, _ in description.named()])}
     for key, layer in description.named():
-        values = (layer.w, layer.R, layer.tau, layer.v_th, layer.indptr.astype(np.int64),
-                  layer.indices.astype(np.int64), layer.data)
+        values: tuple[Any, ...] = (layer.w, layer.R, layer.tau, layer.v_th, layer.indptr.astype(np.int64),
+                                   layer.indices.astype(np.int64), layer.data)
         arrays |= {_entry(name, key): value for name, value in zip(_ARRAYS, values)}
         if layer.topology is not None:
             t = layer.topology

@@ -97,7 +97,8 @@ def chain(kinds: dict[str, str], edges: list[tuple[str, str]]) -> list[tuple[str
         if len(found) != 1:
             raise InputError(f"expected one node of kind {kind}, found {len(found)}; our networks have one input and "
                              "one output")
-    place, layers, seen = ends["Input"][0], [], {ends["Input"][0], ends["Output"][0]}
+    layers: list[tuple[str, str, str | None]] = []
+    place, seen = ends["Input"][0], {ends["Input"][0], ends["Output"][0]}
     while True:
         loops = [b for b in after[place] if kinds[b] in LINEAR and after[b] == [place] == before[b]]
         onward = [b for b in after[place] if b not in loops]
@@ -105,7 +106,7 @@ def chain(kinds: dict[str, str], edges: list[tuple[str, str]]) -> list[tuple[str
             if len(loops) > 1 or sorted(before[place]) != sorted([layers[-1][0], *loops]):
                 _refuse_node(place, "input from the layer below and at most one recurrent Linear", before[place])
             layers[-1] = (*layers[-1][:2], loops[0] if loops else None)
-            seen |= {*layers[-1]}
+            seen |= {*loops}
         elif loops or before[place]:
             _refuse_node(place, "nothing that leads to the input", before[place])
         if len(onward) != 1:

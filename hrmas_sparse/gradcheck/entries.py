@@ -22,7 +22,7 @@ class GradientRow(NamedTuple):
 
     layer: int
     name: str
-    index: tuple[int, ...]
+    index: tuple[int, ...]  # type: ignore[assignment]
     by_hand: float
     by_difference: float
     error: float

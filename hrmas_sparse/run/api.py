@@ -27,7 +27,7 @@ Callback = Callable[[Progress], Any]
 Stop = StopRequest | Callable[[], bool]
 
 
-def search(data: Dataset, settings: Config, seed: int = 0, out: str | os.PathLike | None = None,
+def search(data: Dataset, settings: Config, seed: int = 0, out: str | os.PathLike[str] | None = None,
            callback: Callback | None = None, stop: Stop | None = None, baseline: bool = False,
            backend: str = "auto") -> Run:
     """Search an architecture, retrain it with fresh weights, test it once.
@@ -82,7 +82,7 @@ def search(data: Dataset, settings: Config, seed: int = 0, out: str | os.PathLik
 
 
 def retrain(run_or_architecture: Run | Architecture | Sequence[Architecture], data: Dataset, settings: Config,
-            seed: int = 1, out: str | os.PathLike | None = None, callback: Callback | None = None,
+            seed: int = 1, out: str | os.PathLike[str] | None = None, callback: Callback | None = None,
             stop: Stop | None = None, baseline: bool = False, backend: str = "auto") -> Run:
     """Train a given architecture from fresh weights, and test it.
 
@@ -122,7 +122,7 @@ def retrain(run_or_architecture: Run | Architecture | Sequence[Architecture], da
                 origin_of(run_or_architecture, given))
 
 
-def load_run(path: str | os.PathLike, backend: str = "auto") -> Run:
+def load_run(path: str | os.PathLike[str], backend: str = "auto") -> Run:
     """Return the run of a folder, or of a name in ``runs/out``, finished or not.
 
     Parameters
@@ -158,7 +158,8 @@ def load_run(path: str | os.PathLike, backend: str = "auto") -> Run:
     return Run.of_folder(folder.open_run(os.fspath(path)), backend)
 
 
-def _run(data, settings, seed, out, callback, stop, baseline, backend, given=None, origin=None):
+def _run(data: Dataset, settings: Config, seed: int, out: Any, callback: Callback | None, stop: Stop | None,
+         baseline: bool, backend: Any, given: Any = None, origin: Any = None) -> Run:
     _check(data, settings, seed, callback, stop)
     settings = data.settings_for(settings)
     backend = get_backend(backend)
@@ -181,7 +182,7 @@ def _run(data, settings, seed, out, callback, stop, baseline, backend, given=Non
     return Run.of_folder(run, backend)
 
 
-def _in_memory(task, seed, reporter, stop):
+def _in_memory(task: Task, seed: int, reporter: Reporter, stop: Stop) -> Run:
     job = task.job(None, seed, reporter)
     try:
         job.execute(stop)
@@ -190,7 +191,7 @@ def _in_memory(task, seed, reporter, stop):
     return Run.of_job(job)
 
 
-def _check(data, settings, seed, callback, stop):
+def _check(data: Any, settings: Any, seed: Any, callback: Any, stop: Any) -> None:
     if not isinstance(data, Dataset):
         raise InputError(f"data: expected a Dataset, found {shown(data)}; hs.Dataset(train, test) makes one of Events")
     if not isinstance(settings, Config):

@@ -34,7 +34,7 @@ def count_accuracy(data: Dataset) -> float | None:
                 return kept["accuracy"]
     print("for comparison: logistic regression on spikes per channel ...", file=sys.stderr, flush=True)
     from hrmas_sparse.search.counts import count_baseline  # needs SciPy
-    accuracy = count_baseline(Part(data))
+    accuracy = count_baseline(Part(data))  # type: ignore[arg-type]
     if path is not None:
         with contextlib.suppress(InputError):  # a folder that cannot be written to: it is computed again next time
             write_json(path, about | {"accuracy": accuracy})

@@ -33,7 +33,7 @@ class _Sizes(NamedTuple):
     forward: int    # feedforward weights
     links: int      # recurrent links
     alphas: int     # architecture parameters
-    index: int      # bytes of making the list of links
+    index: int      # type: ignore[assignment]  # bytes of making the list of links
     events: int     # of the training set
     layers: list    # (senders, neurons) of each layer
 

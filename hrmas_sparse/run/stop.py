@@ -11,18 +11,18 @@ class StopRequest:
     A run asks by calling it; any function () -> bool can stand in its place, such as ``threading.Event().is_set``.
     """
 
-    def __init__(self):
-        self.signum = None
+    def __init__(self) -> None:
+        self.signum: int | None = None
         self._wanted = False
 
-    def request(self, signum=None):
+    def request(self, signum: int | None = None) -> None:
         """Ask for the stop, from any thread; ``signum`` is the signal that asked, if one did."""
         self.signum, self._wanted = signum, True
 
-    def __call__(self):
+    def __call__(self) -> bool:
         return self._wanted
 
 
-def never():
+def never() -> bool:
     """A stop that nobody wants."""
     return False

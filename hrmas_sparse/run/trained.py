@@ -55,8 +55,8 @@ class Run:
     (2, (10,), (8, 16))
     """
 
-    def __init__(self, settings: Config, seed: int, architecture: list[Architecture], history: list[dict],
-                 result: dict | None, class_names: tuple[str, ...] | None = None, path: Path | None = None,
+    def __init__(self, settings: Config, seed: int, architecture: list[Architecture], history: list[dict[str, Any]],
+                 result: dict[str, Any] | None, class_names: tuple[str, ...] | None = None, path: Path | None = None,
                  trained: Any = None):
         self.settings, self.seed, self.architecture, self.history = settings, seed, architecture, history
         self.result, self.class_names, self.path, self._trained = result, class_names, path, trained
@@ -75,7 +75,7 @@ class Run:
         context, store = job.context, job.store
         finished = store.parameters is not None
 
-        def trained():
+        def trained() -> tuple[Network, Parameters]:
             if not finished:
                 raise InputError("this run was stopped before it had trained a network")
             return job.networks.final(store.architectures), store.parameters
@@ -90,7 +90,8 @@ class Run:
 
     @cached_property
     def _network_and_parameters(self) -> tuple[Network, Parameters]:
-        return self._trained()
+        found: tuple[Network, Parameters] = self._trained()
+        return found
 
     @property
     def network(self) -> Network:
@@ -126,9 +127,10 @@ class Run:
         """Return accuracy, loss, recall of each class and confusion on labelled samples."""
         self._check(events)
         network, params = self._network_and_parameters
-        return evaluate(network, params, events)
+        found: Score = evaluate(network, params, events)
+        return found
 
-    def _check(self, events):
+    def _check(self, events: Events) -> None:
         if not isinstance(events, Events):
             raise InputError(f"events: expected Events, found {type(events).__name__}; see Events.from_dense")
         if events.channels != self.network.channels:

@@ -38,7 +38,7 @@ def count_baseline(data: Dataset, bins: int = 1) -> float:
         model = fit(x, scale, y, ridge, model)
         score[ridge] = float(np.mean(predict(model, train, scale)[valid] == label[valid]))
     del x
-    model = fit(train, scale, label, max(score, key=score.get), model)
+    model = fit(train, scale, label, max(score, key=score.__getitem__), model)
     return float(np.mean(predict(model, test, scale) == data.test.labels))
 
 

@@ -71,11 +71,11 @@ def settings(name: str | os.PathLike[str] | None = None, preset: str = "default"
     return load(OWN if name is None else name, preset, profile, {} if set is None else set)
 
 
-def from_dict(d: dict, origin: str = "settings") -> Config:
+def from_dict(d: dict[str, Any], origin: str = "settings") -> Config:
     """Config from `Config.as_dict`, e.g. out of a run's manifest; `origin` is named in errors."""
     if not isinstance(d, dict):
         raise InputError(f"{origin}: expected a table of settings, found {shown(d)}")
-    labels = {}
+    labels: dict[str, Any] = {}
     for label in ("preset", "profile"):
         labels[label] = d.get(label)
         if not isinstance(labels[label], str):
@@ -135,10 +135,10 @@ def load(dataset_or_path: str | os.PathLike[str], preset: str = "default", profi
     return _build(layers + _override_layers(overrides), preset=preset, profile=profile, missing_in=name)
 
 
-def _build(layers: list[tuple[str, dict]], preset: str, profile: str, missing_in: str = "") -> Config:
+def _build(layers: list[tuple[str, dict[str, Any]]], preset: str, profile: str, missing_in: str = "") -> Config:
     """Merge (origin, {section: {key: value}}) layers, later wins, and build the Config."""
-    merged: dict = {section: {} for section in SECTIONS}
-    origins: dict = {}
+    merged: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    origins: dict[tuple[str, str], str] = {}
     for origin, layer in layers:
         for section, values in _tables(layer, origin).items():
             if section not in SECTIONS:
@@ -151,7 +151,7 @@ def _build(layers: list[tuple[str, dict]], preset: str, profile: str, missing_in
                 origins[section, key] = origin
     missing_in = missing_in or layers[-1][0]
     try:
-        built = {}
+        built: dict[str, Any] = {}
         for section, cls in SECTIONS.items():
             for f in dataclasses.fields(cls):
                 if f.default is dataclasses.MISSING and f.name not in merged[section]:
@@ -180,7 +180,7 @@ def _suggest(section: str, key: str) -> str:
     return f"{hint}; expected one of {', '.join(_keys(section))}"
 
 
-def _tables(value: Any, origin: str) -> dict:
+def _tables(value: Any, origin: str) -> dict[str, Any]:
     """`value`, if it is a table of tables."""
     if not isinstance(value, dict):
         raise InputError(f"{origin}: expected a table, found {shown(value)}")
@@ -208,11 +208,11 @@ def _display(path: Path) -> str:
     return f"runs/{path.name}" if path.parent == RUNS else str(path)
 
 
-def _read(path: Path) -> dict:
+def _read(path: Path) -> dict[str, Any]:
     return read_toml(path, _display(path))
 
 
-def _override_layers(overrides: Overrides) -> list[tuple[str, dict]]:
+def _override_layers(overrides: Overrides) -> list[tuple[str, dict[str, Any]]]:
     """(origin, {section: {key: value}}) of each override."""
     if isinstance(overrides, Mapping):
         return [("set", _named_override(name, value)) for name, value in overrides.items()]
@@ -224,7 +224,7 @@ def _override_layers(overrides: Overrides) -> list[tuple[str, dict]]:
     return [("--set", _parse_override(text)) for text in parts]
 
 
-def _named_override(name: Any, value: Any) -> dict:
+def _named_override(name: Any, value: Any) -> dict[str, Any]:
     """{"section.key": value} as {section: {key: value}}; NumPy numbers and arrays become plain ones."""
     match = re.fullmatch(r"(\w+)\.(\w+)", name, re.ASCII) if isinstance(name, str) else None
     if not match:
@@ -232,7 +232,7 @@ def _named_override(name: Any, value: Any) -> dict:
     return {match[1]: {match[2]: value.tolist() if hasattr(value, "tolist") else value}}
 
 
-def _parse_override(text: str) -> dict:
+def _parse_override(text: str) -> dict[str, Any]:
     """"section.key=value" as {section: {key: value}}."""
     match = re.fullmatch(r"\s*([A-Za-z_0-9]+)\.([A-Za-z_0-9]+)\s*=\s*(.*?)\s*", text, re.DOTALL)
     if not match:

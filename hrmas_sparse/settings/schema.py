@@ -10,9 +10,8 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from hrmas_sparse.settings import validators
 from hrmas_sparse.settings.validators import shown
@@ -23,7 +22,7 @@ ENCODINGS = {"ti46": ("bsa", "intensity"), "fsdd": ("bsa", "intensity"),
              "ntidigits": ("bin",), "nmnist": ("bin",), "dvsgesture": ("bin",)}
 
 
-def _setting(check: Callable, default: Any = dataclasses.MISSING, *, none: str | None = None) -> Any:
+def _setting(check: validators.Check, default: Any = dataclasses.MISSING, *, none: str | None = None) -> Any:
     """A field that passes `check`. `none` is the word that stands for None in files."""
     return dataclasses.field(default=default, metadata={"check": validators.word(none, check) if none else check,
                                                         "none": none})
@@ -32,17 +31,18 @@ def _setting(check: Callable, default: Any = dataclasses.MISSING, *, none: str |
 class InvalidSetting(InputError):
     """An InputError that knows its key, so that `load` can name the file it came from."""
 
-    def __init__(self, section: str, key: str, message: str):
+    def __init__(self, section: str, key: str, message: str) -> None:
         super().__init__(f"{section}.{key}: {message}")
         self.section, self.key = section, key
 
 
+@dataclass(frozen=True, kw_only=True)
 class _Section:
     """Base of the sections: every field passes its check when the section is built."""
 
     section: ClassVar[str]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             try:
@@ -50,7 +50,7 @@ class _Section:
             except ValueError as error:
                 self._refuse(f.name, f"expected {error}, found {shown(value)}")
 
-    def _refuse(self, key: str, message: str):
+    def _refuse(self, key: str, message: str) -> NoReturn:
         raise InvalidSetting(self.section, key, message) from None
 
 
@@ -65,7 +65,7 @@ class DataConfig(_Section):
     steps: int = _setting(validators.integer(1, 65536))               # the cache holds steps as uint16
     partition: str = _setting(validators.partition, "official")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         allowed = ENCODINGS.get(self.dataset, (self.encoding,))
         if self.encoding not in allowed:
@@ -98,7 +98,7 @@ class NetworkConfig(_Section):
     surrogate_width: float = _setting(validators.real(0.0, above=True))
     dtype: str = _setting(validators.choice("float32", "float64"), "float32")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.recurrence != "motif":
             return
@@ -130,7 +130,7 @@ class LossConfig(_Section):
     softmax_scale: float = _setting(validators.real(0.0, above=True), 0.02)
     smoothing: float = _setting(validators.real(0.0, 1.0), 0.0)       # share of cross_entropy's target on all classes
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.name == "psc" and self.smoothing:
             self._refuse("smoothing", "expected 0 where loss.name is psc: only cross_entropy's target is smoothed, "
@@ -152,7 +152,7 @@ class TrainingConfig(_Section):
     search_epochs: int = _setting(validators.integer(1))
     retrain_epochs: int = _setting(validators.integer(1))
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         if self.lr * self.weight_decay > 1:
             self._refuse("weight_decay", f"expected at most 1 / training.lr = {1 / self.lr:g}, found "
@@ -220,7 +220,7 @@ class Config:
     preset: str
     profile: str
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.loss.target_period > self.data.steps:
             raise InvalidSetting("loss", "target_period", f"expected at most data.steps = "
                                   f"{self.data.steps}, found {self.loss.target_period}")
@@ -228,7 +228,7 @@ class Config:
             raise InvalidSetting("plasticity", "retrain", "expected false where network.recurrence is none: only "
                                   "recurrent layers adapt")
 
-    def as_dict(self) -> dict:
+    def as_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers (no None); `from_dict` gives back an equal Config."""
         d: dict[str, Any] = {"preset": self.preset, "profile": self.profile}
         for section in SECTIONS:

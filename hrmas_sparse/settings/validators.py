@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 
+Check = Callable[[Any], Any]      # value -> normalised value, or ValueError(what was expected)
+
 # Whole numbers end here (or where a setting says). What is larger is a slip: it would take for ever, or overflow.
 LARGEST = 10**9
 MOST_LAYERS = 1000
@@ -39,13 +41,13 @@ def nearest(word: object, known: Collection[str], cutoff: float = 0.6) -> list[s
     return difflib.get_close_matches(word, known, 1, cutoff) if isinstance(word, str) and len(word) < 60 else []
 
 
-def real(low: float, high: float = math.inf, *, above: bool = False) -> Callable:
+def real(low: float, high: float = math.inf, *, above: bool = False) -> Check:
     """A finite number in [low, high], or in (low, high] if `above`."""
     bounds = [f"{'above' if above else 'of at least'} {low:g}"] if low > -math.inf else []
     bounds += [f"at most {high:g}"] if high < math.inf else []
     text = "a finite number " + " and ".join(bounds)
 
-    def check(value):
+    def check(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ValueError(text)
         try:
@@ -58,22 +60,22 @@ def real(low: float, high: float = math.inf, *, above: bool = False) -> Callable
     return check
 
 
-def integer(low: int, high: int = LARGEST) -> Callable:
+def integer(low: int, high: int = LARGEST) -> Check:
     """A whole number in [low, high]."""
     text = f"a whole number of at least {low} and at most {high}"
 
-    def check(value):
+    def check(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise ValueError(text)
         return value
     return check
 
 
-def integers(low: int) -> Callable:
+def integers(low: int) -> Check:
     """A list of whole numbers; one number stands for a list of one."""
     item = integer(low)
 
-    def check(value):
+    def check(value: Any) -> Any:
         values = value if isinstance(value, (list, tuple)) else (value,)
         try:
             values = tuple(item(v) for v in values) if len(values) <= MOST_LAYERS else ()
@@ -85,7 +87,7 @@ def integers(low: int) -> Callable:
     return check
 
 
-def betas(value):
+def betas(value: Any) -> tuple[float, ...]:
     """Adam's two decay rates, each in [0, 1)."""
     item = real(0.0)
     try:
@@ -97,8 +99,8 @@ def betas(value):
     return pair
 
 
-def choice(*names: str) -> Callable:
-    def check(value):
+def choice(*names: str) -> Check:
+    def check(value: Any) -> Any:
         if not isinstance(value, str) or value not in names:
             near = nearest(value, names)
             hint = f" (nearest: {near[0]})" if near else ""
@@ -107,26 +109,26 @@ def choice(*names: str) -> Callable:
     return check
 
 
-def boolean(value):
+def boolean(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
 
 
-def name(value):
+def name(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", value):
         raise ValueError("a name of letters, digits, _ and -")
     return value
 
 
-def plain(text):
+def plain(text: str) -> bool:
     """Whether a text is the name of a folder, not a path."""
     return text == Path(text).name and text not in ("", ".", "..")
 
 
-def word(none: str, check: Callable) -> Callable:
+def word(none: str, check: Check) -> Check:
     """None, written as the word `none` in files, or what passes `check`."""
-    def checked(value):
+    def checked(value: Any) -> Any:
         if value is None or value == none:
             return None
         try:
@@ -136,14 +138,14 @@ def word(none: str, check: Callable) -> Callable:
     return checked
 
 
-def partition(value):
+def partition(value: Any) -> str:
     """"official", "ab", or "resample-<n>", "valid-<n>" with n from 1."""
     if not isinstance(value, str) or not re.fullmatch(r"official|ab|(resample|valid)-[1-9][0-9]{0,5}", value):
         raise ValueError("official, ab, resample-<number> or valid-<number>, the number from 1")
     return value
 
 
-def partitions(text):
+def partitions(text: str) -> list[str]:
     """"official resample-1..4", commas allowed -> list of different names, not checked one by one."""
     found: list[str] = []
     for part in text.replace(",", " ").split():
@@ -160,7 +162,7 @@ def partitions(text):
 seed = integer(0, LAST_SEED)
 
 
-def seeds(text):
+def seeds(text: str) -> list[int]:
     """"0", "0-4" or "0,2,5" -> list of different ints."""
     found: list[int] = []
     for part in text.split(","):
@@ -173,7 +175,7 @@ def seeds(text):
     return list(dict.fromkeys(found))
 
 
-def whole_numbers(text):
+def whole_numbers(text: str) -> list[int]:
     """"800 1600" or "800,1600" -> list of ints."""
     found = text.replace(",", " ").split()
     if not found or not all(re.fullmatch("[0-9]{1,10}", word, re.ASCII) for word in found):
@@ -181,9 +183,9 @@ def whole_numbers(text):
     return [int(word) for word in found]
 
 
-def argument(check: Callable) -> Callable:
+def argument(check: Callable[[str], Any]) -> Callable[[str], Any]:
     """A check as a type of argparse, whose message says what was expected and found."""
-    def typed(text):
+    def typed(text: str) -> Any:
         try:
             return check(text)
         except ValueError as error:

@@ -13,7 +13,7 @@ class InputError(Exception):
     The command line prints it without a traceback and exits with status 2.
     """
 
-    def __str__(self):
+    def __str__(self) -> str:
         return printable(super().__str__())
 
 

@@ -43,7 +43,6 @@ class Drawn:
         files.write_bytes(self.folder / f"{name}.svg", vector.getvalue())
         save(image, self.folder / f"{name}.png", dpi=160)
         width = min(1.0, image.get_size_inches()[0] / WIDEST)
-        plots().close(image)
         return page.figure(vector.getvalue(), width, text, figures.in_full(runs))
 
 

@@ -3,16 +3,19 @@
 ``xp`` is the module of array functions, with NumPy's names. Numba and CuPy both work on the default stream, so what
 one leaves the other finds, without waiting for it.
 """
+from typing import Any
 
 import numpy as np
 from numba import config
 
 from hrmas_sparse.storage.memory import available
 
+xp: Any
 if config.ENABLE_CUDASIM:
     xp = np
 else:
-    import cupy as xp
+    import cupy
+    xp = cupy
 
 
 def to_device(array):
