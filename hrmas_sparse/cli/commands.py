@@ -89,6 +89,14 @@ def evaluate(options):
     return 0
 
 
+def export(options):
+    from hrmas_sparse.run.trained import Run
+    Run.of_folder(open_run(options.run), "cpu").export(options.file, dt=options.dt, folded=options.folded)
+    beside = f" and {options.file.with_suffix('.c').name}" if options.file.suffix == ".h" else ""
+    print(f"{options.file}{beside}: see docs/howto/export.md")
+    return 0
+
+
 def gradcheck(options):
     from hrmas_sparse.gradcheck import main as check
     return check(options.golden, options.backend)

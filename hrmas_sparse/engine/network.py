@@ -11,11 +11,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from hrmas_sparse.data.events import Events
+from hrmas_sparse.engine import described
 from hrmas_sparse.engine import neuron as formulas
 from hrmas_sparse.engine.architecture import generator
 from hrmas_sparse.engine.backends import get_backend
@@ -25,6 +27,8 @@ from hrmas_sparse.engine.losses import Loss, make_loss
 from hrmas_sparse.engine.parameters import INTRINSIC, Entry, Parameters
 from hrmas_sparse.engine.passes import PassOptions, Request, Result, run
 from hrmas_sparse.engine.stack import Layer, Plasticity, Stack
+from hrmas_sparse.export import arrays, export, nir
+from hrmas_sparse.export.description import Description
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -190,6 +194,46 @@ class Network:
         return [*((n, "w") for n in range(len(self.layers))),
                 *((n, name) for n, layer in enumerate(self.layers) if layer.recurrence is not None
                   for name in layer.recurrence.weight_names)]
+
+    # ---- other programs ------------------------------------------------------------------------------
+
+    def describe(self, params: Parameters, name: str = "network", class_names: Sequence[str] = ()) -> Description:
+        """Return what other programs need of the network: plain arrays, layer by layer.
+
+        Raises
+        ------
+        InputError
+            The network is smooth, or R and tau are trajectories.
+        """
+        return described.describe(self, params, name, class_names)
+
+    def export(self, path: str | Path, params: Parameters, **options: Any) -> None:
+        """Write the network for other programs; see :func:`hrmas_sparse.export.export`."""
+        export(path, self, params, **options)
+
+    @classmethod
+    def from_nir(cls, path: str | Path, dt: float | None = None, **options: Any) -> tuple[Network, Parameters]:
+        """Return the network and the parameters of a NIR file.
+
+        Parameters
+        ----------
+        path : path
+        dt : float, optional
+            Seconds of a step; by default what the file's metadata say, as ours do.
+        options
+            loss, backend
+
+        Raises
+        ------
+        InputError
+            The file has nodes or shapes that our networks do not have; the entry is named.
+        """
+        return described.built(cls, path, nir.read(path, dt), **options)
+
+    @classmethod
+    def from_npz(cls, path: str | Path, **options: Any) -> tuple[Network, Parameters]:
+        """Return the network and the parameters of an exported .npz file; as :meth:`from_nir`."""
+        return described.built(cls, path, arrays.read(path), **options)
 
     # ---- passes over a batch -------------------------------------------------------------------------
 

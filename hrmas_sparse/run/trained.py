@@ -130,6 +130,24 @@ class Run:
         found: Score = evaluate(network, params, events)
         return found
 
+    def export(self, path: str | Path, **options: Any) -> None:
+        """Write the trained network for other programs: `.nir`, `.npz`, or `.h` (with a `.c` beside it).
+
+        Parameters
+        ----------
+        path : path
+        options
+            dt, folded: see :func:`hrmas_sparse.export.export`
+
+        Raises
+        ------
+        InputError
+            The run has no trained network yet, the suffix is another, or the file cannot be written.
+        """
+        network, params = self._network_and_parameters
+        name = self.path.name if self.path else self.settings.data.dataset
+        network.export(path, params, name=name, class_names=self.class_names or (), **options)
+
     def _check(self, events: Events) -> None:
         if not isinstance(events, Events):
             raise InputError(f"events: expected Events, found {type(events).__name__}; see Events.from_dense")

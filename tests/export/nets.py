@@ -1,5 +1,6 @@
 """Small networks, inputs, and three ways to run a network that has left: the document's NumPy, C, and plain loops."""
 
+import dataclasses
 import re
 import subprocess
 from pathlib import Path
@@ -23,12 +24,16 @@ def layer(rng, senders, neurons, density, dtype="float32", v_th=2.0, spread=0.3)
         tau=(16 * rng.uniform(1 - spread, 1 + spread, neurons)).astype(dtype), v_th=v_th)
 
 
-def network(seed=0, channels=7, hidden=(12,), classes=4, density=0.2, dtype="float32", v_th=2.0, tau_s=8.0):
-    """A :class:`Description` with random numbers."""
+def network(seed=0, channels=7, hidden=(12,), classes=4, density=0.2, dtype="float32", v_th=2.0, tau_s=8.0,
+            spread_out=True):
+    """A :class:`Description` with random numbers; without ``spread_out`` all output neurons have the same R and tau."""
     rng = np.random.default_rng(seed)
     sizes = [channels, *hidden, classes]
     layers = [layer(rng, senders, neurons, density if neurons is not None and n < len(hidden) else 0, dtype, v_th)
               for n, (senders, neurons) in enumerate(zip(sizes, sizes[1:]))]
+    if not spread_out:
+        out = layers[-1]
+        layers[-1] = dataclasses.replace(out, R=np.full_like(out.R, 8), tau=np.full_like(out.tau, 16))
     return Description(tuple(layers), tau_s, "toy", tuple(f"class {n}" for n in range(classes)))
 
 
