@@ -32,8 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "split": {"choices": ("train", "test"), "default": "test"},
     "json": {**_FLAG, "help": "print one JSON object: accuracy, recall of each class, confusion, every sample's class"},
     "csv": {**_FLAG, "help": "print a line for every sample: its id, its class, the decided class"},
-    "dt": {"type": float, "default": 1e-4, "metavar": "S", "help": "seconds of a step in NIR (default 0.0001); it scales "
-                                                                   "time constants, no more"},
+    "dt": {"type": float, "default": 1e-4, "metavar": "S", "help": "seconds of a step in NIR (default 0.0001)"},
     "folded": {**_FLAG, "help": "put the gain R/tau of each neuron into its weights, for programs that ignore R"},
     "golden": {"type": _PATH, "metavar": "DIR", "help": "folder of golden .npz files"},
     "raster": {"type": _PATH, "metavar": "FILE.png", "help": "for info: draw a sample of each class"},
@@ -85,7 +84,7 @@ COMMANDS = {
                         {"raw": {"help": "raw recordings; default: those of the run"}}),
     "export": Command("hrmas_sparse.cli.commands:export",
                       "write a finished run's network for other programs: NIR, NumPy's arrays, C",
-                      [_RUN, ("file", {"type": _PATH, "help": "name.nir, name.npz, or name.h (with name.c beside it)"})],
+                      [_RUN, ("file", {"type": _PATH, "help": "name.nir, name.npz or name.h (with name.c)"})],
                       "dt folded"),
     "data": Command("hrmas_sparse.cli.data:data",
                     "recordings and data sets: fetch, import, build, verify, describe; check the front end",

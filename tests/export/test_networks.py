@@ -154,3 +154,22 @@ def test_a_file_that_is_no_network_of_ours(change, message, tmp_path):
         entries = {name: file[name] for name in file.files}
     np.savez(tmp_path / "bad.npz", **entries | {name: do(entries[name]) for name, do in change.items()})
     refused(f"bad.npz: .*{message}", hs.Network.from_npz, tmp_path / "bad.npz", backend="cpu")
+
+
+def test_a_run_is_exported_from_python_and_from_the_shell(tmp_path, capsys):
+    import toys
+
+    from hrmas_sparse.cli import main
+    from hrmas_sparse.export import arrays
+    done = toys.run(tmp_path / "run", toys.settings("network.neurons=[12,6]"), toys.cache(tmp_path / "cache.h5"))
+    run = hs.load_run(done.path)
+    for name in ("net.nir", "net.npz", "net.h"):
+        run.export(tmp_path / name)
+        assert main(["export", str(done.path), str(tmp_path / f"shell-{name}")]) == 0
+    assert "net.h and shell-net.c" in capsys.readouterr().out
+    assert (tmp_path / "net.npz").read_bytes() == (tmp_path / "shell-net.npz").read_bytes()
+    assert arrays.read(tmp_path / "net.npz").name == "run"
+    net, params = hs.Network.from_nir(tmp_path / "net.nir", backend="cpu")
+    assert all(np.array_equal(a, b) for a, b in zip(params.flatten().values(), run.params.flatten().values()))
+    assert main(["export", str(done.path), str(tmp_path / "net.onnx")]) == 2
+    assert "suffix" in capsys.readouterr().err
