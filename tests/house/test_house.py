@@ -27,7 +27,7 @@ DATA_PREP_MAY_IMPORT = {"hrmas_sparse", "storage", "environment", "places", "set
 NEVER = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 AUTOGRAD = {"torch", "tensorflow", "jax", "flax", "keras", "autograd", "theano", "aesara", "pytensor",
             "mxnet", "chainer", "paddle", "tinygrad", "mindspore"}
-WITH_TORCH = ("runs.bench.peers", "runs.comparison.networks")  # what we are measured against, in .venv-bench
+WITH_TORCH = ("runs.bench.peers", "runs.comparison.networks", "runs.conformance.peers")  # others, in their environments
 MAX_LINES = 400
 
 
