@@ -125,8 +125,7 @@ class Architecture:
     @property
     def intra(self) -> np.ndarray:
         """The motif as (v, v) int8, [target, source]: +1 excitatory, -1 inhibitory, 0 none. Tied only."""
-        found: np.ndarray = SIGNS[self.intra_types]
-        return found
+        return np.asarray(SIGNS[self.intra_types])
 
     @property
     def inter(self) -> np.ndarray:
@@ -234,11 +233,11 @@ def save(path: Path, layers: Sequence[Architecture]) -> None:
     write_json(path, as_dict(layers))
 
 
-def as_dict(layers: Sequence[Architecture]) -> dict[str, Any]:
+def as_dict(architectures: Sequence[Architecture]) -> dict[str, Any]:
     """What :func:`save` writes."""
-    found = [{"neurons": a.neurons, "motif_size": a.motif_size, "inter": a.linked, "tied": a.tied,
-               "connection_types": a.types.tolist()} for a in layers]
-    return {"schema": 1, "types": list(TYPE_NAMES), "layers": found, "sha256": _sha256(found)}
+    layers = [{"neurons": a.neurons, "motif_size": a.motif_size, "inter": a.linked, "tied": a.tied,
+               "connection_types": a.types.tolist()} for a in architectures]
+    return {"schema": 1, "types": list(TYPE_NAMES), "layers": layers, "sha256": _sha256(layers)}
 
 
 def _sha256(layers: list[dict[str, Any]]) -> str:
@@ -255,15 +254,16 @@ def load(path: Path) -> list[Architecture]:
     """
     try:
         whole = read_json(Path(path), _FORM)
-        found = [Architecture(a["neurons"], a["motif_size"], a["inter"], np.array(a["connection_types"], dtype=np.int8),
-                              a["tied"]) for a in whole["layers"]]
+        architectures = [
+            Architecture(a["neurons"], a["motif_size"], a["inter"], np.array(a["connection_types"], np.int8), a["tied"])
+            for a in whole["layers"]]
     except InputError as error:
         raise error if str(path) in str(error) else Damaged(f"{path}: {error}") from error
     if whole["types"] != list(TYPE_NAMES):
         raise Damaged(f"{path}: expected the types {list(TYPE_NAMES)}, found {whole['types']}")
     if whole["sha256"] != _sha256(whole["layers"]):
         raise Damaged(f"{path}: damaged: does not match its checksum")
-    return found
+    return architectures
 
 
 def load_fitting(path: Path, net: Any) -> list[Architecture] | None:
@@ -276,17 +276,17 @@ def load_fitting(path: Path, net: Any) -> list[Architecture] | None:
     """
     if net.recurrence != "motif":
         return None
-    found = load(path)
-    check_fit(found, net, path)
-    return found
+    architectures = load(path)
+    check_fit(architectures, net, path)
+    return architectures
 
 
-def check_fit(found: Sequence[Architecture], net: Any, where: Any) -> None:
+def check_fit(architectures: Sequence[Architecture], net: Any, where: Any) -> None:
     """Raise an InputError that names ``where`` if an architecture is not one of the search space of ``net``."""
-    fit = [a.neurons for a in found] == list(net.neurons) and all(
+    fit = [a.neurons for a in architectures] == list(net.neurons) and all(
         a.motif_size in net.motif_sizes and (a.linked, a.tied) == (net.inter, net.tied)
-        and a.types.size == table_rows(a.neurons, a.motif_size, a.linked, a.tied) for a in found)
+        and a.types.size == table_rows(a.neurons, a.motif_size, a.linked, a.tied) for a in architectures)
     if not fit:
-        layers = "; ".join(f"{a.neurons} neurons, motif {a.motif_size}" for a in found) or "no layer"
+        layers = "; ".join(f"{a.neurons} neurons, motif {a.motif_size}" for a in architectures) or "no layer"
         raise InputError(f"{where}: does not fit the settings, neurons {list(net.neurons)}, motif sizes "
                          f"{list(net.motif_sizes)}, inter {net.inter}, tied {net.tied}: found {layers}")

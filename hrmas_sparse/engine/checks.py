@@ -34,10 +34,11 @@ def check_events(events: Any, channels: int, classes: int) -> Events:
     low, high = events.labels.min(), events.labels.max()
     if low < 0 or high >= classes:
         raise InputError(f"events: labels: expected 0 to {classes - 1} for {classes} classes, found {low} to {high}")
-    return events
+    checked: Events = events
+    return checked
 
 
-def check_parameters(parameters: Any, shapes: list[dict], dtype: np.dtype, samples: int, steps: int) -> None:
+def check_parameters(parameters: Any, shapes: list[dict[str, Any]], dtype: np.dtype, samples: int, steps: int) -> None:
     """Refuse parameters that lack an array, have one too many, or one of another type or shape.
 
     ``shapes`` has one dict a layer, name -> shape, without R and tau; the hidden layers have those too.

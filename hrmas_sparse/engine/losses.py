@@ -114,7 +114,8 @@ def make_loss(loss: str | Loss) -> Loss:
         return loss
     if loss not in LOSSES:
         raise InputError(f"loss: expected one of {', '.join(LOSSES)}, found {loss!r}")
-    return LOSSES[loss]()
+    made: Loss = LOSSES[loss]()
+    return made
 
 
 def _true(labels: Any, psc: Any) -> Any:

@@ -133,11 +133,11 @@ class Parameters:
         """
         if layers is None:
             layers = sum(name == "w_out" or name[1:].isdecimal() and name[0] == "w" for name in arrays)
-        found: list[dict[str, Any]] = [{} for _ in range(layers)]
+        made: list[dict[str, Any]] = [{} for _ in range(layers)]
         for flat, array in arrays.items():
             n, name = _entry(flat, layers)
-            found[n][name] = array
-        return cls(found)
+            made[n][name] = array
+        return cls(made)
 
     def save(self, path: str | Path) -> None:
         """Write the arrays to an HDF5 file, whole or not at all, with checksums."""

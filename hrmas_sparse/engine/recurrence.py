@@ -5,7 +5,7 @@ rule that makes the weights of the links from trained parameters and, going back
 those parameters from those of the weights. The simulation only ever sees the links.
 
     Supernet   weights relaxed over motif sizes and types (mathematics 3, [11, 15])
-    Motif      a found or random architecture: excitatory trained, inhibitory fixed
+    Motif      a searched or random architecture: excitatory trained, inhibitory fixed
     Free       any pattern, every weight trained
 
 Links are ordered by source, then target; ``data[k]`` is W_ir of link k: r -> i.
@@ -230,7 +230,7 @@ class Supernet(_Recurrence):
         real = w_exc.dtype
         hat_size = softmax(parameters["alpha_size"])
         dhat_size = np.zeros_like(hat_size)
-        found = {"w_exc": np.zeros_like(w_exc)}
+        gradients = {"w_exc": np.zeros_like(w_exc)}
         for s, (v, rows, places, sums) in enumerate(zip(self.sizes, self._rows, self._places, self._sums)):
             hat = softmax(parameters[f"alpha_{v}"])
             g = gradient[places]
@@ -240,10 +240,10 @@ class Supernet(_Recurrence):
             dhat_size[s] = (hat[:, EXCITATORY] * excitation + hat[:, INHIBITORY] * inhibition).sum()
             dhat = np.zeros_like(hat, dtype=np.float64)
             dhat[:, EXCITATORY], dhat[:, INHIBITORY] = hat_size[s] * excitation, hat_size[s] * inhibition
-            found[f"alpha_{v}"] = softmax_pullback(hat, dhat).astype(real)
-            found["w_exc"][places] += g * (hat_size[s] * hat[rows, EXCITATORY])
-        found["alpha_size"] = softmax_pullback(hat_size, dhat_size)
-        return found
+            gradients[f"alpha_{v}"] = softmax_pullback(hat, dhat).astype(real)
+            gradients["w_exc"][places] += g * (hat_size[s] * hat[rows, EXCITATORY])
+        gradients["alpha_size"] = softmax_pullback(hat_size, dhat_size)
+        return gradients
 
     def _settle(self, backend):
         self._sums = [backend.row_sums(rows, table_rows(self.neurons, v, self.inter, self.tied))

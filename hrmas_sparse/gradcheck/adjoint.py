@@ -108,15 +108,15 @@ def simulated(backend, real, share):
         (f"weights to current, {kind}", "weight gradients", weight_gradients),
         (f"recurrence, {kind}", "recurrent part of backward", recurrence),
     )
-    found = []
+    rows = []
     for what, against, check in checks:
         left, right = [], []
         for chunk in backend.pack(events, np.dtype("float64")):
             one, *others = check(Pieces(backend, chunk, w, links, 8))
             left.append(one)
             right += others
-        found.append(Line(f"adjoint: {what}", against, disagreement(left, right), BOUND))
-    return found
+        rows.append(Line(f"adjoint: {what}", against, disagreement(left, right), BOUND))
+    return rows
 
 
 def relaxed():
@@ -126,16 +126,16 @@ def relaxed():
              "untied": Supernet(24, (2, 3, 4, 6), tied=False, alpha_scale=1.0),
              "no inter-motif links": Supernet(24, (2, 3, 4, 6), inter=False, alpha_scale=1.0),
              "one architecture": Motif(Architecture(24, 4, True, rng.integers(3, size=24).astype(np.int8)))}
-    found = []
+    rows = []
     for name, kind in kinds.items():
         own = kind.initial(np.float64, rng)
         own["w_exc"] = rng.standard_normal(own["w_exc"].shape)
         g = rng.standard_normal(kind.source.size)
         moved = kind.effective(own) - kind.effective(own | {"w_exc": np.zeros_like(own["w_exc"])})
         pair = g, moved
-        found.append(Line(f"adjoint: w_exc to links, {name}", "its pullback",
+        rows.append(Line(f"adjoint: w_exc to links, {name}", "its pullback",
                           disagreement([pair], [(kind.pullback(own, g)["w_exc"], own["w_exc"])]), BOUND))
-    return found
+    return rows
 
 
 def lines(backend):

@@ -62,7 +62,7 @@ def problem(backend, case, seed=0):
 
 def lines(backend):
     """One line per parameter group of every case."""
-    found = []
+    rows = []
     for case in CASES:
         net, parameters, events = problem(backend, case)
         gradients = net.gradients(parameters, events).gradients.flatten()
@@ -70,6 +70,6 @@ def lines(backend):
         for name, value in parameters.trained().flatten().items():
             expected = central_differences(
                 lambda: net.evaluate(parameters, events).loss, value, STEP)  # noqa: B023
-            found.append(Line(f"{title}: {name}", "central differences of the loss",
+            rows.append(Line(f"{title}: {name}", "central differences of the loss",
                               relative_error(gradients[name], expected), BOUND))
-    return found
+    return rows

@@ -22,7 +22,7 @@ class GradientRow(NamedTuple):
 
     layer: int
     name: str
-    index: tuple[int, ...]  # type: ignore[assignment]
+    index: tuple[int, ...]  # type: ignore[assignment]  # tuple has a method of that name
     by_hand: float
     by_difference: float
     error: float

@@ -101,19 +101,19 @@ def fixed(file, wanted, dtype, backend, smooth=False):
     outcome = net.gradients(parameters, events, record=True)
     gradients = outcome.gradients.layers
     last = outcome.records[-1]
-    found = {"loss": outcome.loss, "pred": outcome.predicted, "out_psc": last["psc"], "delta_out": last.get("delta"),
+    values = {"loss": outcome.loss, "pred": outcome.predicted, "out_psc": last["psc"], "delta_out": last.get("delta"),
              "dW_out": gradients[-1].w.T}
     for n, (layer, record, own) in enumerate(zip(net.hidden, outcome.records, gradients), start=1):
         suffix = "" if n == 1 else f"_{n}"
-        found |= {"spikes" + suffix: record["spikes"], "hidden_psc" + suffix: record["psc"],
+        values |= {"spikes" + suffix: record["spikes"], "hidden_psc" + suffix: record["psc"],
                   "delta_hidden" + suffix: record.get("delta"), "dW_in" + suffix: own.w.T}
         if layer.recurrence is not None:
-            found["dW_rec" + suffix] = layer.recurrence.dense(own.w_rec)
+            values["dW_rec" + suffix] = layer.recurrence.dense(own.w_rec)
     for name in wanted:
         expected = file.get(name)
         if name.startswith("dW_rec"):  # stored where there is a weight
             expected = np.where(file.get(name[1:]) != 0, expected, 0)
-        yield name, found[name], expected
+        yield name, values[name], expected
 
 
 # ---- SpiKL-IP ----------------------------------------------------------------------------------------
@@ -132,10 +132,10 @@ def spikl_ip(file, wanted, dtype, backend):
     events = events_of(dense, np.zeros(len(dense), np.int64))
     outcome = net.adapt(parameters, events, plasticity, record=True)
     record, after = outcome.records[0], outcome.intrinsic.layers[0]
-    found = {"spikes": record["spikes"], "R": record["trajectory"][0], "tau": record["trajectory"][1],
+    values = {"spikes": record["spikes"], "R": record["trajectory"][0], "tau": record["trajectory"][1],
              "R_end": after.R, "tau_end": after.tau}
     for name in wanted:
-        yield name, found[name], file.get(name)
+        yield name, values[name], file.get(name)
 
 
 # ---- the relaxed network -----------------------------------------------------------------------------
@@ -143,12 +143,12 @@ def spikl_ip(file, wanted, dtype, backend):
 
 def _alphas(supernet, own, prefix):
     """Alphas, or gradients, of a layer under their stored names: (v, v, 3) inside a motif, (v, 2, 3) beside."""
-    found = {f"{prefix}_size": own["alpha_size"]}
+    named = {f"{prefix}_size": own["alpha_size"]}
     for v in supernet.sizes:
         values = own[f"alpha_{v}"]
-        found[f"{prefix}_intra_{v}"] = values[:v * v].reshape(v, v, 3)
-        found[f"{prefix}_inter_{v}"] = values[v * v:].reshape(v, 2, 3)
-    return found
+        named[f"{prefix}_intra_{v}"] = values[:v * v].reshape(v, v, 3)
+        named[f"{prefix}_inter_{v}"] = values[v * v:].reshape(v, 2, 3)
+    return named
 
 
 def _supernet_problem(file, dtype, backend):
@@ -179,13 +179,13 @@ def relaxed(file, wanted, dtype, backend):
     (after,), _ = net.outcomes([passed], valid)
     direction = after.gradients.only(net.weight_names)
     gradients, top = outcome.gradients.layers
-    found = {"pattern": supernet.dense(np.ones(supernet.source.size)), "W": supernet.dense(supernet.effective(own)),
+    values = {"pattern": supernet.dense(np.ones(supernet.source.size)), "W": supernet.dense(supernet.effective(own)),
              "loss": outcome.loss, "dW_in": gradients.w.T, "dW_out": top.w.T,
              "dw_exc": supernet.dense(gradients.w_exc), "loss_valid": after.loss,
              "eps": 0.01 / global_norm(direction)}
-    found |= _alphas(supernet, gradients, "dalpha") | _alphas(supernet, hyper.layers[0], "hyper")
-    for name in found:
-        yield name, found[name], file.get(name)
+    values |= _alphas(supernet, gradients, "dalpha") | _alphas(supernet, hyper.layers[0], "hyper")
+    for name in values:
+        yield name, values[name], file.get(name)
 
 
 # ---- the folder --------------------------------------------------------------------------------------
@@ -209,8 +209,8 @@ def _check(path, dtype, backend):
     """Lines of one file of a known kind."""
     check, wanted = KINDS[path.stem]
     try:
-        return [Line(f"{path.stem}: {name}", f"golden number, {dtype}", relative_error(found, expected), BOUNDS[dtype])
-                for name, found, expected in check(Arrays(path), wanted, dtype, backend)]
+        return [Line(f"{path.stem}: {name}", f"golden number, {dtype}", relative_error(value, expected), BOUNDS[dtype])
+                for name, value, expected in check(Arrays(path), wanted, dtype, backend)]
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
 
@@ -239,9 +239,9 @@ def run_golden(directory, dtype="float64", backend="auto"):
     paths = sorted(directory.glob("*.npz"))
     if not paths:
         raise InputError(f"golden numbers: no .npz file in {directory}; give the folder that holds them")
-    found = []
+    rows = []
     for path in paths:
         known = path.stem in KINDS
-        found += _check(path, dtype, backend) if known else [Line(path.name, "a kind not known here")]
+        rows += _check(path, dtype, backend) if known else [Line(path.name, "a kind not known here")]
     absent = sorted(set(KINDS) - {path.stem for path in paths})
-    return found + [Line(f"{stem}.npz", "not in the folder") for stem in absent]
+    return rows + [Line(f"{stem}.npz", "not in the folder") for stem in absent]

@@ -28,18 +28,18 @@ class Line(NamedTuple):
         return {True: "ok", False: "FAIL", None: "not checked"}[self.ok]
 
 
-def relative_error(found, expected):
-    """max|found - expected| / max|expected|; absolute where all that is expected is 0.
+def relative_error(value, expected):
+    """max|value - expected| / max|expected|; absolute where all that is expected is 0.
 
     NaN and Inf stay what they are, and another shape is an infinite error.
     """
-    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    if found.shape != expected.shape:
+    value, expected = np.asarray(value, np.float64), np.asarray(expected, np.float64)
+    if value.shape != expected.shape:
         return np.inf
-    if not found.size:
+    if not value.size:
         return 0.0
     scale = np.abs(expected).max()
-    return float(np.abs(found - expected).max() / (scale if scale != 0 else 1.0))
+    return float(np.abs(value - expected).max() / (scale if scale != 0 else 1.0))
 
 
 def table(lines):

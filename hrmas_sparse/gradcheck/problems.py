@@ -62,11 +62,11 @@ def central_differences(function, x, step):
 
     Fourth order: the error falls with step**4. x is changed in place and put back.
     """
-    found = np.zeros(x.shape)
+    slope = np.zeros(x.shape)
     for i in np.ndindex(x.shape):
         start = x[i]
         for moves, weight in ((1, 8), (-1, -8), (2, -1), (-2, 1)):
             x[i] = start + moves * step
-            found[i] += weight * function() / (12 * step)
+            slope[i] += weight * function() / (12 * step)
         x[i] = start
-    return found
+    return slope

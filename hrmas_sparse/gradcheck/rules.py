@@ -53,21 +53,21 @@ def intrinsic_plasticity(backend):
     """Lines of SpiKL-IP. A spike in the first step sets phi to 1, and so y to 1/tau_cal."""
     rng = np.random.default_rng(11)
     R, tau = (rng.uniform(10, 100, NEURONS) for _ in range(2))
-    fire, found = np.ones(NEURONS), []
+    fire, rows = np.ones(NEURONS), []
     for tau_cal in (2.0, 6.0, 15.0):
         moved = [(new - old) / GAMMA for new, old in zip(one_step(backend, tau_cal, R, tau, fire), (R, tau))]
         for name, a, b in zip(("R", "tau"), moved, descent(R, tau, 1 / tau_cal, V_TH, MU)):
-            found.append(Line(f"SpiKL-IP: step of {name} at y = 1/{tau_cal:g}", "central differences of the KL loss",
+            rows.append(Line(f"SpiKL-IP: step of {name} at y = 1/{tau_cal:g}", "central differences of the KL loss",
                               relative_error(a, b), KL_BOUND))
     low, high = TAU_M / 2, 8 * TAU_M
     quiet = one_step(backend, 15.0, R, tau, 0 * fire)
     wanted = np.minimum(R + 0.1 * GAMMA, high), np.maximum(tau - 0.1 * GAMMA, low)
-    found.append(Line("SpiKL-IP: a silent neuron", "R + 0.1 gamma, tau - 0.1 gamma", relative_error(quiet, wanted),
+    rows.append(Line("SpiKL-IP: a silent neuron", "R + 0.1 gamma, tau - 0.1 gamma", relative_error(quiet, wanted),
                       EXACT_BOUND))
     edge = one_step(backend, 15.0, np.full(NEURONS, high), np.full(NEURONS, low), 0 * fire)
     wanted = np.full(NEURONS, high), np.full(NEURONS, low)
-    found.append(Line("SpiKL-IP: bounds", "1/2 and 8 times tau_m", relative_error(edge, wanted), EXACT_BOUND))
-    return found + online(backend)
+    rows.append(Line("SpiKL-IP: bounds", "1/2 and 8 times tau_m", relative_error(edge, wanted), EXACT_BOUND))
+    return rows + online(backend)
 
 
 def online(backend):

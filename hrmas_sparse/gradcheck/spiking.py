@@ -86,15 +86,15 @@ def sample_sums(dense, label, stack):
     wanted = np.zeros((STEPS, CLASSES))
     wanted[PERIOD - 1::PERIOD, label] = 1
     effect = received[-1] - psc_sum(wanted)
-    found = {"loss": 0.5 * (effect**2).sum()}
+    sums = {"loss": 0.5 * (effect**2).sum()}
     for n in range(len(stack), 0, -1):
         w, W, R, tau, v_th = stack[n - 1]
         delta, e = backward_sum(layers[n - 1], tau, R / tau, W, v_th, effect)
-        found[f"w, layer {n}"] = sum(np.outer(received[n - 1][t], e[t]) for t in range(STEPS))
-        found[f"W, layer {n}"] = sum(np.outer(e[t + 1], layers[n - 1][2][t]) for t in range(STEPS - 1))
-        found |= {f"v, layer {n}": layers[n - 1][0], f"spikes, layer {n}": layers[n - 1][1], f"delta, layer {n}": delta}
+        sums[f"w, layer {n}"] = sum(np.outer(received[n - 1][t], e[t]) for t in range(STEPS))
+        sums[f"W, layer {n}"] = sum(np.outer(e[t + 1], layers[n - 1][2][t]) for t in range(STEPS - 1))
+        sums |= {f"v, layer {n}": layers[n - 1][0], f"spikes, layer {n}": layers[n - 1][1], f"delta, layer {n}": delta}
         effect = e @ w.T
-    return found
+    return sums
 
 
 def problem(backend, trajectory, seed=5):
@@ -130,18 +130,18 @@ def _stack(net, parameters, sample):
 
 def expected(net, parameters, events):
     """What every sample's sums say, as a list of dicts."""
-    found = []
+    samples = []
     for b in range(len(events)):
         own = slice(events.indptr[b], events.indptr[b + 1])
         dense = np.zeros((STEPS, INPUTS))
         dense[events.step[own], events.channel[own]] = events.value[own]
-        found.append(sample_sums(dense, events.labels[b], _stack(net, parameters, b)))
-    return found
+        samples.append(sample_sums(dense, events.labels[b], _stack(net, parameters, b)))
+    return samples
 
 
 def lines(backend):
     """Forward and backward, with constant and with moving R and tau."""
-    found = []
+    rows = []
     for trajectory, title in ((False, "R, tau constant"), (True, "R, tau moving")):
         net, parameters, events = problem(backend, trajectory)
         outcome = net.gradients(parameters, events, record=True)
@@ -156,6 +156,6 @@ def lines(backend):
             if layer.recurrence is not None:
                 links = mean[f"W, layer {n}"][layer.recurrence.target, layer.recurrence.source]
                 pairs.append((f"gradient of W, layer {n}", gradients.w_rec, links))
-        found += [Line(f"spiking, {title}: {what}", "double sums over all steps", relative_error(a, b), BOUND)
+        rows += [Line(f"spiking, {title}: {what}", "double sums over all steps", relative_error(a, b), BOUND)
                   for what, a, b in pairs]
-    return found
+    return rows

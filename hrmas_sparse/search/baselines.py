@@ -1,4 +1,4 @@
-"""What a found architecture is compared with."""
+"""What a searched architecture is compared with."""
 
 import numpy as np
 

@@ -1,8 +1,10 @@
 """The scalar formulas, as written and as the CPU backend compiles them, and the fast exponentials around them."""
 
+import ast
 import inspect
 import math
 import warnings
+from pathlib import Path
 
 import naive
 import numpy as np
@@ -238,3 +240,25 @@ def test_exponentials_pass_not_a_number_on(real):
     """It has to stop a run, so a clip may not turn it into a number."""
     nan = np.array([np.nan], real)
     assert np.isnan(each_slope(nan)).all() and np.isnan(each_expm1(nan)).all()
+
+
+# ---- nothing is masked ----------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_number_survives_every_bound():
+    """R, tau and the rate of a spike's time are bounded; a NaN among them must reach the loss or a checkpoint."""
+    nan = float("nan")
+    p, k = neuron.plasticity_constants("float64", TAU_M, 16.0, V_TH, 0.02, 0.1), constants()
+    for y in (0.0, 0.5):
+        assert np.isnan(neuron.plastic_resistance(p, nan, 16.0, y, 1.0))
+        assert np.isnan(neuron.plastic_time_constant(p, nan, y))
+    assert np.isnan(neuron.plastic_resistance(p, 16.0, 16.0, 0.5, nan))
+    assert np.isnan(neuron.timing_error(k, 100.0, nan, 0.1, 1.0, 0.0))
+
+
+@pytest.mark.parametrize("path", ["neuron.py", "backends/cuda/compile.py"])
+def test_no_bound_is_a_min_or_max(path):
+    """CUDA's take the other operand where one is NaN: max(nan, low) is low. The simulator does not know that."""
+    tree = ast.parse((Path(neuron.__file__).parent / path).read_text())
+    called = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    assert called and not called & {"min", "max"}

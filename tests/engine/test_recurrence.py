@@ -140,7 +140,7 @@ def test_motif_with_other_start_weights():
 
 
 def test_too_few_types():
-    with pytest.raises(InputError, match="expected 12 types for motifs of 2 neurons, found 5"):
+    with pytest.raises(InputError, match="types: expected 12 for motifs of 2 neurons, found 5"):
         Motif(Architecture(6, 2, False, np.zeros(5, np.int8), tied=False))
 
 

@@ -55,7 +55,8 @@ def logistic(k, x):
 @device
 def logistic_slope(k, x):
     """Derivative of the logistic function, its argument clipped to [-8, 8] (mathematics 5)."""
-    e = k.one * math.exp(-min(abs(x), _EIGHT))
+    size = abs(x)
+    e = k.one * math.exp(-(_EIGHT if size > _EIGHT else size))  # not min: on a GPU it would turn a NaN into the bound
     return e / ((k.one + e) * (k.one + e))
 
 
