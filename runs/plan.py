@@ -21,11 +21,11 @@ from pathlib import Path
 from data_prep.load import configured
 from hrmas_sparse import places
 from hrmas_sparse.environment import option
-from hrmas_sparse.settings import validators as checks
+from hrmas_sparse.settings import validators
 from hrmas_sparse.settings.load import differences
-from hrmas_sparse.storage import atomic as files
+from hrmas_sparse.storage.atomic import write_json
 from hrmas_sparse.storage import records
-from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.settings.schema import Config
 
@@ -93,7 +93,7 @@ def read(name):
     if table["baseline"] not in rows:
         raise InputError(f"{path}: baseline: expected a row, one of {', '.join(rows)}, found {table['baseline']!r}")
     try:
-        seeds = checks.seeds(table.pop("seeds"))
+        seeds = validators.seeds(table.pop("seeds"))
     except ValueError as error:
         raise InputError(f"{path}: seeds: expected {error}") from None
     lists = {key: tuple(table.pop(key)) for key in ("data", "neurons", "partitions") if key in table}
@@ -130,7 +130,7 @@ class Planned:
     @property
     def run(self):
         """Its :class:`hrmas_sparse.run.folder.RunDir`."""
-        return rundir.RunDir(self.folder)
+        return RunDir(self.folder)
 
 
 def plan(experiment, dataset, options, profile):
@@ -186,7 +186,7 @@ def refuse_other_settings(experiment, dataset, options, runs):
     """
     wanted = {planned.folder: planned.settings for planned in runs}
     for folder, settings in (_recorded(experiment, dataset, options, runs[0]) | wanted).items():
-        run = rundir.RunDir(folder)
+        run = RunDir(folder)
         if run.manifest_path.exists():
             differs = [line for line in differences(run.config(), settings)
                        if folder in wanted or not line.startswith("data.partition:")]
@@ -221,7 +221,7 @@ def record(experiment, runs):
     before = records.read_json(path, FORM) if path.exists() else {"experiment": experiment.name, "rows": {}, "runs": {}}
     if before["experiment"] != experiment.name:
         raise InputError(f"{path.parent}: holds the experiment {before['experiment']}; give another {option('name')}")
-    files.write_json(path, {
+    write_json(path, {
         "schema": 1, "experiment": experiment.name, "title": experiment.title, "paper": experiment.paper,
         "baseline": experiment.baseline,
         "rows": before["rows"] | {key: {"title": row.title, "set": row.set} for key, row in experiment.rows.items()},

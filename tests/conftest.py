@@ -7,7 +7,7 @@ import signal
 import pytest
 from event_files import write_words
 
-from hrmas_sparse.settings import load as config
+from hrmas_sparse.settings.load import RUNS
 from hrmas_sparse.engine.backends import get_backend
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
@@ -66,7 +66,7 @@ def house(tmp_path, words, monkeypatch):
 @pytest.fixture
 def own_settings(house):
     """A settings file whose profile demo has samples of 20 steps, else 30."""
-    text = (config.RUNS / "ntidigits.toml").read_text().replace("steps = 300", "steps = 30")
+    text = (RUNS / "ntidigits.toml").read_text().replace("steps = 300", "steps = 30")
     (house / "own.toml").write_text(text + "\n[profile.demo.data]\nsteps = 20\n")
     return "own.toml"
 

@@ -96,7 +96,7 @@ class Learning(Step):
     """
 
     def __init__(self, problem, threads, whole):
-        from hrmas_sparse.settings import load as config
+        from hrmas_sparse.settings.load import load
         from hrmas_sparse.engine.network import Plasticity
         from hrmas_sparse.search.optim import Adam
         from hrmas_sparse.search.hrmas import Learner
@@ -107,7 +107,7 @@ class Learning(Step):
         self.plasticity = Plasticity(16.0, 0.02, 0.1)
         self.start, self.whole = parameters.intrinsic(), whole
         # Rates of 0 keep the network, and so its spike rate, what it is; the work is the same.
-        self.settings = SimpleNamespace(**vars(config.load("ti46").search) | {"eta": 2e-3, "alpha_lr": 0.0})
+        self.settings = SimpleNamespace(**vars(load("ti46").search) | {"eta": 2e-3, "alpha_lr": 0.0})
 
     def step(self):
         from hrmas_sparse.search.hrmas import StepSettings, search_step, weight_step

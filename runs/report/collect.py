@@ -7,9 +7,9 @@ from pathlib import Path
 
 from hrmas_sparse import places
 from hrmas_sparse.engine import architecture
-from hrmas_sparse.storage import arrayfile as checkpoint
-from hrmas_sparse.settings import load as config
-from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.settings.load import differences, load
+from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage import records
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.settings.schema import Config
@@ -28,7 +28,7 @@ class Finished:
     neurons: tuple
     partition: str
     seed: int
-    run: rundir.RunDir
+    run: RunDir
     settings: Config
     manifest: dict = field(repr=False)
     result: dict = field(repr=False)
@@ -71,7 +71,7 @@ class Finished:
     @cached_property
     def searched(self):
         """Arrays that the search ended with, "alpha/..." and "intrinsic/..."; None where none are kept."""
-        return checkpoint.load(self.run.search_path, "search")[0] if self.run.search_path.exists() else None
+        return arrayfile.load(self.run.search_path, "search")[0] if self.run.search_path.exists() else None
 
     @property
     def test_in_words(self):
@@ -132,7 +132,7 @@ class Study:
             return []
         base = self.shown[0]
         for group in self.groups.values():
-            keys = {line.partition(":")[0] for line in config.differences(base.settings, group[0].settings)}
+            keys = {line.partition(":")[0] for line in differences(base.settings, group[0].settings)}
             if keys - {"data.partition"} == {"plasticity.mode"} and group[0].settings.plasticity.mode == "off":
                 return group
         return []
@@ -155,7 +155,7 @@ def read(name):
     for key, one in sorted(record["runs"].items(), key=lambda item: _order(record, item[1])):
         if one["row"] not in record["rows"] or key != Path(key).name:
             raise Damaged(f"{folder / RECORD}: runs: {key}: not one of its rows")
-        run = rundir.RunDir(folder / key)
+        run = RunDir(folder / key)
         if not run.finished:
             missing.append(key)
             continue
@@ -221,10 +221,10 @@ def changes(settings, base=None):
     """Settings that differ from ``base``, by default from what preset and profile say alone; a list of text."""
     if base is None:
         try:
-            base = config.load(settings.data.dataset, settings.preset, settings.profile)
+            base = load(settings.data.dataset, settings.preset, settings.profile)
         except InputError:
             return []
-    lines = config.differences(base, settings)
+    lines = differences(base, settings)
     return [line.replace(": ", "=", 1).partition("=")[0] + "=" + line.rpartition(" != ")[2].replace("'", "").replace(
                 "True", "true").replace("False", "false")
             for line in lines if not line.startswith("data.partition")]
@@ -232,7 +232,7 @@ def changes(settings, base=None):
 
 def settings_differ(one, other):
     """Whether two runs differ in more than their partition."""
-    return any(not line.startswith("data.partition:") for line in config.differences(one, other))
+    return any(not line.startswith("data.partition:") for line in differences(one, other))
 
 
 def settings_in_words(settings):

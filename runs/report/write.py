@@ -6,7 +6,7 @@
 import io
 import sys
 
-from hrmas_sparse.storage import atomic as files
+from hrmas_sparse.storage.atomic import write_bytes, write_json, write_text
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.run.figure import plots, save
 from runs.report import collect, figures, networks, page, tables
@@ -40,7 +40,7 @@ class Drawn:
     def _written(self, name, image, text, runs):
         vector = io.BytesIO()
         image.savefig(vector, format="svg", metadata={"Date": None}, bbox_inches="tight")
-        files.write_bytes(self.folder / f"{name}.svg", vector.getvalue())
+        write_bytes(self.folder / f"{name}.svg", vector.getvalue())
         save(image, self.folder / f"{name}.png", dpi=160)
         width = min(1.0, image.get_size_inches()[0] / WIDEST)
         return page.figure(vector.getvalue(), width, text, figures.in_full(runs))
@@ -62,8 +62,8 @@ def write(study):
         parts.append(page.section("What it does", *(drawn(name, draw) for name, draw in DOES), classes))
     parts.append(_appendix(study, drawn))
     path = study.folder / "report.html"
-    files.write_text(path, page.page(study.record["title"], _about(study), parts))
-    files.write_json(study.folder / "numbers.json", tables.numbers(study))
+    write_text(path, page.page(study.record["title"], _about(study), parts))
+    write_json(study.folder / "numbers.json", tables.numbers(study))
     return path, drawn.left_out
 
 

@@ -14,7 +14,7 @@ import pytest
 import toys
 
 from hrmas_sparse import cli
-from hrmas_sparse.settings import validators as checks
+from hrmas_sparse.settings import validators
 from hrmas_sparse.storage import memory
 from hrmas_sparse.run.folder import RunDir, open_run
 from hrmas_sparse.run.stop import Stopped
@@ -171,7 +171,7 @@ def test_bad_seeds(house, hrmas, seeds):
 
 @pytest.mark.parametrize("seeds, expected", [("0", [0]), ("0-2", [0, 1, 2]), ("0,2,2,5-6", [0, 2, 5, 6])])
 def test_seeds(seeds, expected):
-    assert checks.seeds(seeds) == expected
+    assert validators.seeds(seeds) == expected
 
 
 def test_other_settings_on_an_old_name(finished, hrmas):

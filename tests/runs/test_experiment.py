@@ -96,7 +96,7 @@ def test_ours_can_be_read_and_planned(name):
 def test_what_the_rows_change():
     def changes(name, row):
         base, other = (planned(name, "--data", "ti46", "--rows", key)[0].settings for key in ("hrmas", row))
-        return {line.partition(":")[0] for line in plan.config.differences(base, other)}
+        return {line.partition(":")[0] for line in plan.differences(base, other)}
     assert changes("table3", "without-ip") == {"plasticity.mode"}
     assert changes("table3", "without-inter") == {"network.inter"}
     assert changes("table3", "without-motif") == {"network.motif_sizes", "network.tied", "network.inter"}
