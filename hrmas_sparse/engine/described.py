@@ -99,5 +99,5 @@ def _motifs(layer: LayerDescription, a: Topology, v_th: float, where: str) -> tu
     if inhibitory.size > 1:
         raise InputError(f"{where}: expected one weight of all inhibitory links, found {inhibitory.min()} to "
                          f"{inhibitory.max()}; export the network again")
-    weights = {"w_inh": float(inhibitory[0])} if inhibitory.size else {}
+    weights: dict[str, Any] = {"w_inh": float(inhibitory[0])} if inhibitory.size else {}
     return Motifs(layer.size, architecture=architecture, v_th=v_th, **weights), {"w_exc": data[pattern.excitatory]}

@@ -40,7 +40,7 @@ def test_the_metadata():
 
 
 def test_the_extras():
-    assert {"plots", "nir", "tonic", "cluster", "cuda12", "cuda13", "test", "test-cuda", "lint"} <= set(
+    assert {"plots", "nir", "tonic", "cluster", "cuda12", "cuda13", "test", "test-cuda", "lint", "docs", "tune"} <= set(
         settings()["options.extras_require"])
 
 
