@@ -3,6 +3,9 @@
 A step is one flat loop over neurons and lanes, which LLVM vectorises; all formulas are neuron.py's. Which neurons run
 through which steps in what order is the business of blocks.py.
 
+The two forward loops write the step out, and so does smooth.py. One shared function would read better, but how LLVM
+contracts multiply-adds depends on the code around them: v would move by an ulp.
+
 Shapes: N of a layer's neurons, L = LANES samples. ``inv_tau`` is 1/tau, ``gain`` R/tau.
 """
 
