@@ -168,6 +168,15 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
 
 
+def as_path(text: str) -> Path:
+    """The path that :func:`printable` made text of; one that is there as it stands is meant as it stands."""
+    if os.path.lexists(text):
+        return Path(text)
+    escape = r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([nrt]))"
+    return Path(re.sub(escape, lambda found: {"n": "\n", "r": "\r", "t": "\t"}.get(found[4]) or chr(
+        min(int(found[1] or found[2] or found[3], 16), sys.maxunicode)), text))
+
+
 # ---- cores and control groups ------------------------------------------------------------------------------
 
 

@@ -3,7 +3,7 @@
 import functools
 import sys
 
-from hrmas_sparse import places
+from hrmas_sparse import environment, places
 from hrmas_sparse.cli.data import configured, prepared
 from hrmas_sparse.run.folder import all_runs, open_run, status_line
 from hrmas_sparse.run.parent import end_with_stdin
@@ -32,11 +32,17 @@ def _every_seed(options, names, settings, cache, backend, raw, given=None, origi
     from hrmas_sparse.run.baseline import count_accuracy
     from hrmas_sparse.run.seeds import Task, execute
     from hrmas_sparse.run.signals import stop_on_signals
-    task = Task(settings, cache, backend, {"raw": str(raw) if raw else None, **(origin or {})}, given,
+    task = Task(settings, cache, backend, {"raw": environment.printable(raw) if raw else None, **(origin or {})}, given,
                 None if options.baseline == "off" else functools.partial(count_accuracy, cache))
     folders = [(options.out or places.out()) / name for name in names]
     with stop_on_signals() as stop:
         return execute(options.seeds, folders, task, stop, options.fresh)
+
+
+def _raw_of(run):
+    """The recordings a run was made of, if it was given any."""
+    raw = run.manifest()["raw"]
+    return raw and environment.as_path(raw)
 
 
 def search(options):
@@ -64,7 +70,7 @@ def retrain(options):
     settings = with_overrides(source.config(), options.set)
     given = architectures_for(source, settings)
     names, backend = _check_names(options, f"{source.path.resolve().name}-retrain"), get_backend(options.backend)
-    raw = options.raw or source.manifest()["raw"]
+    raw = options.raw or _raw_of(source)
     cache = prepared(settings, raw, options.strict)
     return _every_seed(options, names, settings, cache, backend, raw, given, origin_of(source, given))
 
@@ -74,7 +80,7 @@ def evaluate(options):
     from hrmas_sparse.run.trained import Run
     run = open_run(options.run)
     settings = run.config()
-    raw = options.raw or run.manifest()["raw"]
+    raw = options.raw or _raw_of(run)
     cache = prepared(settings, raw, options.strict, lambda line: print(line, file=sys.stderr), needed=(options.split,))
     score = Run.of_folder(run, options.backend).score(getattr(cache, options.split))
     if options.json or options.csv:

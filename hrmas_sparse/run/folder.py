@@ -16,6 +16,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -207,7 +208,7 @@ def start(run, settings, seed, data, origin):
     remove_stale(run.path)
     meta = data.meta
     about = {"fingerprint": meta.fingerprint, "provenance": meta.provenance,
-             "cache": str(data.path) if data.path else None, "class_names": list(meta.class_names)}
+             "cache": environment.printable(data.path) if data.path else None, "class_names": list(meta.class_names)}
     if run.manifest_path.exists():
         found = run.manifest()
         differs = differences(run.config(), settings)
@@ -224,7 +225,7 @@ def start(run, settings, seed, data, origin):
     write_json(run.manifest_path, {
         "schema": SCHEMA, "seed": seed, "data": about, **origin, "config": settings.as_dict(), "versions": versions(),
         "git": environment.commit()[0], "machine": machine(), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "command": " ".join(sys.argv)})
+        "command": environment.printable(shlex.join(sys.argv))})
     return False
 
 

@@ -179,6 +179,8 @@ def test_every_text_becomes_one_line_that_any_terminal_shows():
         assert shown.isprintable() and len(shown.splitlines()) <= 1
         shown.encode()
     assert environment.printable("a\u00a0b") == r"a\xa0b" and environment.printable(os.fsdecode(b"\xff")) == r"\udcff"
+    for path in ("a\u00a0b", os.fsdecode(b"\xff\n\t"), "\U0001f600", "\U000e0001", "it's", "a\\b"):
+        assert environment.as_path(environment.printable(path)) == Path(path)
     plain = string.printable[:95] + "äöü日本"
     assert environment.printable(plain) == plain
 
@@ -309,6 +311,22 @@ def test_the_program_bears_its_environment(tmp_path, words, n):
     arguments = COMMANDS[n % len(COMMANDS)]
     status, said, _ = trial(tmp_path, words, draw, arguments, closed, folder)
     assert status == EXPECTED[arguments[0]], said.decode(errors="replace")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", "a\u00a0b".encode(), b"a\nb", b"it's", b"-x", b"~x"])
+def test_names_of_recordings_and_results(tmp_path, words, name):
+    """What a run notes of them is text for people; evaluate finds them again all the same."""
+    (tmp_path / "raw").mkdir()
+    raw, own = b"raw/" + name + b".hdf5", quiet_environment()
+    shutil.copy(words, os.path.join(os.fsencode(tmp_path), raw))
+    status, said = hrmas(["search", "ntidigits", "--raw", raw, "--out", b"out-" + name, "--set", SMALL], tmp_path, own)
+    assert status == 0 and b"Traceback" not in said, said
+    run = b"out-" + name + b"/ntidigits-s0"
+    for command, expected in ((["show"], 0), (["diff", run], 0), (["evaluate"], 0)):
+        status, said = hrmas([*command, run], tmp_path, own)
+        assert status == expected and b"Traceback" not in said, said
+    status, said = hrmas(["data", "info", "ntidigits", "--raw", raw + b"-"], tmp_path, own)
+    assert status == 2 and said.startswith(b"hrmas: ") and said.count(b"\n") == 1 and b"\xa0" not in said
 
 
 @pytest.mark.slow
