@@ -12,7 +12,8 @@ from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.engine import neuron
 from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.backends.base import Gradients
+from hrmas_sparse.engine.backends.base import Gradients, Intrinsic
+from hrmas_sparse.engine.backends.cpu.layer import Layer
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.gradcheck import adjoint, differences, golden, rules, spiking
 from hrmas_sparse.gradcheck.lines import Line, relative_error, table
@@ -113,7 +114,7 @@ def constant(name, where, **factors):
 def forgotten_link(monkeypatch):
     """The first link never gets a gradient."""
     for name in ("weight_gradients", "backward"):
-        honest = getattr(Backend, name)
+        honest = getattr(Layer, name)
 
         def wrong(self, *args, honest=honest, **kwargs):
             gradients, = (arg for arg in args if isinstance(arg, Gradients))
@@ -121,40 +122,41 @@ def forgotten_link(monkeypatch):
             result = honest(self, *args, **kwargs)
             gradients.dlinks[:1] = before[:1]
             return result
-        monkeypatch.setattr(Backend, name, wrong)
+        monkeypatch.setattr(Layer, name, wrong)
 
 
 def wrong_weights_above(monkeypatch):
     """Errors come down through weights that are a little off."""
-    honest = Backend.backward
+    honest = Layer.backward
 
-    def wrong(self, k, synapses, intrinsic, tape, above, *args, **kwargs):
-        return honest(self, k, synapses, intrinsic, tape, above._replace(w=above.w * (1 + 1e-8)), *args, **kwargs)
-    monkeypatch.setattr(Backend, "backward", wrong)
+    def wrong(self, tape, above, *args, **kwargs):
+        return honest(self, tape, above._replace(w=above.w * (1 + 1e-8)), *args, **kwargs)
+    monkeypatch.setattr(Layer, "backward", wrong)
 
 
 def wrong_filter_back(monkeypatch):
     """What the output layer gets from the loss is a little off."""
-    honest = Backend.effect_of_output
+    honest = Layer.effect_of_loss
 
     def wrong(self, *args):
         above = honest(self, *args)
         return above._replace(errors=above.errors * (1 + 1e-6))
-    monkeypatch.setattr(Backend, "effect_of_output", wrong)
+    monkeypatch.setattr(Layer, "effect_of_loss", wrong)
 
 
 def frozen_step(monkeypatch):
     """R and tau of every step are those of the first."""
-    honest = Backend.intrinsic
-    monkeypatch.setattr(Backend, "intrinsic", lambda self, R, tau, chunk: honest(
-        self, *(np.broadcast_to(x[..., :1, :], x.shape) if x.ndim > 1 else x for x in (R, tau)), chunk))
+    honest = Backend.layer
+    monkeypatch.setattr(Backend, "layer", lambda self, slot, neurons, synapses, intrinsic: honest(
+        self, slot, neurons, synapses, Intrinsic(
+            *(np.broadcast_to(x[..., :1, :], x.shape) if x.ndim > 1 else x for x in intrinsic))))
 
 
 def first_sample(monkeypatch):
     """R and tau of every sample are those of the first."""
-    honest = Backend.intrinsic
-    monkeypatch.setattr(Backend, "intrinsic", lambda self, R, tau, chunk: honest(
-        self, *(x[0] if x.ndim > 2 else x for x in (R, tau)), chunk))
+    honest = Backend.layer
+    monkeypatch.setattr(Backend, "layer", lambda self, slot, neurons, synapses, intrinsic: honest(
+        self, slot, neurons, synapses, Intrinsic(*(x[0] if x.ndim > 2 else x for x in intrinsic))))
 
 
 def wrong_sign(monkeypatch):
@@ -179,7 +181,7 @@ SABOTAGES = {
     "psc loss": (spiking, scaled("__call__", PscLoss, 1 + 1e-8, 0)),
     "gradient of the cross entropy": (differences, scaled("__call__", CrossEntropyLoss, 1.001, 1)),
     "NaN": (differences, scaled("__call__", PscLoss, np.nan, 1)),
-    "smooth errors": (differences, scaled("backward_smooth", Backend, 1.00001, 0)),
+    "smooth errors": (differences, scaled("_back_smooth", Layer, 1.00001)),
     "pullback of alpha": (differences, scaled("pullback", Supernet, 1.001, "alpha_size")),
     "relaxation": (differences, scaled("effective", Supernet, 1.001)),
     "gradient of one link": (differences, forgotten_link),
@@ -191,7 +193,7 @@ SABOTAGES = {
     "errors to the layer below": (spiking, wrong_weights_above),
     "R and tau by step": (spiking, frozen_step),
     "R and tau by sample": (spiking, first_sample),
-    "transpose": (adjoint, scaled("effect_below", Backend, 1 + 1e-6)),
+    "transpose": (adjoint, scaled("effect_below", Layer, 1 + 1e-6)),
     "filter back": (adjoint, wrong_filter_back),
     "gradient of one link, adjoint": (adjoint, forgotten_link),
     "pullback of w_exc": (adjoint, scaled("pullback", Supernet, 1 + 1e-6, "w_exc")),
