@@ -78,6 +78,8 @@ def prepare(
         whole = dataclasses.replace(data, partition="official")
         official = _up_to_date(reader, source, whole, cache_root, say, partition.drawn_from(data.partition, needed))
         return _up_to_date(reader, source, data, cache_root, say, needed, open_cache(official))
+    except BrokenPipeError:  # whoever read our output went away: no fault of the data
+        raise
     except OSError as error:
         raise InputError(f"data set {data.dataset}: {error}") from error
 

@@ -58,7 +58,7 @@ def command(planned, options):
     """The words that make a run."""
     return ["search", planned.dataset, *_raw(options), "--seeds", str(planned.seed), "--out",
             str(planned.folder.parent), "--name", planned.folder.name, "--backend", options.backend,
-            *_settings(planned)]
+            "--baseline", options.baseline, *_settings(planned)]
 
 
 def task(planned, cache, options, threads):

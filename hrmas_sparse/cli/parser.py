@@ -101,8 +101,8 @@ COMMANDS = {
                     [(name, {"type": _NAME}) for name in "ab"], "exact"),
     "experiment": Command("runs.experiment:run", "many runs side by side: table2, table3, table4, comparison, figures",
                           [("experiment", {"help": "its name, or a TOML file of the same form as runs/experiments/*"})],
-                          "data raw seeds rows neurons partitions name preset profile set jobs backend strict cluster "
-                          "same-cpu list",
+                          "data raw seeds rows neurons partitions name preset profile set jobs backend strict baseline "
+                          "cluster same-cpu list",
                           {"seeds": {"help": "0, 0-4 or 0,2,5 (default: the experiment's)"},
                            "name": {"help": "name of the folder in runs/out (default <experiment>-<data set>)"},
                            "set": {"help": "change a setting of every row; what a row names itself wins"}}),

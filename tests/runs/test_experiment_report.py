@@ -156,8 +156,21 @@ def test_what_making_it_discrete_costs(experiment, page):
     assert "in 15 windows" in page
 
 
+def test_classes(experiment, page):
+    """Samples, recall and decisions of each class, over the runs that are shown."""
+    header, *rows = Cells(page).tables[3]
+    shown = [json.loads((one.run.path / "result.json").read_text())["test"]["confusion"]
+             for one in collect.read(experiment).shown]
+    assert header == ["class", "samples", "recall", "decided"] and len(shown) > 1
+    for n, row in enumerate(rows):
+        there, decided = sum(sum(one[n]) for one in shown), sum(line[n] for one in shown for line in one)
+        right = sum(one[n][n] for one in shown)
+        assert row == ["abc"[n], str(there), f"{100 * right / there:.2f}", str(decided)]
+    assert len(rows) == 3
+
+
 def test_times(experiment, page):
-    _, *rows = Cells(page).tables[3]
+    _, *rows = Cells(page).tables[4]
     for cells, row in zip(rows, ROWS):
         found = [json.loads((experiment / f"{row}-{p}-s{s}" / "result.json").read_text())["seconds"] for s, p in PAIRS]
         # 22 samples in batches of 4: 6 batches an epoch to retrain, 3 of a half to search; 2 and 4 epochs
@@ -177,7 +190,7 @@ def test_iterations_are_those_that_were_done(experiment):
 
 
 def test_single_runs(experiment, page):
-    _, *rows = Cells(page).tables[4]
+    _, *rows = Cells(page).tables[5]
     assert len(rows) == len(ROWS) * len(PAIRS)
     for cells, (row, (seed, partition)) in zip(rows, [(row, pair) for row in ROWS for pair in sorted(
             PAIRS, key=lambda pair: (pair[1], pair[0]))]):
@@ -328,7 +341,7 @@ def test_a_record_that_leads_elsewhere_is_refused(copy):
 
 def test_without_matplotlib_it_says_what_to_install(experiment, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    complains(capsys, [experiment], "extra `plots`: .venv/bin/pip install -e '.\\[plots\\]'")
+    complains(capsys, [experiment], "extra `plots`: .venv/bin/pip install -e \".\\[plots\\]\"")
 
 
 def test_a_row_of_the_search_that_is_alone(tmp_path):
