@@ -78,13 +78,13 @@ def data(options):
         return _fetched(options.dataset, options)
     if options.action != "build" and is_file(options.dataset):
         cache = saved(Path(options.dataset))
+        verify_cache(cache.path)
     else:
         settings, raw = configured(options)
         cache = prepared(settings, raw, options.strict, print if options.action == "build" else lambda line: None)
     if options.action == "build":
         print(cache.path)
     if options.action == "verify":
-        verify_cache(cache.path)
         print(f"{cache.path}: sound")
     if options.action == "info":
         from data_prep.report import details, raster

@@ -6,7 +6,7 @@ from hrmas_sparse.run import figure as drawing
 from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, TYPE_NAMES
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.run.networks import load_trained
-from hrmas_sparse.data.cache import open_cache
+from hrmas_sparse.data.cache import open_cache, verify_cache
 from runs.report.figures import GREY, INK, axes
 
 CROWDED = 10  # neurons; larger motifs are drawn as two graphs, one for each type
@@ -123,6 +123,7 @@ def cache_of(one):
     cache = open_cache(about.get("cache") or "?")
     if cache.meta.fingerprint != about["fingerprint"]:
         raise InputError(f"{cache.path}: not what {one.run.name} was trained on")
+    verify_cache(cache.path)
     return cache
 
 
