@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from hrmas_sparse import environment
-from hrmas_sparse.storage import memory
+from hrmas_sparse.storage import files, memory
 from hrmas_sparse.engine.backends.cuda.probe import probe
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.environment import install, version
@@ -96,7 +96,7 @@ def instruction_set():
 def driver(path=Path("/proc/driver/nvidia/version")):
     """The version of the NVIDIA driver and a blank, or nothing where it is not told."""
     try:
-        found = re.search(r"\s(\d+\.[\d.]+)\s", path.read_text(encoding="ascii", errors="replace"))
+        found = re.search(r"\s(\d+\.[\d.]+)\s", files.read_system(path))
     except OSError:
         found = None
     return f"{found[1]} " if found else ""

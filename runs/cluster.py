@@ -22,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hrmas_sparse import environment
-from hrmas_sparse.storage import memory, records
+from hrmas_sparse.storage import files, memory, records
 from hrmas_sparse.storage.errors import InputError
 from runs import worker
 from runs.worker import Task
@@ -190,7 +190,7 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
     home = tasks[0].folder.parent
     stop = home / f".stop-{secrets.token_hex(4)}"
     probe = home / f".probe-{secrets.token_hex(4)}"
-    probe.touch()
+    files.touch(probe)
     failed: dict[str, str] = {}
     unfit: queue.SimpleQueue = queue.SimpleQueue()
     from runs.fitness import TOPIC, Fitness
@@ -201,7 +201,7 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
             submitted = _Submitted(client, tasks, stop)
             while submitted.waiting:
                 if stopping() and not stop.exists():
-                    stop.touch()
+                    files.touch(stop)
                 with contextlib.suppress(queue.Empty):
                     event = unfit.get_nowait()
                     progress.say(f"worker {event['worker']}: leaves: {event['unfit']}")

@@ -116,7 +116,7 @@ def _one_process(task: Task, stop: Path) -> tuple[int, str]:
                                    stderr=subprocess.STDOUT, start_new_session=True)
     while process.poll() is None:
         if task.folder.is_dir():
-            lease.touch()
+            files.touch(lease)
         if stop.exists() and process.stdin and not process.stdin.closed:
             process.stdin.close()
         time.sleep(POLL_SECONDS)

@@ -54,6 +54,12 @@ def appended(path: str | Path, empty: bool = False) -> BinaryIO:
     return file
 
 
+def touch(path: str | Path) -> None:
+    """Set the time of a file of our own to now; made if it is not there."""
+    with appended(path) as file:
+        os.utime(file.fileno())
+
+
 def shared(path: str | Path) -> bool:
     """Whether a file has other names: what is written in place is written into a backup, say, too."""
     return os.path.lexists(path) and os.lstat(path).st_nlink > 1

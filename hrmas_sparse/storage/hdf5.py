@@ -43,7 +43,13 @@ def opened(path: str | Path, own: bool = False) -> Iterator[h5py.File]:
         See `BROKEN`: it is no HDF5 file, or a broken one. The caller knows what the user should do about it.
     """
     files.opened(path, own).close()
-    with h5py.File(path, "r", locking=False) as file:
+    try:
+        file = h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "file locking flag" not in str(error):
+            raise
+        file = h5py.File(path, "r")  # the user's program has it open already, with locks
+    with file:
         yield file
 
 

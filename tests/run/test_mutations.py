@@ -6,16 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mutated
 import mutations
 import pytest
 
-TESTS = Path(mutations.__file__).parent
+TESTS = Path(mutated.__file__).parent
 
 
 def examined(folder, words, kinds, count, seed):
     """What was found about some kinds of file, each mutated so often."""
     own = os.environ | {"NUMBA_NUM_THREADS": "1", "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
-    found = subprocess.run([sys.executable, mutations.__file__, ",".join(kinds), str(count), str(seed), str(folder),
+    found = subprocess.run([sys.executable, mutated.__file__, ",".join(kinds), str(count), str(seed), str(folder),
                             str(words)], env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert found.returncode == 0, f"it crashed or hung: {found.returncode}\n{found.stderr[-3000:]}"
     return json.loads(found.stdout.splitlines()[-1])
@@ -32,11 +33,11 @@ def check(found, show=None):
 
 
 def test_a_few_of_every_kind(tmp_path, words):
-    check(examined(tmp_path, words, mutations.KINDS, 12, 1))
+    check(examined(tmp_path, words, mutated.KINDS, 12, 1))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", mutations.KINDS)
+@pytest.mark.parametrize("kind", mutated.KINDS)
 def test_a_thousand(tmp_path, words, kind, show):
     found = {"tried": 0, "refused": 0, "problems": []}
     for seed in range(2, 12):  # in several processes: one that crashes says which hundred it was

@@ -1,0 +1,179 @@
+"""A process that gives mutated files to the commands that read them, with 2 GiB of memory and 20 seconds each.
+
+A command must do its work, or say why not in one line of plain text; it must not touch another file.
+run/test_mutations.py starts this.
+"""
+
+import contextlib
+import faulthandler
+import hashlib
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+from mutations import mutate
+
+SECONDS, MEMORY = 20, 2 << 30
+KINDS = ("cache", "checkpoint", "weights", "search", "architecture", "manifest", "result", "metrics", "diagnosis",
+         "experiment")
+RUN, TWIN, CACHE = Path("runs/out/one"), Path("runs/out/twin"), "cache.h5"
+SETTINGS = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
+            "training.search_epochs=2 training.retrain_epochs=1")
+SEARCH = ("search", "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS, "--name")
+SHOW, RUNS, EVALUATE = ("show", str(RUN)), ("runs",), ("evaluate", str(RUN))
+DIFF, EXACT = ("diff", str(RUN), str(TWIN)), ("diff", "--exact", str(RUN), str(TWIN))
+RESUME = (*SEARCH, "one")
+USES = {
+    "cache": [("data", "verify", CACHE), ("data", "info", CACHE)],
+    "checkpoint": [RESUME], "weights": [EVALUATE, EXACT], "search": [EXACT], "architecture": [SHOW, EXACT, EVALUATE],
+    "manifest": [RUNS, SHOW, DIFF, EXACT, EVALUATE, RESUME], "result": [RUNS, SHOW, DIFF, EXACT],
+    "metrics": [RUNS, SHOW, EXACT, RESUME], "diagnosis": [SHOW, EXACT], "experiment": [("report",)]}
+FILES = {"cache": Path(CACHE), "experiment": Path("runs/out/many/experiment.json"), "checkpoint": RUN / "checkpoint.h5",
+         **{kind: RUN / f"{kind}.h5" for kind in ("weights", "search")}, "metrics": RUN / "metrics.jsonl",
+         **{kind: RUN / f"{kind}.json" for kind in ("architecture", "manifest", "result", "diagnosis")}}
+
+
+def prepare(words):
+    """A finished run, a twin of it, an experiment and a cache, in the working directory."""
+    from hrmas_sparse import cli
+    shutil.copy(words, "words.hdf5")
+    assert cli.main([*SEARCH, "one"]) == 0
+    shutil.copytree(RUN, TWIN)
+    shutil.copytree(RUN, "runs/out/many/hrmas-s0")
+    shutil.copy(next(Path("data/cache").glob("*.h5")), CACHE)
+    Path("runs/out/many/experiment.json").write_text(json.dumps({
+        "schema": 1, "experiment": "many", "title": "A title", "paper": "Table 1", "baseline": "hrmas",
+        "rows": {"hrmas": {"title": "HRMAS", "set": ""}},
+        "runs": {"hrmas-s0": {"row": "hrmas", "neurons": [6], "partition": "official", "seed": 0}}}))
+    shutil.copytree("runs/out", "pristine")
+    shutil.copy(CACHE, "pristine.h5")
+
+
+def restore(kind):
+    """Put everything back, and take away the end of the run where it is to be resumed."""
+    shutil.rmtree("runs/out")
+    shutil.copytree("pristine", "runs/out")
+    path = Path(CACHE)
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    path.unlink(missing_ok=True)
+    shutil.copy("pristine.h5", CACHE)
+    if kind == "checkpoint":
+        for name in ("result.json", "weights.h5", "summary.txt"):
+            (RUN / name).unlink()
+
+
+def call(words):
+    """Run a command; returns its exit status and what it wrote."""
+    from hrmas_sparse import cli
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = _report() if words == ("report",) else cli.main(list(words))
+    text = "".join(line for line in out.getvalue().splitlines(True) if not line.startswith("time "))
+    if words == RESUME and status == 0:
+        text += hashlib.sha256((RUN / "weights.h5").read_bytes()).hexdigest()
+    return status, text, err.getvalue()
+
+
+def _report():
+    """The tables of a report; its page needs matplotlib."""
+    from hrmas_sparse.storage.errors import InputError
+    from runs.report import collect, tables
+    try:
+        study = collect.read("many")
+        print(json.dumps(tables.numbers(study)), study.record["title"])
+    except InputError as error:
+        print(f"hrmas: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class Hang(BaseException):
+    """The time is over."""
+
+
+def _over(signum, frame):
+    raise Hang
+
+
+def problem_with(words, status, out, err, expected):
+    """What is wrong with how a command ended; empty if nothing. ``expected`` is what it prints, or None if that may
+    differ."""
+    text = out + err
+    strange = {c for c in text if not c.isprintable() and c != "\n"}
+    if strange:
+        return f"unprintable {sorted(strange)!r}"
+    if "Traceback" in text:
+        return "a traceback"
+    if status == 2:
+        said = [line for line in err.splitlines() if line.startswith("hrmas: ")]
+        return "" if len(said) == 1 else f"status 2 and {len(said)} lines that say why: {err[-300:]!r}"
+    if status != 0 and not (status == 1 and words[:2] == EXACT[:2]):
+        return f"status {status}: {err[-300:]!r}"
+    if expected is not None and status == 0 and out != expected:
+        return f"a wrong result: {out[-200:]!r}"
+    return ""
+
+
+def examine(kind, count, seed, folder):
+    """Mutate and use a file so often; returns what was found."""
+    foreign = Path(folder) / "foreign"
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    expected = {}
+    restore(kind)
+    for words in USES[kind]:
+        expected[words] = call(words)[1]
+        restore(kind)
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
+    signal.signal(signal.SIGALRM, _over)
+    found = {"tried": 0, "refused": 0, "problems": []}
+    for n in range(count):
+        rng = random.Random(f"{kind} {seed} {n}")
+        restore(kind)
+        foreign.write_bytes(b"mine")
+        try:
+            what, unsigned = mutate(FILES[kind], rng, foreign)
+        except Exception as error:  # HDF5 refuses some of what we ask of it
+            if os.environ.get("MUTATIONS_DEBUG"):
+                print(n, repr(error), file=sys.stderr)
+            continue
+        found["tried"] += 1
+        before = foreign.read_bytes(), foreign.stat().st_mtime_ns
+        refused = False
+        for words in USES[kind]:
+            faulthandler.dump_traceback_later(2 * SECONDS, exit=True)
+            signal.alarm(SECONDS)
+            try:
+                status, out, err = call(words)
+                checked = unsigned and kind in ("cache", "weights", "architecture", "checkpoint")
+                problem = problem_with(words, status, out, err, expected[words] if checked else None)
+                refused |= status == 2
+            except Hang:
+                problem = "a hang: " + traceback.format_exc()[-1500:]
+            except BaseException:
+                problem = "an exception: " + traceback.format_exc()[-1500:]
+            finally:
+                signal.alarm(0)
+                faulthandler.cancel_dump_traceback_later()
+            if (foreign.read_bytes(), foreign.stat().st_mtime_ns) != before:
+                problem = "another file was touched"
+            if problem:
+                found["problems"].append(f"{kind} {n} ({what}), {words[0]}: {problem}")
+        found["refused"] += refused
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    return found
+
+
+if __name__ == "__main__":
+    asked, number, start, where = sys.argv[1].split(","), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    os.chdir(where)
+    if not Path("pristine").exists():
+        prepare(sys.argv[5])
+    print(json.dumps({one: examine(one, number, start, where) for one in asked}))
