@@ -43,14 +43,19 @@ def opened(path: str | Path, own: bool = False) -> Iterator[h5py.File]:
         See `BROKEN`: it is no HDF5 file, or a broken one. The caller knows what the user should do about it.
     """
     files.opened(path, own).close()
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except OSError as error:
-        if "file locking flag" not in str(error):
-            raise
-        file = h5py.File(path, "r")  # the user's program has it open already, with locks
-    with file:
+    with _unlocked(path) as file:
         yield file
+
+
+def _unlocked(path):
+    """The file, without HDF5's locks; with those of the user's program where it has the file open already."""
+    for locking in (False, None):
+        try:
+            return h5py.File(path, "r", locking=locking)
+        except OSError as error:
+            if "file locking" not in str(error):
+                raise
+    return h5py.File(path, "r", locking=True)
 
 
 @contextlib.contextmanager
