@@ -78,7 +78,9 @@ def call(words):
         status = _report() if words == ("report",) else cli.main(list(words))
     text = "".join(line for line in out.getvalue().splitlines(True) if not line.startswith("time "))
     if words == RESUME and status == 0:
-        text += hashlib.sha256((RUN / "weights.h5").read_bytes()).hexdigest()
+        from hrmas_sparse.storage import arrayfile
+        arrays, _ = arrayfile.load(RUN / "weights.h5", "weights")
+        text += hashlib.sha256(b"".join(arrays[name].tobytes() for name in sorted(arrays))).hexdigest()
     return status, text, err.getvalue()
 
 

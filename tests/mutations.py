@@ -32,6 +32,21 @@ VALUES = (None, True, False, 0, -1, 1, 2, 7, 2**31, 2**53, 2**63, -2**63, Raw("1
           "}" * 5000))
 
 
+def some_value(rng):
+    return copy.deepcopy(rng.choice(VALUES))
+
+
+@contextlib.contextmanager
+def deep():
+    """Let Python recurse as deep as our values are."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 def places(value, path=()):
     """Paths of everything in a JSON value."""
     yield path
@@ -51,7 +66,7 @@ def mutated_value(value, rng):
         path = rng.choice(everywhere)
         if not path:
             if rng.random() < 0.1:
-                value = rng.choice(VALUES)
+                value = some_value(rng)
             continue
         parent = value
         for key in path[:-1]:
@@ -60,7 +75,7 @@ def mutated_value(value, rng):
             continue
         deed = rng.choice(("set", "set", "set", "set", "delete", "copy", "add"))
         if deed == "set":
-            parent[path[-1]] = rng.choice(VALUES)
+            parent[path[-1]] = some_value(rng)
         elif deed == "delete":
             del parent[path[-1]]
         elif deed == "copy":
@@ -72,9 +87,9 @@ def mutated_value(value, rng):
                     break
             parent[path[-1]] = copy.deepcopy(other)
         elif isinstance(parent, dict):
-            parent[rng.choice(("more", "", "\x1b[1m", "schema", "a.b", "x" * 1000))] = rng.choice(VALUES)
+            parent[rng.choice(("more", "", "\x1b[1m", "schema", "a.b", "x" * 1000))] = some_value(rng)
         else:
-            parent.append(rng.choice(VALUES))
+            parent.append(some_value(rng))
     return value
 
 
@@ -90,12 +105,7 @@ def text_of(value):
             return {key: hidden(y) for key, y in x.items()}
         return [hidden(y) for y in x] if isinstance(x, list) else x
 
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(10_000)
-    try:
-        text = json.dumps(hidden(value))
-    finally:
-        sys.setrecursionlimit(limit)
+    text = json.dumps(hidden(value))
     for n, raw in enumerate(raws):
         text = text.replace(f'"@raw{n}@"', raw)
     return text.encode()
@@ -307,6 +317,11 @@ _HDF5 = {
 
 def mutate(path, rng, foreign):
     """Change a file; returns what was done and whether its checksums are as they were."""
+    with deep():
+        return _mutated(path, rng, foreign)
+
+
+def _mutated(path, rng, foreign):
     if rng.random() < 0.12:
         return replace_file(path, foreign, rng), True
     data = path.read_bytes()

@@ -34,14 +34,15 @@ from hrmas_sparse.storage.locks import held, locked, owner
 SCHEMA = 1
 # What the files must look like, see records.fits: a folder may come from anybody.
 _MANIFEST = {"schema": {SCHEMA}, "seed": int, "config": {"data": {"dataset": str}}, "raw": (None, str),
-             "data": {"fingerprint": str, "provenance": {"real", "synthetic stand-in"}}}
+             "data": {"fingerprint": str, "provenance": {"real", "synthetic stand-in"}, "class_names?": (None, [str])}}
 _SCORE = {"accuracy": float, "loss": float, "samples": int}
 _COUNTS = {"possible": int, "excitatory": int, "inhibitory": int, "none": int, "dense": int}
-_TEST = _SCORE | {"confusion": [[int]]}
+_TEST = _SCORE | {"confusion": [[int]], "rates": [float], "output_rates?": [float]}
 _RESULT = {"test": (None, _TEST), "train": _SCORE, "chance": float, "counts_baseline": (None, float),
            "trained_weights": int, "recurrence": [(None, _COUNTS)], "seconds": {str: float}}
 _DIAGNOSIS = {"windows": int, "relaxed": _SCORE, "discrete": _SCORE, "reset": (None, _SCORE), "adapted": (None, _SCORE)}
-_LINE = {"phase": {"search-1", "search-2", "retrain"}, "epoch": int, "accuracy": float, "seconds": float}
+_LINE = {"phase": {"search-1", "search-2", "retrain"}, "epoch": int, "accuracy": float, "seconds": float,
+         "warnings?": [str]}
 
 
 class RunDir:
@@ -103,7 +104,13 @@ class RunDir:
 
     def result(self):
         """The result as a dict, or None while the run is unfinished."""
-        return read_json(self.result_path, _RESULT) if self.finished else None
+        if not self.finished:
+            return None
+        found = read_json(self.result_path, _RESULT)
+        counts = found["test"]["confusion"] if found["test"] else [[0]]
+        if {len(row) for row in counts} != {len(counts)} or min(map(min, counts)) < 0:
+            raise Damaged(f"{self.result_path}: test.confusion: expected as many rows as columns, all counts")
+        return found
 
     def architecture(self):
         """The architecture of every hidden layer; an empty list before the search has ended, and without motifs."""

@@ -42,8 +42,8 @@ def read_json(path: str | Path, form: Any = None) -> dict:
     if not isinstance(value, dict):
         raise Damaged(f"{path}: expected a JSON object, found {type(value).__name__}")
     for key, wanted in (form or {}).items():
-        if key not in value or not fits(value[key], wanted):
-            raise Damaged(f"{path}: {key}: missing or not what belongs there")
+        if not fits(value, {key: wanted}):
+            raise Damaged(f"{path}: {key.rstrip('?')}: missing or not what belongs there")
     return value
 
 
@@ -134,8 +134,8 @@ def fits(value: Any, form: Any) -> bool:
     """Whether a value read from JSON or TOML has a form.
 
     A form is None, bool, int, float, str, a set of allowed values, [form] of every entry of a list,
-    {"key": form, ...} of an object's keys, others allowed, {str: form} of any object, or a tuple of
-    alternatives. Numbers are finite and of moderate size and text is printable.
+    {"key": form, ...} of an object's keys, others allowed, "key?" where it may be missing, {str: form} of any
+    object, or a tuple of alternatives. Numbers are finite and of moderate size and text is printable.
     """
     if isinstance(form, tuple):
         return any(fits(value, one) for one in form)
@@ -148,7 +148,8 @@ def fits(value: Any, form: Any) -> bool:
             return False
         if str in form:
             return all(key.isprintable() and fits(entry, form[str]) for key, entry in value.items())
-        return all(key in value and fits(value[key], wanted) for key, wanted in form.items())
+        return all(fits(value[name], wanted) if (name := key.rstrip("?")) in value else name != key
+                   for key, wanted in form.items())
     if form is None or form is bool:
         return value is None if form is None else isinstance(value, bool)
     if form is str:
