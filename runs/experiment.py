@@ -94,8 +94,6 @@ def check_options(experiment, options):
         raise InputError(f"{option('raw')}: goes with one data set; name it with {option('data')}")
     if options.name is not None and not plain(options.name):
         raise InputError(f"{option('name')}: expected a plain name, found {options.name!r}")
-    if options.jobs is not None and options.jobs < 1:
-        raise InputError(f"{option('jobs')}: expected at least 1, found {options.jobs}")
 
 
 def jobs_for(options):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from hrmas_sparse import __version__, environment
 from hrmas_sparse.settings.load import datasets
-from hrmas_sparse.settings.validators import argument, partitions, seeds, whole_numbers
+from hrmas_sparse.settings.validators import argument, brief, count, partitions, seeds, whole_numbers
 from hrmas_sparse.storage.errors import InputError
 
 _PATH, _NAME = argument(environment.user_path), argument(environment.expanded)
@@ -26,9 +26,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "fresh": {**_FLAG, "help": "set an old run of that name aside and start over"},
     "baseline": {"choices": ("counts", "off"), "default": "counts", "help": "what the result is compared with: "
                  "logistic regression on spike counts, computed once for a data set (default), or nothing"},
-    "steps": {"type": int, "metavar": "N", "help": "steps of a sample (default 100; of .npz, what there is)"},
+    "steps": {"type": argument(count), "metavar": "N",
+              "help": "steps of a sample (default 100; of .npz, what there is)"},
     "step-ms": {"type": float, "metavar": "MS", "help": "length of a step, for spikes in seconds (default 10)"},
-    "channels": {"type": int, "metavar": "N", "help": "number of input channels (default: the largest there is + 1)"},
+    "channels": {"type": argument(count), "metavar": "N",
+                 "help": "number of input channels (default: the largest there is + 1)"},
     "split": {"choices": ("train", "test"), "default": "test"},
     "json": {**_FLAG, "help": "print one JSON object: accuracy, recall of each class, confusion, every sample's class"},
     "csv": {**_FLAG, "help": "print a line for every sample: its id, its class, the decided class"},
@@ -46,7 +48,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "rows": {"type": str.split, "help": "only these rows"},
     "neurons": {"type": argument(whole_numbers), "help": "only these layer sizes, for an experiment that has several"},
     "partitions": {"type": argument(partitions), "help": 'values of data.partition, such as "official resample-1..4"'},
-    "jobs": {"type": int, "help": "runs at a time (default: one a core; on a GPU, one)"},
+    "jobs": {"type": argument(count), "help": "runs at a time (default: one a core; on a GPU, one)"},
     "cluster": {"metavar": "WHERE", "help": "tcp://host:8786, a scheduler's file (JSON) or a batch system's (TOML); "
                                             "default: this machine"},
     "same-cpu": {**_FLAG, "help": "refuse workers whose processor is another model, where the last digits may differ"},
@@ -123,7 +125,7 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are an InputError: one line."""
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message.removeprefix('argument ')} ({self.prog} --help lists the options)")
+        raise InputError(f"{brief(message.removeprefix('argument '), 400)} ({self.prog} --help lists the options)")
 
 
 def parser() -> argparse.ArgumentParser:

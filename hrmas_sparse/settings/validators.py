@@ -33,7 +33,7 @@ def shown(value: Any, width: int = 60) -> str:
 
 def brief(text: object, width: int = 60) -> str:
     """A name as an error message shows it: shortened, without quotes."""
-    return shown(text, width + 2).removeprefix("'").removesuffix("'")
+    return text if isinstance(text, str) and len(text) <= width else shown(text, width).strip("'")
 
 
 def nearest(word: object, known: Collection[str], cutoff: float = 0.6) -> list[str]:
@@ -173,6 +173,13 @@ def seeds(text: str) -> list[int]:
                              f"none above {LAST_SEED})")
         found += range(first, last + 1)
     return list(dict.fromkeys(found))
+
+
+def count(text: str) -> int:
+    """"4" -> 4."""
+    if not re.fullmatch("[0-9]{1,9}", text, re.ASCII) or int(text) < 1:
+        raise ValueError("a whole number of at least 1")
+    return int(text)
 
 
 def whole_numbers(text: str) -> list[int]:

@@ -165,7 +165,7 @@ def test_bad_files(house, run, change, message):
     (words_of("--data", "ntidigits fsdd"), "goes with one data set"),
     (words_of("--data", "fsd"), "nearest: fsdd"),
     (words_of("--name", "a/b"), "expected a plain name"),
-    (words_of("--jobs", "0"), "expected at least 1"),
+    (words_of("--jobs", "0"), "a whole number of at least 1"),
     (words_of("--backend", "gpu"), "backend: expected one of auto, cpu, cuda, found 'gpu'"),
     (words_of("--partitions", "abc"), "partition"),
     (["two.toml", "--raw", "nowhere"], "nowhere: no such file"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import hrmas_sparse as hs
+from hrmas_sparse.cli import main
 from hrmas_sparse.settings import validators
 from hrmas_sparse.settings.load import from_dict, load, with_overrides
 from hrmas_sparse.settings.schema import SECTIONS
@@ -128,3 +129,15 @@ def test_seeds_that_are_none(text):
 def test_partitions_without_end():
     with pytest.raises(ValueError, match="at most 1000 partitions"):
         validators.partitions("resample-1..999999")
+
+
+@pytest.mark.parametrize("words", [
+    ["search", "ntidigits", "--seeds", "0-99999999999"], ["search", "ntidigits", "--seeds", str(2**53)],
+    ["experiment", "table3", "--jobs", "9" * 5000], ["experiment", "table3", "--jobs", "0"],
+    ["experiment", "table3", "--neurons", "9" * 5000], ["compare", "ti46", "--partitions", "valid-1..999999"],
+    ["evaluate", "run", "--split", "x" * 5000], ["x" * 5000], ["show", "\x1b[2J", "\n"],
+])
+def test_options_that_would_overflow(words, capsys):
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and len(err) < 700 and "\x1b" not in err
