@@ -1,37 +1,61 @@
 """Raw recordings in, spike caches out.
 
-A reader is a module with
+A data set is a settings file runs/<name>.toml and a reader, the module of that name here, with
 
     CHANNELS, CLASS_NAMES   of its samples
     ENCODINGS               the values of `data.encoding` it can make
+    PARTITIONS              optional: values of `data.partition` beside "official" and those drawn from it
+    GRID                    optional: (polarities, rows, columns) where channels are the pixels of an image
+    WHOLE                   samples of the whole data set, to train and to test on
+    REMOTES, BY_HAND        `source.Remote` of each published file; how to get the data by hand, {folder} its place
     settings(data)          dict of the constants its events depend on, besides the configuration's
     find(raw)               Path -> `source.Source`, or an InputError that names what is missing
     samples(source, data, notes)
                             iterator of (split, id, label, step, channel, value) as `CacheWriter.add` takes them,
                             counting in `notes` (a Counter) what it drops, saturates or repairs
 
-and becomes known by its entry in `READERS`.
+Nothing else knows anything of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
+import importlib.util
 import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from data_prep import dvsgesture, fsdd, nmnist, ntidigits, partition, synthetic, ti46
+from data_prep import partition, synthetic
 from data_prep.source import Source, fingerprint, progress
 from hrmas_sparse import places
 from hrmas_sparse.environment import command, option
+from hrmas_sparse.settings.load import datasets
+from hrmas_sparse.settings.schema import DataConfig
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.atomic import remove_stale
 from hrmas_sparse.data.cache import SCHEMA, SPLITS, CacheWriter, Meta, open_cache
 from hrmas_sparse.data.dataset import Dataset
 
-READERS = {"dvsgesture": dvsgesture, "fsdd": fsdd, "nmnist": nmnist, "ntidigits": ntidigits, "ti46": ti46}
+READERS: dict[str, Any] = {name: importlib.import_module(f"data_prep.{name}") for name in datasets()
+                           if importlib.util.find_spec(f"data_prep.{name}")}
+
+
+def check_settings(data: DataConfig) -> None:
+    """Refuse settings that the reader of their data set cannot make; data of one's own are not restricted."""
+    reader = READERS.get(data.dataset)
+    if reader is None:
+        return
+    if data.encoding not in reader.ENCODINGS:
+        allowed = " or ".join(map(repr, reader.ENCODINGS))
+        raise InputError(f"data.encoding: expected {allowed} for the data set {data.dataset}, found {data.encoding!r}")
+    allowed = ("official", *getattr(reader, "PARTITIONS", ()))
+    if data.partition not in allowed and not partition.drawn(data.partition):
+        raise InputError(f"data.partition: expected {', '.join(allowed)}, resample-1 or the like for {data.dataset}, "
+                         f"found {data.partition!r}")
 
 
 def prepare(
@@ -65,9 +89,7 @@ def prepare(
     reader = READERS.get(data.dataset)
     if reader is None:
         raise InputError(f"data.dataset: expected one of {', '.join(READERS)}, found {data.dataset!r}")
-    if data.encoding not in reader.ENCODINGS:
-        allowed = " or ".join(reader.ENCODINGS)
-        raise InputError(f"data.encoding: expected {allowed} for {data.dataset}, found {data.encoding!r}")
+    check_settings(data)
     cache_root = Path(cache_root)
     try:
         cache_root.mkdir(parents=True, exist_ok=True)
@@ -91,8 +113,8 @@ def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: 
         raw = Path(raw)
         if not raw.exists():
             raise InputError(f"{raw}: no such file or folder; give the recordings of {dataset} with RAW=<path> (--raw)")
-    elif dataset == "ntidigits" and not (default / ntidigits.FILE_NAME).is_file():
-        real = default / ntidigits.FILE_NAME
+    elif dataset == synthetic.DATASET and not (default / reader.FILE_NAME).is_file():
+        real = default / reader.FILE_NAME
         if strict:
             raise InputError(
                 f"{real}: no such file; put N-TIDIGITS18 there ({fetch}), or leave out "
@@ -118,6 +140,7 @@ def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: 
 
 def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tuple[str, ...],
                 official: Dataset | None = None) -> Path:
+    class_names = tuple(source.class_names or reader.CLASS_NAMES)
     settings = {name: getattr(data, name) for name in ("encoding", "value", "steps", "partition")}
     meta = Meta(
         dataset=data.dataset,
@@ -125,8 +148,8 @@ def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tup
         encoding=settings | {"layout": source.layout} | reader.settings(data),
         steps=data.steps,
         channels=reader.CHANNELS,
-        classes=len(reader.CLASS_NAMES),
-        class_names=tuple(reader.CLASS_NAMES),
+        classes=len(class_names),
+        class_names=class_names,
         provenance=source.provenance,
         notes=Counter(),
     )

@@ -16,83 +16,22 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
 
+from data_prep import READERS
+from data_prep.source import Remote
 from data_prep.unpack import unpack
 from hrmas_sparse import __version__, places
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
 
-@dataclass(frozen=True)
-class Remote:
-    """A published file.  `holds` is the folder that an archive has inside; empty for a file that stays as it is."""
-
-    url: str
-    name: str
-    md5: str
-    holds: str = ""
-
-
-_MENDELEY = "https://data.mendeley.com/public-files/datasets/468j46mzdv/files"
-_FIGSHARE = "https://figshare.com/ndownloader/files"
-REMOTES = {
-    "nmnist": (
-        Remote(
-            f"{_MENDELEY}/39c25547-014b-4137-a934-9d29fa53c7a0/file_downloaded",
-            "Train.zip",
-            "20959b8e626244a1b502305a9e6e2031",
-            "Train",
-        ),
-        Remote(
-            f"{_MENDELEY}/05a4d654-7e03-4c15-bdfa-9bb2bcbea494/file_downloaded",
-            "Test.zip",
-            "69ca8762b2fe404d9b9bad1103e97832",
-            "Test",
-        ),
-    ),
-    "ntidigits": (
-        Remote(
-            "https://www.dropbox.com/scl/fi/1x4lxt9yyw25sc3tez8oi/n-tidigits.hdf5"
-            "?e=2&rlkey=w8gi5udvib2zqzosusa5tr3wq&dl=1",
-            "n-tidigits.hdf5",
-            "360a2d11e5429555c9197381cf6b58e0",
-        ),
-    ),
-    "dvsgesture": (
-        Remote(
-            f"{_FIGSHARE}/38022171",
-            "ibmGestureTrain.tar.gz",
-            "3a8f0d4120a166bac7591f77409cb105",
-            "ibmGestureTrain",
-        ),
-        Remote(
-            f"{_FIGSHARE}/38020584",
-            "ibmGestureTest.tar.gz",
-            "56070e45dadaa85fff82e0fbfbc06de5",
-            "ibmGestureTest",
-        ),
-    ),
-}
-BY_HAND = {
-    "ti46": "is licensed (LDC93S9, https://catalog.ldc.upenn.edu/LDC93S9) and nobody may pass it on. Order it and put "
-    "its folder ti_alpha, or Lyon-ear features of it, into {folder}",
-    "fsdd": "is in a git repository: git clone https://github.com/Jakobovski/free-spoken-digit-dataset {folder} "
-    "(what counts is {folder}/recordings)",
-}
-ALSO_BY_HAND = {
-    "dvsgesture": "This is a preprocessed copy, times in ms. The original recordings need a click of consent: get "
-    "DvsGesture.tar.gz from https://research.ibm.com/interactive/dvsgesture and unpack it to {folder}/DvsGesture; "
-    "then set aside {folder}/ibmGestureTrain and Test, or give RAW={folder}/DvsGesture."
-}
-
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 6  # in a row that bring nothing
 PAUSE = 1.0  # seconds before the second attempt; doubles
-LARGEST = 16 << 30  # bytes; the largest file of REMOTES has 3 GB
+LARGEST = 16 << 30  # bytes; the largest published file that a reader names has 3 GB
 _BLOCK = 1 << 18
 _TRANSIENT = (408, 425, 429)  # and 5xx
 
@@ -113,16 +52,19 @@ def download(dataset: str, folder: Path | None = None, say: Callable[[str], None
         attempts, another file than the published one, an archive that is broken or reaches out of its folder.
     """
     folder = Path(folder or places.raw(dataset))
-    if dataset not in REMOTES:
-        raise InputError(f"{dataset} {BY_HAND.get(dataset, 'is not known').format(folder=folder)}")
+    reader = READERS.get(dataset)
+    by_hand = "is not known" if reader is None else getattr(reader, "BY_HAND", "")
+    remotes = getattr(reader, "REMOTES", ())
+    if not remotes:
+        raise InputError(f"{dataset} {by_hand.format(folder=folder)}")
     try:
         with _only_one(folder):
-            for remote in REMOTES[dataset]:
+            for remote in remotes:
                 _obtain(folder, remote, say)
     except OSError as error:
         raise InputError(f"{folder}: cannot be filled ({error})") from error
-    if dataset in ALSO_BY_HAND:
-        say(ALSO_BY_HAND[dataset].format(folder=folder))
+    if by_hand:
+        say(by_hand.format(folder=folder))
     return folder
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from data_prep.aedat import read_aedat
 from data_prep.encode import bin_spikes
-from data_prep.source import Source, in_order
+from data_prep.source import Remote, Source, in_order
 from hrmas_sparse import environment
 from hrmas_sparse.storage import files, npy
 from hrmas_sparse.storage.errors import InputError
@@ -41,7 +41,20 @@ CLASS_NAMES = (
     "other_gestures",
 )
 ENCODINGS = ("bin",)
+GRID = (2, SIDE, SIDE)
+WHOLE = (1077, 264)
 STEP_MS = 4
+
+_FIGSHARE = "https://figshare.com/ndownloader/files"
+REMOTES = (
+    Remote(f"{_FIGSHARE}/38022171", "ibmGestureTrain.tar.gz", "3a8f0d4120a166bac7591f77409cb105", "ibmGestureTrain"),
+    Remote(f"{_FIGSHARE}/38020584", "ibmGestureTest.tar.gz", "56070e45dadaa85fff82e0fbfbc06de5", "ibmGestureTest"),
+)
+BY_HAND = (
+    "This is a preprocessed copy, times in ms. The original recordings need a click of consent: get "
+    "DvsGesture.tar.gz from https://research.ibm.com/interactive/dvsgesture and unpack it to {folder}/DvsGesture; "
+    "then set aside {folder}/ibmGestureTrain and Test, or give RAW={folder}/DvsGesture."
+)
 
 _LISTS = {"train": "trials_to_train.txt", "test": "trials_to_test.txt"}
 _FOLDERS = {"train": "ibmGestureTrain", "test": "ibmGestureTest"}

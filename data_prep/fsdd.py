@@ -17,6 +17,9 @@ from hrmas_sparse.storage.errors import InputError
 CHANNELS = speech.CHANNELS
 CLASS_NAMES = tuple("0123456789")
 ENCODINGS = speech.ENCODINGS
+WHOLE = (2700, 300)
+BY_HAND = ("is in a git repository: git clone https://github.com/Jakobovski/free-spoken-digit-dataset {folder} "
+           "(what counts is {folder}/recordings)")
 
 _NAME = re.compile(r"([0-9])_([A-Za-z0-9]+)_([0-9]{1,6})\.wav")
 _OFFICIAL, _SECOND = "test is 0-4", "test is 5-9"  # the layout: which indices are the test set

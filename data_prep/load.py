@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from data_prep import partition, prepare
+from data_prep import READERS, check_settings, partition, prepare
 from hrmas_sparse import places
 from hrmas_sparse.data.cache import open_cache, verify_cache
 from hrmas_sparse.data.dataset import Dataset
@@ -40,10 +40,19 @@ def configured(dataset: str | os.PathLike[str], preset: str = "default", profile
     those of ``runs/own.toml``.
     """
     if not is_file(dataset):
-        return load(dataset, preset, profile, overrides)
+        settings = load(dataset, preset, profile, overrides)
+        check_settings(settings.data)
+        return settings
     data = saved(Path(dataset))
-    wanted = load(data.meta.dataset if data.meta.dataset in datasets() else OWN, preset, profile, overrides)
-    return data.settings_for(wanted)
+    name = data.meta.dataset if data.meta.dataset in datasets() else OWN
+    wanted, unchanged = load(name, preset, profile, overrides), load(name, preset, profile).data
+    settings = data.settings_for(wanted)
+    for key in ("dataset", "encoding", "value", "steps"):
+        asked, found = getattr(wanted.data, key), getattr(settings.data, key)
+        if asked not in (getattr(unchanged, key), found):
+            raise InputError(f"data.{key}: expected {found!r}, that of {dataset}, found {asked!r}; a saved data set is "
+                             "taken as it is")
+    return settings
 
 
 def saved(path: Path) -> Dataset:
@@ -57,7 +66,7 @@ def saved(path: Path) -> Dataset:
     if path.is_file() and not is_cache(path) and is_shd(path):
         raise InputError(f"{path}: expected a saved data set, found spikes in seconds; make one of them: hrmas data "
                          f"import {path} --out own.h5 --steps {STEPS} --step-ms {STEP_MS:g}")
-    return open_cache(path)
+    return opened(path)
 
 
 def prepared(settings: Config, raw: str | os.PathLike[str] | None = None, strict: bool = False,
@@ -78,7 +87,13 @@ def prepared(settings: Config, raw: str | os.PathLike[str] | None = None, strict
             path = prepare(settings.data, None if raw is None else Path(raw), folder, strict=strict, say=say,
                            needed=needed)
     verify_cache(path)
-    return open_cache(path)
+    return opened(path)
+
+
+def opened(path: str | os.PathLike[str]) -> Dataset:
+    """Open a spike cache as a data set that knows what its reader knows."""
+    data = open_cache(path)
+    return data.of_grid(getattr(READERS.get(data.meta.dataset), "GRID", None))
 
 
 @contextlib.contextmanager
@@ -169,4 +184,4 @@ def load_dataset(name: str | os.PathLike[str], raw: str | os.PathLike[str] | Non
         steps = STEPS if settings is None else settings.data.steps
         return Dataset.from_hdf5(path, steps=steps, step_ms=STEP_MS)
     verify_cache(path)
-    return open_cache(path)
+    return opened(path)

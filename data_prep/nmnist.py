@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.encode import bin_spikes
-from data_prep.source import Source
+from data_prep.source import Remote, Source
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
@@ -21,7 +21,16 @@ SIDE = 34
 CHANNELS = 2 * SIDE * SIDE  # (polarity, y, x)
 CLASS_NAMES = tuple("0123456789")
 ENCODINGS = ("bin",)
+GRID = (2, SIDE, SIDE)
+WHOLE = (60000, 10000)
 STEP_MS = 3
+_MENDELEY = "https://data.mendeley.com/public-files/datasets/468j46mzdv/files"
+REMOTES = (
+    Remote(f"{_MENDELEY}/39c25547-014b-4137-a934-9d29fa53c7a0/file_downloaded", "Train.zip",
+           "20959b8e626244a1b502305a9e6e2031", "Train"),
+    Remote(f"{_MENDELEY}/05a4d654-7e03-4c15-bdfa-9bb2bcbea494/file_downloaded", "Test.zip",
+           "69ca8762b2fe404d9b9bad1103e97832", "Test"),
+)
 LAYOUT = "{Train,Test}/<digit>/*.bin"
 
 _SPLITS = {"Train": "train", "Test": "test"}

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from data_prep.encode import bin_spikes
-from data_prep.source import Source
+from data_prep.source import Remote, Source
 from hrmas_sparse.storage import hdf5
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.data.cache import PROVENANCES
@@ -25,6 +25,12 @@ FILE_NAME = "n-tidigits.hdf5"
 CHANNELS = 64
 CLASS_NAMES = ("z", "1", "2", "3", "4", "5", "6", "7", "8", "9", "o")
 ENCODINGS = ("bin",)
+PARTITIONS = ("ab",)
+WHOLE = (2464, 2486)
+REMOTES = (
+    Remote("https://www.dropbox.com/scl/fi/1x4lxt9yyw25sc3tez8oi/n-tidigits.hdf5"
+           "?e=2&rlkey=w8gi5udvib2zqzosusa5tr3wq&dl=1", FILE_NAME, "360a2d11e5429555c9197381cf6b58e0"),
+)
 STEP_MS = 5
 
 _GROUPS = ("train", "test")

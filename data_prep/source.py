@@ -23,7 +23,8 @@ class Source:
     """The raw files of one data set, in the order in which they are read.
 
     `root` is what the user pointed at, `layout` tells a reader with several layouts which one it found, `samples` how
-    many samples there are, if that is known and not the number of files: the progress bar wants it.
+    many samples there are, if that is known and not the number of files: the progress bar wants it.  `class_names` are
+    the reader's unless the files have their own.
     """
 
     root: Path
@@ -31,6 +32,20 @@ class Source:
     layout: str = ""
     provenance: str = "real"
     samples: int | None = None
+    class_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A published file.  `holds` is what an archive has inside, a folder or a file; empty for one that stays as it is.
+
+    Without a published checksum `md5` is empty: what comes is taken as it is, and said to be unverified.
+    """
+
+    url: str
+    name: str
+    md5: str
+    holds: str = ""
 
 
 def fingerprint(source: Source) -> str:

@@ -17,6 +17,7 @@ from hrmas_sparse.storage import hdf5
 from hrmas_sparse.storage.atomic import write_bytes
 from hrmas_sparse.storage.errors import InputError
 
+DATASET = "ntidigits"
 VERSION = 1
 SPEAKERS = {"train": 20, "test": 10}  # each says every word twice, productions a and b
 DURATION = 1.5  # seconds

@@ -23,6 +23,9 @@ from hrmas_sparse.storage.errors import InputError
 CHANNELS = speech.CHANNELS
 CLASS_NAMES = tuple(string.ascii_lowercase)
 ENCODINGS = speech.ENCODINGS
+WHOLE = (4142, 6628)
+BY_HAND = ("is licensed (LDC93S9, https://catalog.ldc.upenn.edu/LDC93S9) and nobody may pass it on. Order it and put "
+           "its folder ti_alpha, or Lyon-ear features of it, into {folder}")
 LAYOUT = "{train,test}/<class>/<speaker>_u<utterance>_c<class>.dat"
 MAX_BYTES = 8 << 20  # of a .dat; an utterance of two seconds takes 150 thousand
 LARGEST = 1e6  # of a feature: gain control keeps them near 1e-4

@@ -18,7 +18,7 @@ Member = tuple[str, IO[bytes] | None]  # name; content, None for a folder
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Unpack the folder ``<target's name>/`` of a zip or tar file to `target`; it appears complete or not at all.
+    """Unpack the folder or file `target` is named after from a zip or tar file; it appears complete or not at all.
 
     Anything else in the archive is left out.  Call it for one process at a time.
 
@@ -58,8 +58,8 @@ def _fill(folder: Path, archive: Path, holds: str) -> None:
         with files.created(folder / path) as file:
             while block := content.read(1 << 20):
                 files.pour(file, block)
-    if not (folder / holds).is_dir():
-        raise InputError(f"{archive}: expected a folder {holds}/ in it, found none; get it again")
+    if not (folder / holds).exists():
+        raise InputError(f"{archive}: expected {holds} in it, found none; get it again")
 
 
 def _zip(archive: Path) -> Iterator[Member]:

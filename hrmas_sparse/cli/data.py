@@ -67,7 +67,7 @@ def data(options):
         if options.golden is None or options.target:
             raise InputError("data check: takes --golden DIR, the folder of golden .npz files, and nothing else")
         return check(options.golden)
-    if not options.target:
+    if not options.target and options.action != "import":
         raise InputError(f"data {options.action}: which data set? One of {', '.join(datasets())}, or a file")
     if options.action == "import":
         return _imported(options)

@@ -4,17 +4,15 @@ import numpy as np
 
 from hrmas_sparse.data.events import Events
 
-# Data sets whose channels are the pixels of an image: (polarities, rows, columns). The others' are in a row.
-IMAGES = {"nmnist": (2, 34, 34), "dvsgesture": (2, 32, 32)}
 
-
-def augmented(events, dataset, settings, rng):
+def augmented(events, grid, settings, rng):
     """A batch with every sample shifted and thinned at random; the batch itself where nothing is asked for.
 
     Parameters
     ----------
     events : :class:`hrmas_sparse.data.events.Events`
-    dataset : its name; an image is shifted along rows and columns, other channels along their order
+    grid : (polarities, rows, columns) of the channels; an image is shifted along rows and columns, channels in a row,
+        (1, 1, channels), along their order
     settings : :class:`hrmas_sparse.settings.schema.AugmentationConfig`
     rng : numpy Generator
 
@@ -30,7 +28,6 @@ def augmented(events, dataset, settings, rng):
     def shifts(most):
         return rng.integers(-most, most + 1, samples)[owner]
 
-    grid = IMAGES.get(dataset, (1, 1, events.channels))
     step = events.step + shifts(settings.shift_steps)
     plane, row, column = np.unravel_index(events.channel, grid)
     column = column + shifts(settings.shift_channels)

@@ -116,7 +116,9 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _damaged(path: Path, what: str) -> NoReturn:
-    raise InputError(f"{path}: {what}; delete the file and build the cache again") from None
+    """The file may be anybody's: nothing is said about removing it."""
+    raise InputError(f"{path}: {what}; a spike cache is made by `hrmas data build`, from files of spikes by "
+                     "`hrmas data import`") from None
 
 
 def _read_meta(path: Path, file: h5py.File) -> Meta:

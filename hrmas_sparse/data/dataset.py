@@ -91,6 +91,7 @@ class Dataset:
     test: Events | None
     meta: Meta
     path: Path | None
+    _grid: tuple[int, int, int] | None = None
 
     @classmethod
     def _of(cls, train: Events, test: Events | None, meta: Meta, path: Path | None = None,
@@ -140,7 +141,8 @@ class Dataset:
         if stored and len(stored) > max(int(part.labels.max(initial=-1)) for part in parts):
             class_names = stored
         name = name or made_of.plain_name(files["train"])
-        made = cls(*parts, class_names=class_names, name=name, provenance=provenance)
+        with made_of.naming(files["train"]):
+            made = cls(*parts, class_names=class_names, name=name, provenance=provenance)
         return made._described(step_ms=step_ms)
 
     @classmethod
@@ -170,13 +172,11 @@ class Dataset:
             if size is None:
                 array = arrays[key[:-1]]
                 extent[key] = min(int(array.max(initial=0)) + 1, checks.MOST) if array.dtype.kind in "iu" else 1
-        try:
+        with made_of.naming(path):
             whole = Events.from_arrays(arrays["sample"], arrays["step"], arrays["channel"], arrays["label"],
                                        value=arrays.get("value"), **extent)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        parts = [whole[~test]._with(notes=whole.notes), *([whole[test]] if test.any() else [])]
-        return cls(*parts, class_names=class_names, name=name or made_of.plain_name(path), provenance=provenance)
+            parts = [whole[~test]._with(notes=whole.notes), *([whole[test]] if test.any() else [])]
+            return cls(*parts, class_names=class_names, name=name or made_of.plain_name(path), provenance=provenance)
 
     @classmethod
     def from_tonic(cls, train: Any, test: Any = None, *, steps: int, step_us: float, value: str = "count",
@@ -262,8 +262,8 @@ class Dataset:
         train, rest = whole[~chosen], whole[chosen]
         meta = dataclasses.replace(self.meta, encoding=self.meta.encoding | {"split": [float(test), int(seed)]},
                                    fingerprint=made_of.fingerprint([train, rest], self.class_names))
-        return Dataset._of(train, rest, meta, None,
-                           {split: [ids[n] for n in np.flatnonzero(chosen == (split == "test"))] for split in SPLITS})
+        names = {split: [ids[n] for n in np.flatnonzero(chosen == (split == "test"))] for split in SPLITS}
+        return Dataset._of(train, rest, meta, None, names).of_grid(self._grid)
 
     def save(self, path: File) -> Path:
         """Write the data set to a file: a spike cache, which `load_dataset` and the command line take.
@@ -297,6 +297,18 @@ class Dataset:
         if own["partition"] == "official":
             own["partition"] = settings.data.partition
         return dataclasses.replace(settings, data=DataConfig(dataset=self.meta.dataset, **own))
+
+    def of_grid(self, grid: tuple[int, int, int] | None) -> Dataset:
+        """Return the same data set, its channels (polarities, rows, columns) of an image; None: as they are."""
+        made = Dataset._of(self.train, self.test, self.meta, self.path, self._ids)
+        made._grid = grid
+        return made
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """Polarities, rows and columns of the channels; (1, 1, channels) where they are in a row."""
+        own = self._grid or self.meta.encoding.get("grid")
+        return tuple(own) if own else (1, 1, self.meta.channels)
 
     # ---- what it is ------------------------------------------------------------------------------------------
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from hrmas_sparse.data.events import EVENT_ARRAYS, Events
 from hrmas_sparse.data.meta import PROVENANCES, SPLITS, Meta
 from hrmas_sparse.settings.schema import DataConfig
 from hrmas_sparse.storage.errors import InputError, printable
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in what is refused."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def absent(meta: Meta, labels: np.ndarray) -> list[str]:

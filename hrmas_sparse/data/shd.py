@@ -57,7 +57,7 @@ def largest_unit(path: Path) -> int:
         most = -1
         for record, units in enumerate(_vectors(path, file, "units", "iu")):
             _within(path, record, "units", units, MOST - 1)
-            most = max(most, int(units.max(initial=-1)))
+            most = max(most, int(units.max()) if units.size else -1)
         return most
 
 

@@ -45,7 +45,7 @@ class Part:
     """The first so many samples of each part, evenly spread, in place of a data set."""
 
     def __init__(self, data: Dataset, most: dict[str, int] | None = None):
-        self.path, self.meta, most = data.path, data.meta, most or MOST
+        self.path, self.meta, self.grid, most = data.path, data.meta, data.grid, most or MOST
         self.train, self.test = (_spread(getattr(data, split), most[split]) for split in ("train", "test"))
 
 

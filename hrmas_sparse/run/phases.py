@@ -58,7 +58,7 @@ class Context(NamedTuple):
 
     def augmented(self, batch, stage, update):
         """A training batch changed as the settings say; drawn by seed, stage and update alone."""
-        return augmented(batch, self.data.meta.dataset, self.settings.augmentation,
+        return augmented(batch, self.data.grid, self.settings.augmentation,
                          self.rng(AUGMENTATION, stage, update))
 
     def dropout(self, network, stage, update):

@@ -17,10 +17,6 @@ from hrmas_sparse.settings import validators
 from hrmas_sparse.settings.validators import shown
 from hrmas_sparse.storage.errors import InputError
 
-# What each reader can make; a data set that is not listed is not restricted.
-ENCODINGS = {"ti46": ("bsa", "intensity"), "fsdd": ("bsa", "intensity"),
-             "ntidigits": ("bin",), "nmnist": ("bin",), "dvsgesture": ("bin",)}
-
 
 def _setting(check: validators.Check, default: Any = dataclasses.MISSING, *, none: str | None = None) -> Any:
     """A field that passes `check`. `none` is the word that stands for None in files."""
@@ -64,15 +60,6 @@ class DataConfig(_Section):
     value: str = _setting(validators.choice("binary", "count"), "binary")
     steps: int = _setting(validators.integer(1, 65536))               # the cache holds steps as uint16
     partition: str = _setting(validators.partition, "official")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        allowed = ENCODINGS.get(self.dataset, (self.encoding,))
-        if self.encoding not in allowed:
-            self._refuse("encoding", "expected " + " or ".join(json.dumps(a) for a in allowed)
-                         + f" for the data set {self.dataset}, found {self.encoding!r}")
-        if self.partition == "ab" and self.dataset != "ntidigits":
-            self._refuse("partition", f"expected official, resample-1 or the like for {self.dataset}, found 'ab'")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -81,6 +81,7 @@ def planned(names, caches, seeds, data, folder, git, tried=False):
                     name = f"{name}-{partition}-s{seed}"
                     jobs.append({"name": name, "method": method, "title": title, "settings": settings,
                                  "data": encoding, "partition": partition, "seed": seed, "cache": str(cache.path),
+                                 "grid": list(cache.grid),
                                  "fingerprint": cache.meta.fingerprint, "git": git, "folder": str(folder / name)})
     return jobs
 

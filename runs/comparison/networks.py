@@ -100,7 +100,7 @@ def _epoch(network, cache, s, seed, gain, optimiser, schedule):
     changes = SimpleNamespace(**{name: s[name] for name in ("shift_steps", "shift_channels", "drop")})
     rng = np.random.default_rng([*seed, AUGMENTATION])
     for index in epoch_order(len(cache.train), s["batch"], seed):
-        batch = augmented(cache.train[index], cache.meta.dataset, changes, rng)
+        batch = augmented(cache.train[index], cache.grid, changes, rng)
         scores = network(torch.from_numpy(np.float32(gain) * binned(batch, s["bins"])))
         loss = nn.functional.cross_entropy(scores, torch.from_numpy(batch.labels), label_smoothing=s["smoothing"])
         optimiser.zero_grad()

@@ -47,7 +47,7 @@ def compute(job):
     """
     module, function = METHODS[job["method"]].split(".")
     method = getattr(importlib.import_module(f"runs.comparison.{module}"), function)
-    cache, began = open_cache(job["cache"]), time.monotonic()
+    cache, began = open_cache(job["cache"]).of_grid(tuple(job["grid"])), time.monotonic()
 
     def progress(epochs):
         return tqdm(epochs, job["name"], unit="epoch", disable=None, leave=False)

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from hrmas_sparse import places
+from data_prep import READERS
 from hrmas_sparse.engine import architecture
 from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.settings.load import differences, load
@@ -14,10 +15,6 @@ from hrmas_sparse.storage import records
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.settings.schema import Config
 from runs.plan import FORM, RECORD, searches
-
-# Samples of the whole data sets, to train and to test on; the sources count slightly differently.
-WHOLE = {"ti46": (4142, 6628), "ntidigits": (2464, 2486), "nmnist": (60000, 10000), "dvsgesture": (1077, 264),
-         "fsdd": (2700, 300)}
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,7 @@ def provenance(runs):
         return "synthetic stand-in: not the real recordings"
     result, data = runs[0].result, runs[0].settings.data
     train, test = result["train"]["samples"], result["test"]["samples"]
-    whole = WHOLE.get(data.dataset)
+    whole = getattr(READERS.get(data.dataset), "WHOLE", None)
     if whole is None:
         return "real recordings"
     whole = whole[0] if data.partition.startswith("valid") else sum(whole)

@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from hrmas_sparse.data.augmentation import IMAGES, augmented
+from data_prep import nmnist
+from hrmas_sparse.data.augmentation import augmented
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.settings.schema import AugmentationConfig
 from hrmas_sparse.data.events import Events
@@ -42,14 +43,14 @@ def moved(array, shift, axis):
 
 def test_nothing_asked_for_changes_nothing_and_draws_nothing():
     events, rng = batch(9)[0], np.random.default_rng(1)
-    assert augmented(events, "ti46", AugmentationConfig(), rng) is events
+    assert augmented(events, (1, 1, events.channels), AugmentationConfig(), rng) is events
     assert rng.integers(1 << 60) == np.random.default_rng(1).integers(1 << 60)
 
 
 @pytest.mark.parametrize("samples", [0, 1, 6])
 def test_shifts_in_time_and_channel(samples):
     events, dense = batch(9, samples)
-    found = to_dense(augmented(events, "ti46", AugmentationConfig(shift_steps=3, shift_channels=2),
+    found = to_dense(augmented(events, (1, 1, events.channels), AugmentationConfig(shift_steps=3, shift_channels=2),
                                np.random.default_rng(1)))
     seen = set()
     for one, was in zip(found, dense):
@@ -60,28 +61,28 @@ def test_shifts_in_time_and_channel(samples):
 
 
 def test_images_shift_along_rows_and_columns():
-    grid = IMAGES["nmnist"]
+    grid = nmnist.GRID
     events, dense = batch(int(np.prod(grid)), 3, density=0.01)
-    found = to_dense(augmented(events, "nmnist", AugmentationConfig(shift_channels=2), np.random.default_rng(4)))
+    found = to_dense(augmented(events, grid, AugmentationConfig(shift_channels=2), np.random.default_rng(4)))
     for one, was in zip(found.reshape(3, STEPS, *grid), dense.reshape(3, STEPS, *grid)):
         assert any((moved(moved(was, r, 2), c, 3) == one).all() for r in range(-2, 3) for c in range(-2, 3))
 
 
 def test_dropping_keeps_a_share_and_the_order():
     events, dense = batch(40, 20, density=0.5)
-    thin = augmented(events, "ti46", AugmentationConfig(drop=0.25), np.random.default_rng(2))
+    thin = augmented(events, (1, 1, events.channels), AugmentationConfig(drop=0.25), np.random.default_rng(2))
     kept = to_dense(thin)
     assert not (kept & ~dense).any() and 0.7 < kept.sum() / dense.sum() < 0.8
     key = thin.step.astype(int) * 100 + thin.channel
     assert all((np.diff(key[a:b]) > 0).all() for a, b in zip(thin.indptr, thin.indptr[1:]))
-    assert augmented(events, "ti46", AugmentationConfig(drop=1.0), np.random.default_rng(2)).step.size == 0
+    assert augmented(events, (1, 1, 40), AugmentationConfig(drop=1.0), np.random.default_rng(2)).step.size == 0
 
 
 @pytest.mark.parametrize("dtype, kinds", [(np.uint8, {1, 2, 3, 4}), (np.float32, {4})])
 def test_a_count_loses_single_spikes_and_an_intensity_goes_whole(dtype, kinds):
     events = dataclasses.replace(batch(40, 20, density=0.5)[0])
     events = dataclasses.replace(events, value=np.full(events.step.size, 4, dtype))
-    thin = augmented(events, "ti46", AugmentationConfig(drop=0.5), np.random.default_rng(3))
+    thin = augmented(events, (1, 1, 40), AugmentationConfig(drop=0.5), np.random.default_rng(3))
     assert set(thin.value.tolist()) == kinds and thin.value.dtype == dtype
     assert 0.45 < thin.value.sum() / events.value.sum() < 0.55
 
@@ -94,5 +95,5 @@ def test_shifts_beyond_every_sample_are_refused():
 
 def test_the_draw_is_the_generators_alone():
     events, wanted = batch(9)[0], AugmentationConfig(shift_steps=3, drop=0.1)
-    first, second = (augmented(events, "ti46", wanted, np.random.default_rng(7)) for _ in range(2))
+    first, second = (augmented(events, (1, 1, events.channels), wanted, np.random.default_rng(7)) for _ in range(2))
     assert all((getattr(first, name) == getattr(second, name)).all() for name in ("indptr", "step", "channel", "value"))

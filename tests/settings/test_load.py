@@ -117,8 +117,6 @@ def test_motif_sizes_must_divide_every_layer():
     ("training.weight_decay=600", ["--set: training.weight_decay", "at most 1 / training.lr = 500", "found 600"]),
     ("training.lr=3 training.weight_decay=0.5", ["training.weight_decay", "1 / training.lr = 0.333333"]),
     ("loss.target_period=101", ["at most data.steps = 100", "found 101"]),
-    ("data.encoding=bin", ['"bsa" or "intensity"', "ti46"]),
-    ("data.partition=ab", ["partition", "ti46"]),
     ("data.steps=70000", ["at most 65536"]),
     ("training.batch=0", ["a whole number of at least 1"]),
     ("training.batch=2.0", ["a whole number"]),
