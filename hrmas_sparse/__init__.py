@@ -7,43 +7,41 @@ loads nothing else. Type checkers read them from ``__init__.pyi`` beside this fi
 import importlib
 import sys
 import types
-from typing import Any
 
 __version__ = "0.1.0"
 
 # Public name -> the module that holds it. A name that is added here is added to __init__.pyi too.
 _PUBLIC = {
-    "Architecture": "engine.architecture",
-    "Dense": "engine.layers",
-    "Diverged": "storage.errors",
-    "Dataset": "data.dataset",
-    "Events": "data.events",
-    "Feedforward": "engine.layers",
-    "InputError": "storage.errors",
-    "Run": "run.trained",
-    "StopRequest": "run.stop",
-    "load_run": "run.api",
-    "retrain": "run.api",
-    "search": "run.api",
-    "LIF": "engine.layers",
-    "Motifs": "engine.layers",
-    "Network": "engine.network",
-    "Parameters": "engine.parameters",
-    "Supernet": "engine.layers",
-    "alpha_gradient": "search.hrmas",
-    "check_gradients": "gradcheck.entries",
-    "gradcheck": "gradcheck",
+    "Architecture": "hrmas_sparse.engine.architecture",
+    "Dataset": "hrmas_sparse.data.dataset",
+    "Dense": "hrmas_sparse.engine.layers",
+    "Diverged": "hrmas_sparse.storage.errors",
+    "Events": "hrmas_sparse.data.events",
+    "Feedforward": "hrmas_sparse.engine.layers",
+    "InputError": "hrmas_sparse.storage.errors",
+    "LIF": "hrmas_sparse.engine.layers",
+    "Motifs": "hrmas_sparse.engine.layers",
+    "Network": "hrmas_sparse.engine.network",
+    "Parameters": "hrmas_sparse.engine.parameters",
+    "Run": "hrmas_sparse.run.trained",
+    "StopRequest": "hrmas_sparse.run.stop",
+    "Supernet": "hrmas_sparse.engine.layers",
+    "alpha_gradient": "hrmas_sparse.search.hrmas",
+    "check_gradients": "hrmas_sparse.gradcheck.entries",
+    "gradcheck": "hrmas_sparse.gradcheck",
     "load_dataset": "data_prep.load",
-    "settings": "settings.load",
+    "load_run": "hrmas_sparse.run.api",
+    "retrain": "hrmas_sparse.run.api",
+    "search": "hrmas_sparse.run.api",
+    "settings": "hrmas_sparse.settings.load",
 }
 __all__ = ["__version__", *_PUBLIC]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = _PUBLIC[name] if _PUBLIC[name].startswith("data_prep") else f"{__name__}.{_PUBLIC[name]}"
-    value = getattr(importlib.import_module(module), name)
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
     globals()[name] = value
     return value
 
@@ -59,7 +57,7 @@ class _Package(types.ModuleType):
     ``from hrmas_sparse.settings import schema`` imports the module, ``hs.settings(...)`` calls the function.
     """
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         if not (name in _PUBLIC and isinstance(value, types.ModuleType)):
             super().__setattr__(name, value)
 
