@@ -17,6 +17,7 @@ from hrmas_sparse import cli
 from hrmas_sparse.data.cache import open_cache
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.run.warnings import DEAD_RATE
 
 SMALL = {"network.neurons": [12], "network.motif_sizes": [2, 3], "training.batch": 4, "training.search_epochs": 4,
          "training.retrain_epochs": 2}
@@ -98,7 +99,7 @@ def test_thresholds_are_found_for_unknown_data(run, data, settings):
         x = (np.random.default_rng(1).random((20, 12, 9)) < scale * 0.5)
         own = hs.Dataset(hs.Events.from_dense(x, np.arange(20) % 2)).split(test=0.2, seed=0)
         first = hs.search(own, settings, callback=lambda progress: False).history[0]
-        assert 0.005 < first["rate1"] < 0.2, first["rate1"]
+        assert 100 * DEAD_RATE < first["rate1"] < 0.2, first["rate1"]
 
 
 # ---- in a folder -----------------------------------------------------------------------------------------------------
