@@ -277,9 +277,9 @@ def test_two_at_once(house, show):
 
 
 def test_checkpoints_cost_little(house, tmp_path, show):
-    from hrmas_sparse.settings import load as config
+    from hrmas_sparse.settings.load import load
     for name in ("ntidigits", "ti46"):
-        own = config.load(name, profile="paper")
+        own = load(name, profile="paper")
         job = toys.job(tmp_path / name, own, toys.cache(tmp_path / f"{name}.h5", channels=78, classes=26,
                                                         class_names=tuple("abcdefghijklmnopqrstuvwxyz")))
         job.begin()
