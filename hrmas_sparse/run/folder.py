@@ -26,7 +26,7 @@ from hrmas_sparse.engine import architecture
 from hrmas_sparse.environment import option
 from hrmas_sparse.settings.load import differences, from_dict
 from hrmas_sparse.storage import arrayfile, files
-from hrmas_sparse.storage.errors import Damaged, InputError
+from hrmas_sparse.storage.errors import Damaged, InputError, printable
 from hrmas_sparse.storage.atomic import remove_stale, write_json
 from hrmas_sparse.storage.records import COPIES, LARGEST_JSON, fits, parsed_json, read_json
 from hrmas_sparse.storage.locks import held, locked, owner
@@ -65,7 +65,7 @@ class RunDir:
     def name(self):
         """The folder's name; in runs/out with the experiment it is part of."""
         path, out = self.path.resolve(), places.out().resolve()
-        return str(path.relative_to(out)) if out in path.parents else path.name
+        return printable(path.relative_to(out) if out in path.parents else path.name)
 
     @property
     def finished(self):
