@@ -26,6 +26,7 @@ from data_prep.unpack import unpack
 from hrmas_sparse import __version__, places
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.locks import NO_LOCKS
 
 
 TIMEOUT = 30.0  # seconds without a byte
@@ -77,6 +78,9 @@ def _only_one(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InputError(f"{folder}: another process is downloading into it; wait for it") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
         yield
 
 

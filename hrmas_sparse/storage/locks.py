@@ -15,7 +15,7 @@ from hrmas_sparse.environment import option
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
-_NONE_HERE = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of file systems without locks
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of file systems without locks
 _ATTEMPTS = 20
 _held: dict[Path, tuple[int, Path]] = {}  # folders that this process has locked: the lock file, open, and its path
 
@@ -110,7 +110,7 @@ def _note(file, text):
 
 def _by_note(path, what, error):
     """On a file system without locks, believe the note."""
-    if error.errno not in _NONE_HERE:
+    if error.errno not in NO_LOCKS:
         raise InputError(f"{path}: cannot be locked ({error.strerror})") from error
     if _may_run(owner(path)):
         raise InputError(f"{what}: in use by {owner(path)}, and this file system has no locks to tell whether it still "

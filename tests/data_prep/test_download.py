@@ -1,5 +1,6 @@
 """Downloads from a server on this machine that cuts connections, sends the wrong thing, redirects, ignores ranges."""
 
+import os
 import contextlib
 import hashlib
 import http.server
@@ -233,6 +234,14 @@ def test_a_plain_file_stays_as_it_is(remotes, tmp_path):
 def test_two_at_once(remotes, tmp_path):
     with module._only_one(tmp_path), pytest.raises(InputError, match="another process is downloading"):
         download("ntidigits", tmp_path)
+
+
+@pytest.mark.parametrize("number", [37, 95])
+def test_a_file_system_without_locks(remotes, tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+    monkeypatch.setattr(module.fcntl, "flock", flock)
+    assert (download("ntidigits", tmp_path) / "n-tidigits.hdf5").read_bytes() == b"as it is"
 
 
 def test_leftovers_of_a_killed_unpacking_do_not_matter(remotes, tmp_path):
