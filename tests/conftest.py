@@ -12,6 +12,7 @@ from hrmas_sparse.engine.backends import get_backend
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 EMULATED = os.environ.get("HRMAS_EMULATED") == "1"
+MOST_SECONDS = 1800     # of a slow test
 # test_simulator.py and test_emulator.py start these, each in a process apart.
 collect_ignore_glob = ([] if SIMULATED else ["engine/test_simulated_*.py"]) + (
     [] if EMULATED else ["engine/test_emulated_*.py"])
@@ -37,6 +38,22 @@ def backend(request):
 def cuda():
     """The backend of a GPU, real or simulated; one for each file of tests."""
     return get_backend("cuda")
+
+
+@pytest.fixture(autouse=True)
+def slow_tests_end(request):
+    """A slow test that takes for ever has failed: it must not keep the others from being run."""
+    if not request.node.get_closest_marker("slow"):
+        yield
+        return
+
+    def late(signum, frame):
+        pytest.fail(f"no end after {MOST_SECONDS} seconds")
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(MOST_SECONDS)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

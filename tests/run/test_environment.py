@@ -313,7 +313,8 @@ def test_the_program_bears_its_environment(tmp_path, words, n):
     assert status == EXPECTED[arguments[0]], said.decode(errors="replace")
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9", "a\u00a0b".encode(), b"a\nb", b"it's", b"-x", b"~x"])
+@pytest.mark.parametrize("name", [b"caf\xe9\n\xc2\xa0'", *(pytest.param(name, marks=pytest.mark.slow) for name in (
+    b"caf\xe9", "a\u00a0b".encode(), b"a\nb", b"it's", b"-x", b"~x", b" x", b'"', b"\\", "日本".encode()))])
 def test_names_of_recordings_and_results(tmp_path, words, name):
     """What a run notes of them is text for people; evaluate finds them again all the same."""
     (tmp_path / "raw").mkdir()
