@@ -30,7 +30,9 @@ def array(name: str, values: Any, kinds: str, what: str, dimensions: int = 1) ->
     if found.ndim != dimensions:
         raise InputError(f"{name}: expected an array of {dimensions} dimension{'s' * (dimensions > 1)}, "
                          f"found shape {found.shape}")
-    if found.dtype.kind not in kinds and found.size:
+    if found.dtype.kind not in kinds:
+        if not found.size:
+            return np.zeros(found.shape, np.uint8)
         raise InputError(f"{name}: expected {what}, found dtype {found.dtype}; convert it, for example with "
                          ".astype(...)")
     return found
