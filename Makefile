@@ -16,7 +16,7 @@ FLAGS := STRICT FRESH SAME_CPU LIST
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures report compare \
-        bench scaling profile test check-slow test-gpu sanitize lint venv clean need-DATA need-RUN \
+        bench scaling profile test check-slow test-gpu sanitize lint docs venv clean need-DATA need-RUN \
         need-GPU need-seeds FORCE
 .SUFFIXES:
 
@@ -104,6 +104,10 @@ lint: $(VENV)/installed-lint ## style, likely errors, types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
+docs: $(VENV)/installed-docs ## the documentation as a site: docs/_build/html/index.html
+	@$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html $(ARGS)
+	@echo docs/_build/html/index.html
+
 venv: $(VENV)/installed-core ## make .venv with the program in it
 
 clean: ## remove .venv and everything built; data/ and runs/out/ stay
@@ -156,7 +160,7 @@ need-GPU:
 # One stamp per extra. .venv knows the folder it was made for: a copied checkout gets its own.
 HOME_OF_VENV := $(shell cat $(VENV)/installed-core 2>/dev/null)
 ifneq ($(HOME_OF_VENV),$(CURDIR))
-$(addprefix $(VENV)/installed-,core test lint plots cluster cuda12 cuda13): FORCE
+$(addprefix $(VENV)/installed-,core test lint plots docs cluster cuda12 cuda13): FORCE
 endif
 FORCE:
 

@@ -11,20 +11,39 @@ author = "the hrmas_sparse authors"
 copyright = author
 release = version = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon",
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon",
               "sphinx.ext.viewcode"]
-source_suffix = {".md": "markdown"}
-exclude_patterns = ["_build", "package.md"]
+exclude_patterns = ["_build", "package.md", "images.py"]
 html_theme = "furo"
 html_title = f"hrmas_sparse {version}"
 html_extra_path = ["ti46-table-a.html"]
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist"]
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
+nb_execution_mode = "off"
 suppress_warnings = ["myst.xref_missing", "myst.header"]
 napoleon_numpy_docstring, napoleon_google_docstring = True, False
-napoleon_use_rtype = False
+napoleon_use_rtype, napoleon_use_ivar = False, True
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-# The site is self-contained: formulas are drawn by the browser's MathML, from Sphinx's own text.
+
+html_math_renderer = "mathml"
+
+
+def setup(app):
+    """Write formulas as MathML, which browsers draw by themselves: the site needs no script from elsewhere."""
+    from docutils import nodes
+    from latex2mathml.converter import convert
+
+    def inline(writer, node):
+        writer.body.append(convert(node.astext()))
+        raise nodes.SkipNode
+
+    def display(writer, node):
+        formula = node.astext().replace("{aligned}", "{split}")     # which the converter knows
+        writer.body.append(f'<div class="formula">{convert(formula, display="block")}</div>')
+        raise nodes.SkipNode
+
+    app.registry.add_html_math_renderer("mathml", (inline, None), (display, None))
