@@ -40,7 +40,7 @@ def test_the_metadata():
 
 
 def test_the_extras():
-    assert {"plots", "nir", "tonic", "cluster", "cuda12", "cuda13", "test", "test-cuda", "lint", "docs", "tune"} <= set(
+    assert {"plots", "nir", "tonic", "cluster", "cuda12", "cuda13", "test", "test-cuda", "lint", "docs"} <= set(
         settings()["options.extras_require"])
 
 
