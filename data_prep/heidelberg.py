@@ -88,7 +88,7 @@ def _unpacked(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=_scratch()) as folder:
         plain, size = Path(folder) / path.stem, 0
         try:
-            with files.opened(path) as packed, gzip.open(packed) as content, files.created(plain) as target:
+            with files.opened(path) as packed, gzip.GzipFile(fileobj=packed) as content, files.created(plain) as target:
                 while block := content.read(1 << 20):
                     size += len(block)
                     if size > _LARGEST:
