@@ -18,6 +18,7 @@ import numpy as np
 
 import hrmas_sparse as hs
 from hrmas_sparse.storage.errors import InputError
+from runs.conformance import rules
 
 ROOT = Path(__file__).resolve().parents[2]
 MAIN = r"""
@@ -56,11 +57,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run")
     parser.add_argument("data")
-    parser.add_argument("--samples", type=int, help="of the test set, the first ones (default: all)")
+    parser.add_argument("--samples", type=int, help="of the test set, spread over it (default: all)")
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
     options = parser.parse_args()
     run, data = hs.load_run(options.run), hs.load_dataset(options.data)
-    events = data.test[np.arange(len(data.test))[:options.samples]]
+    count = min(options.samples or len(data.test), len(data.test))
+    events = data.test[np.linspace(0, len(data.test) - 1, count).astype(int)]
     with tempfile.TemporaryDirectory() as folder:
         compare(run, events, Path(folder), dict(peer.split("=", 1) for peer in options.peer))
 
@@ -77,36 +79,45 @@ def compare(run, events, folder, peers):
     print(f"{len(x)} samples of {x.shape[1]} steps; spikes of each layer {[int(s.sum()) for s in ours]}; "
           f"accuracy {100 * (out.predicted == events.labels).mean():.2f} %; "
           f"engine {1e3 * seconds / len(x):.3f} ms a sample\n")
-    print("| program | version | reads | spikes that differ, of each layer | decisions that differ | ms a sample |")
-    print("|---|---|---|---|---|---|")
+    print("| program | reads | spikes that differ, of each layer | decisions that differ | accuracy | "
+          "spikes that differ from its rule | ms a sample |")
+    print("|---|---|---|---|---|---|---|")
 
-    def row(program, version, file, spikes, decisions, seconds):
-        differ = ["not shown" if theirs is None else f"{int((theirs != own).sum()):,}"
-                  for theirs, own in zip(spikes, ours)]
-        print(f"| {program} | {version} | {file} | {', '.join(differ)} | {int((decisions != out.predicted).sum())} | "
-              f"{1e3 * seconds / len(x):.3g} |", flush=True)
+    def row(program, file, spikes, decisions, seconds, by_rule=None):
+        print(f"| {program} | {file} | {differing(spikes, ours)} | {int((decisions != out.predicted).sum())} | "
+              f"{100 * (decisions == events.labels).mean():.1f} % | "
+              f"{differing(spikes, by_rule) if by_rule else ''} | {1e3 * seconds / len(x):.3g} |", flush=True)
 
     for name in ("net.npz", "net.h", "net.nir"):
         run.export(folder / name)
     run.export(folder / "folded.nir", folded=True)
     spikes, decisions, seconds = by_document(folder, x)
-    row("NumPy, formats.md", np.__version__, "net.npz", spikes, decisions, seconds)
+    row(f"NumPy {np.__version__}, formats.md", "net.npz", spikes, decisions, seconds)
     spikes, decisions, seconds, size = by_c(folder, x, len(ours))
-    row(f"C, `cc -O2`, {size}", "", "net.c", spikes, decisions, seconds)
+    row(f"C, `cc -O2`, {size}", "net.c", spikes, decisions, seconds)
     np.savez_compressed(folder / "input.npz", x=x)
+    run.export(folder / "folded.npz", folded=True)
     scale = 1 - 1 / network.neuron.tau_s
     for peer, python in peers.items():
         for file in ("net.nir", "folded.nir"):
             done = subprocess.run([python, str(ROOT / "runs" / "conformance" / "peers.py"), peer, file, "input.npz",
                                    "output.npz"], cwd=folder, capture_output=True, text=True)
             if done.returncode:
-                print(f"| {peer} | | {file} | refused: {done.stderr.strip().splitlines()[-1][:120]} | | |", flush=True)
+                print(f"| {peer} | {file} | refused: {done.stderr.strip().splitlines()[-1][:120]} | | | | |", flush=True)
                 continue
-            with np.load(folder / "output.npz") as found:
+            with np.load(folder / "output.npz") as found, np.load(folder / file.replace(".nir", ".npz")) as net:
                 whole = "s0" in found.files
                 spikes = [found[f"s{n}"] if whole else None for n in range(len(ours) - 1)]
                 spikes.append(found[f"s{len(ours) - 1}" if whole else "out"])
-                row(peer, str(found["version"]), file, spikes, decided(spikes[-1], scale), float(found["seconds"]))
+                rule = rules.RULES.get(peer)
+                by_rule = rule and rules.spikes({name: net[name] for name in net.files}, x, rule)
+                row(f"{peer} {found['version']}", file, spikes, decided(spikes[-1], scale), float(found["seconds"]),
+                    by_rule)
+
+
+def differing(spikes, others):
+    """How many spikes of each layer differ, as text; None: a layer that a program does not show."""
+    return ", ".join("not shown" if a is None else f"{int((a != b).sum()):,}" for a, b in zip(spikes, others))
 
 
 def by_document(folder, x):
