@@ -103,7 +103,8 @@ def compare(run, events, folder, peers):
             done = subprocess.run([python, str(ROOT / "runs" / "conformance" / "peers.py"), peer, file, "input.npz",
                                    "output.npz"], cwd=folder, capture_output=True, text=True)
             if done.returncode:
-                print(f"| {peer} | {file} | refused: {done.stderr.strip().splitlines()[-1][:120]} | | | | |", flush=True)
+                why = done.stderr.strip().splitlines()[-1][:120]
+                print(f"| {peer} | {file} | refused: {why} | | | | |", flush=True)
                 continue
             with np.load(folder / "output.npz") as found, np.load(folder / file.replace(".nir", ".npz")) as net:
                 whole = "s0" in found.files

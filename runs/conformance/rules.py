@@ -25,11 +25,11 @@ def reset_a_step_late(v_th, decay, leak, gain, c, u, s, received, recurrent):
 
 
 def spike_a_step_late(v_th, decay, leak, gain, c, u, s, received, _):
-    """spyx: a spike is sent in the step after the crossing, and v_th is subtracted; recurrent spikes have no delay."""
+    """spyx: a spike is sent, and v_th subtracted, in the step after the crossing; R is ignored."""
     s = u > v_th
     u = u - s * v_th
     c = decay * c + received(s)
-    return c, (leak * u + gain * c).astype(c.dtype), s
+    return c, (leak * u + c).astype(c.dtype), s
 
 
 def exponential(v_th, decay, leak, gain, c, u, s, received, _):
