@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from data_prep import speech
-from data_prep.source import Source
+from data_prep.source import Source, recordings
 from hrmas_sparse.storage.errors import InputError
 
 CHANNELS = speech.CHANNELS
@@ -21,7 +21,7 @@ WHOLE = (2700, 300)
 BY_HAND = ("is in a git repository: git clone https://github.com/Jakobovski/free-spoken-digit-dataset {folder} "
            "(what counts is {folder}/recordings)")
 
-_NAME = re.compile(r"([0-9])_([A-Za-z0-9]+)_([0-9]{1,6})\.wav")
+_NAME = re.compile(r"([0-9])_([A-Za-z0-9]+)_([0-9]{1,6})\.wav", re.I)
 _OFFICIAL, _SECOND = "test is 0-4", "test is 5-9"  # the layout: which indices are the test set
 
 settings = speech.settings
@@ -36,7 +36,7 @@ def find(raw: Path) -> Source:
         Naming the folder or file: no recording, none of index 0..9, a name that does not follow the layout.
     """
     folder = raw / "recordings" if (raw / "recordings").is_dir() else raw
-    paths = [path for path in folder.glob("*.wav") if path.is_file() and not path.name.startswith(".")]
+    paths = recordings(folder, "*.wav")
     if not paths:
         raise InputError(f"{folder}: no *.wav file here; expected {raw}/recordings/<digit>_<speaker>_<index>.wav")
     paths.sort(key=_parse)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.encode import bin_spikes
-from data_prep.source import Remote, Source
+from data_prep.source import Remote, Source, recordings
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
@@ -54,7 +54,7 @@ def find(raw: Path) -> Source:
     """
     files = []
     for part in _SPLITS:
-        paths = sorted(path for path in (raw / part).glob("*/*.bin") if not path.name.startswith("."))
+        paths = recordings(raw / part, "*/*.bin")
         for path in paths:
             if path.parent.name not in CLASS_NAMES:
                 raise InputError(f"{path.parent}: expected a folder 0..9, found {path.parent.name!r} with recordings")

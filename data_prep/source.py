@@ -14,8 +14,10 @@ from tqdm import tqdm
 
 from hrmas_sparse import environment
 from hrmas_sparse.storage import files
+from hrmas_sparse.storage.errors import InputError
 
 _BLOCK = 1 << 22
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,35 @@ class Remote:
     holds: str = ""
 
 
+def recordings(folder: Path, pattern: str) -> list[Path]:
+    """The files that match, in any case, sorted; a link to nothing is among them, for it stands for a recording.
+
+    Hidden files, what file managers and archives leave behind, are none.
+    """
+    above, _, ending = pattern.rpartition("*")
+    return sorted(path for path in folder.glob(f"{above}*") if path.name.lower().endswith(ending)
+                  and not path.name.startswith(".") and (path.is_file() or path.is_symlink()))
+
+
+def check_there(source: Source) -> None:
+    """Refuse recordings that are not there: links to nothing, and pointers that Git LFS leaves in place of files."""
+    lost = [path for path in source.files if not path.is_file()]
+    if lost:
+        raise InputError(f"{lost[0]}: expected a recording, found a link to nothing; {len(lost)} of "
+                         f"{len(source.files)} recordings are missing; get them, or remove the links")
+    pointers = []
+    for path in source.files:
+        if path.stat().st_size < 1024:
+            with files.opened(path) as file:
+                pointers += [path] if file.read(len(_POINTER)) == _POINTER else []
+    if pointers:
+        raise InputError(f"{pointers[0]}: expected a recording, found a pointer of Git LFS; {len(pointers)} of "
+                         f"{len(source.files)} files are such; `git lfs pull` in their folder fetches the recordings")
+
+
 def fingerprint(source: Source) -> str:
     """SHA-256 over the name, size and content of every file: where the data lie does not matter, what they are does."""
+    check_there(source)
     digest = hashlib.sha256(source.layout.encode())
     for path in progress(source.files, "checking raw data", "file"):
         name = path.relative_to(source.root).as_posix() if path != source.root else path.name

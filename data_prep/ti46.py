@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep import speech
-from data_prep.source import Source
+from data_prep.source import Source, recordings
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 
@@ -30,7 +30,7 @@ LAYOUT = "{train,test}/<class>/<speaker>_u<utterance>_c<class>.dat"
 MAX_BYTES = 8 << 20  # of a .dat; an utterance of two seconds takes 150 thousand
 LARGEST = 1e6  # of a feature: gain control keeps them near 1e-4
 
-_NAME = re.compile(r"(?P<speaker>[A-Za-z0-9]+)_u(?P<utterance>[0-9]{1,9})_c(?P<number>[0-9]{1,9})\.dat")
+_NAME = re.compile(r"(?P<speaker>[A-Za-z0-9]+)_u(?P<utterance>[0-9]{1,9})_c(?P<number>[0-9]{1,9})\.dat", re.I)
 _WAV = re.compile(r"0(?P<letter>[a-z])(?P<speaker>[fm][1-8])(?:(?P<train>set[0-9])|s[1-8]t[01])\.wav", re.I | re.A)
 _SPOKEN = {"train": 10, "test": 16}  # times that a speaker says a letter
 
@@ -46,14 +46,14 @@ def find(raw: Path) -> Source:
         Naming the folder or file: no file in `train` or `test`, a class that is no number or out of range, a name
         that does not follow the layout.
     """
-    if not any(True for split in _SPOKEN for _ in (raw / split).glob("*/*.dat")):
+    if not any(recordings(raw / split, "*/*.dat") for split in _SPOKEN):
         root = _folder(raw, "ti_alpha") or raw
         paths, _ = _scan(root)
         if paths:
             return Source(root, tuple(paths), layout="wav")
     numbered = []
     for split in _SPOKEN:
-        paths = sorted(path for path in (raw / split).glob("*/*.dat") if path.is_file())
+        paths = recordings(raw / split, "*/*.dat")
         numbered += [(split, *_parse(path), path) for path in paths]
     if not numbered:
         raise InputError(
@@ -89,8 +89,7 @@ def _scan(root: Path) -> tuple[list[Path], int]:
     found, others = [], 0
     for split in _SPOKEN:
         folder = _folder(root, split)
-        inside = folder.glob("*/*") if folder else ()
-        paths = [path for path in inside if path.suffix.lower() == ".wav" and path.is_file()]
+        paths = recordings(folder, "*/*.wav") if folder else []
         letters = [path for path in paths if _WAV.fullmatch(path.name)]
         others += len(paths) - len(letters)
         found += sorted(letters, key=lambda path: (path.stem.lower(), path))

@@ -7,7 +7,7 @@ import hrmas_sparse as hs
 from spike_files import shd_file, sweeps
 
 QUICK = {"network.neurons": [40], "network.motif_sizes": [2, 4], "training.search_epochs": 4, "training.batch": 20,
-         "training.retrain_epochs": 12}
+         "training.retrain_epochs": 30}
 
 
 def test_numpy_arrays_to_a_saved_data_set(tmp_path):

@@ -125,7 +125,8 @@ def test_a_damaged_or_foreign_cache_is_rebuilt(build):
 
 def test_an_older_schema_is_rebuilt(build, monkeypatch):
     path = build()
-    monkeypatch.setattr("hrmas_sparse.data.cache.SCHEMA", 99)
+    for place in ("cache", "writer"):
+        monkeypatch.setattr(f"hrmas_sparse.data.{place}.SCHEMA", 99)
     build()
     assert open_cache(path).meta.dataset == "ti46" and any("schema 99" in line for line in build.said)
 
