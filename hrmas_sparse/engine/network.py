@@ -9,6 +9,7 @@ A batch is cut into chunks by the backend, each goes through all layers by itsel
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from hrmas_sparse.engine.passes import PassOptions, Request, Result, run
 from hrmas_sparse.engine.stack import Layer, Plasticity, Stack
 from hrmas_sparse.export import arrays, export, nir
 from hrmas_sparse.export.description import Description
+from hrmas_sparse.storage import memory
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -159,6 +161,12 @@ class Network:
 
     # ---- parameters ----------------------------------------------------------------------------------
 
+    @property
+    def forward_size(self) -> int:
+        """Number of feedforward weights of all layers."""
+        sizes = [self.channels, *(layer.size for layer in self.layers)]
+        return sum(senders * size for senders, size in itertools.pairwise(sizes))
+
     def init(self, seed: Any = 0) -> Parameters:
         """Return fresh parameters, NumPy's (paper 3.1.3).
 
@@ -167,7 +175,13 @@ class Network:
         Parameters
         ----------
         seed : int, sequence of ints, or numpy Generator
+
+        Raises
+        ------
+        InputError
+            They do not fit into memory.
         """
+        memory.require_room("the feedforward weights", 8 * self.forward_size)
         rng, layers, senders = generator(seed), [], self.channels
         for layer in self.layers:
             weights = rng.standard_normal((senders, layer.size)) * np.sqrt(2 / senders)

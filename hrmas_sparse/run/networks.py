@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from hrmas_sparse.engine import architecture
 from hrmas_sparse.engine.backends import get_backend
@@ -83,6 +86,10 @@ def load_trained(run, backend="auto", meta=None):
     backend = get_backend(backend) if isinstance(backend, str) else backend
     channels, classes = (meta.channels, meta.classes) if meta else run.extent()
     network = Networks.of(settings, channels, classes, backend, run.thresholds()).final(architectures)
+    size, stored = network.forward_size, os.lstat(run.weights_path).st_size
+    if size * np.dtype(network.dtype).itemsize > stored:  # before anything of that size is made
+        raise InputError(f"{run.weights_path}: {stored:,} bytes, but the network of {run.manifest_path} has {size:,} "
+                         "feedforward weights; not of the same run")
     arrays, _ = arrayfile.load(run.weights_path, "weights", lambda about: arrays_of(network.init(0)))
     return network, parameters_of(arrays)
 
