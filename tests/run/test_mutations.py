@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mutated
@@ -34,6 +35,22 @@ def check(found, show=None):
 
 def test_a_few_of_every_kind(tmp_path, words):
     check(examined(tmp_path, words, mutated.KINDS, 12, 1))
+
+
+def test_a_network_that_is_claimed_is_not_made(tmp_path, words):
+    """A manifest with three million neurons costs neither memory nor time: its weights are not there."""
+    examined(tmp_path, words, ["diagnosis"], 0, 0)
+    path = tmp_path / mutated.RUN / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["config"]["network"] |= {"neurons": [3_000_000], "recurrence": "none"}
+    path.write_text(json.dumps(manifest))
+    from hrmas_sparse.run.folder import RunDir
+    from hrmas_sparse.run.networks import load_trained
+    from hrmas_sparse.storage.errors import InputError
+    began = time.monotonic()
+    with pytest.raises(InputError, match="bytes, but the network of .*manifest.json has 225,000,000 feedforward"):
+        load_trained(RunDir(tmp_path / mutated.RUN), "cpu")
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.slow
