@@ -66,7 +66,7 @@ def grid(sources: dict[str, Any]) -> tuple[int, int, int]:
 
 def _axis(where: str, events: np.ndarray, axis: str, high: int) -> np.ndarray:
     """x, y or p of every event, int64; 0 where there is no such field."""
-    if axis not in (events.dtype.names or ()):
+    if axis not in (events.dtype.names or ()) or (axis == "p" and high == 1):  # tonic's SHD: one polarity, p is 1
         return np.zeros(len(events), np.int64)
     values = events[axis]
     return checks.whole(f"{where} {axis}", values.astype(np.uint8) if values.dtype == bool else values, high, np.int64)

@@ -187,7 +187,7 @@ def test_a_bad_layout_is_explained(raw, tmp_path, build):
 def test_prepare_refuses_what_no_reader_makes(raw, build, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="data.dataset: expected one of .*ti46.*, found 'ti64'"):
         build(dataset="ti64")
-    with pytest.raises(InputError, match="data.encoding: expected bsa or intensity for ti46, found 'bin'"):
+    with pytest.raises(InputError, match="data.encoding: expected 'bsa' or 'intensity' for .* ti46, found 'bin'"):
         build(encoding="bin")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="data/raw/ti46: no such folder"):
