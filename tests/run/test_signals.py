@@ -145,7 +145,7 @@ def test_a_reader_that_goes_away_does_not_stop_a_run(where):
 SMALL = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=4 "
          "training.search_epochs=8 training.retrain_epochs=4")
 EXPERIMENT = ["experiment", "table3", "--data", "ntidigits", "--raw", "words.hdf5", "--seeds", "0", "--rows",
-              "hrmas full", "--jobs", "2", "--set", SMALL]
+              "hrmas fully-connected", "--jobs", "2", "--set", SMALL]
 KINDS = {"search": ([*SEARCH, SMALL], 110), "experiment": (EXPERIMENT, 20),
          "data build": (["data", "build", "ntidigits", "--raw", "words.hdf5", "--set", "data.steps=30"], 70)}
 
