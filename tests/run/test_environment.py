@@ -343,7 +343,7 @@ def test_searches_and_figures_bear_their_environment(tmp_path, words, show):
         figures = 1
     except ImportError:
         pass
-    for n, (*draw, closed, folder) in enumerate(draws(rng, 40)):
+    for n, (*draw, closed, folder) in enumerate(draws(rng, 20)):
         own = tmp_path / str(n)
         own.mkdir()
         status, said, where = trial(own, words, draw, arguments, closed, folder)
@@ -357,9 +357,9 @@ def test_searches_and_figures_bear_their_environment(tmp_path, words, show):
                                                        "y.png"], closed, folder)
             assert status == 0 and os.path.exists(os.path.join(where, b"y.png")), said.decode(errors="replace")
         shutil.rmtree(where)
-    show(f"40 searches in {sum(len(column) for column in VARIABLES)} changed variables, {len(CLOSE)} ways to close "
+    show(f"20 searches in {sum(len(column) for column in VARIABLES)} changed variables, {len(CLOSE)} ways to close "
          f"streams, {len(FOLDERS)} names of folders: 0 tracebacks, 0 differences"
-         + (", 80 pictures" if figures else "; NO PICTURES: they need the extra `plots`"))
+         + (", 40 pictures" if figures else "; NO PICTURES: they need the extra `plots`"))
 
 
 @pytest.mark.parametrize("how", ["a reader that ends at once", "a disk that is full"])
