@@ -112,7 +112,10 @@ def _gpu(found):
     if found.simulated:
         return ["GPU     NUMBA_ENABLE_CUDASIM is set: kernels for a GPU run in Python's simulator, slowly"]
     if found.device is None:
-        return [f"GPU     none: {found.reason}; everything runs on the CPU"]
+        have = [f"{name} {number}" for name, number in (("numba-cuda", found.numba_cuda), ("CuPy", found.cupy))
+                if number]
+        return [f"GPU     none: {found.reason}; everything runs on the CPU",
+                *([f"        installed, without use here: {', '.join(have)}"] if have else [])]
     cuda, capability = (".".join(map(str, pair)) for pair in (found.driver, found.capability))
     lines = [f"GPU     {found.device}, {memory.text(found.memory)}, compute capability {capability}; driver "
              f"{driver()}for CUDA up to {cuda}; numba-cuda {found.numba_cuda or 'is missing'}, "

@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,3 +70,13 @@ def test_kernels(ptx, dtype):
         assert [name for name, text in found.items() if ".f64" in text] == []
     assert not [name for name, text in found.items() if "atom" in text and ".f" in text.split("atom")[1][:24]]
     assert np.all([f"sm_{HOPPER[0]}{HOPPER[1]}" in text for text in found.values()])
+
+
+@pytest.mark.parametrize("given, expected", [(None, "0"), ("1", "1")])
+def test_numba_does_not_wait_at_launches_whoever_imports_it_first(given, expected):
+    code = ("import numba; from numba import config; import hrmas_sparse.engine.backends.cuda.compile; "
+            "print(int(config.CUDA_ARRAY_INTERFACE_SYNC))")
+    environment = {name: x for name, x in os.environ.items() if name != "NUMBA_CUDA_ARRAY_INTERFACE_SYNC"}
+    environment |= {} if given is None else {"NUMBA_CUDA_ARRAY_INTERFACE_SYNC": given}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == expected, done.stderr

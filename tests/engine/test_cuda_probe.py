@@ -67,9 +67,12 @@ def ask(monkeypatch):
     return ask
 
 
-def test_all_is_well(ask):
-    found = ask(FakeDriver(), numba_cuda="0.30.4", cupy_cuda12x="14.2.0")
+@pytest.mark.parametrize("bindings", [{}, {"cuda_bindings": "12.9.10"}, {"cuda_bindings": "unknown"}])
+def test_all_is_well(ask, bindings):
+    found = ask(FakeDriver(), numba_cuda="0.30.4", cupy_cuda12x="14.2.0", **bindings)
     assert found == module.Probe((12, 4), "NVIDIA H100", 80 << 30, (9, 0), "0.30.4", "14.2.0", "")
+    found = ask(FakeDriver(13010), numba_cuda="0.30.4", cupy_cuda12x="14.2.0", **bindings)
+    assert not found.reason, "a newer driver runs what is older"
 
 
 @pytest.mark.parametrize("driver, installed, said", [
@@ -80,6 +83,8 @@ def test_all_is_well(ask):
     (FakeDriver(), {}, "numba-cuda and CuPy missing: {cuda12}"),
     (FakeDriver(version=13000), {"numba_cuda": "1"}, "CuPy missing: {cuda13}"),
     (FakeDriver(), {"numba_cuda": "1", "cupy_cuda13x": "1"}, "at most: uninstall cupy-cuda13x, then {cuda12}"),
+    (FakeDriver(), {"numba_cuda": "1", "cupy_cuda12x": "1", "cuda_bindings": "13.0.1"},
+     "compiles for CUDA 13 (cuda-bindings 13.0.1), but the NVIDIA driver runs CUDA 12.4 at most: {cuda12}"),
 ])
 def test_what_is_missing_is_said(ask, driver, installed, said):
     said = said.format(cuda12=packages.install("cuda12"), cuda13=packages.install("cuda13"))

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from dense import assert_close, assert_same_bits
 from emulator.emulator import ORDERS, RISING
+from test_gpu import compare as compare_on_a_gpu
 
 from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.backends import get_backend
@@ -88,6 +89,26 @@ def test_sparse_and_dense_input(emulator, density, dtype):
 
 def test_plasticity_during_the_passes(emulator):
     compare(emulator, HIDDEN["motif"], plasticity=PLASTICITY)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_tests_of_a_gpu_hold_here(emulator, dtype):
+    compare_on_a_gpu(CudaBackend(), 400, dtype, steps=40, samples=4)
+
+
+@pytest.mark.parametrize("name, plasticity", [("R", None), ("w", None), ("tau", PLASTICITY), ("R", PLASTICITY)])
+def test_nan_stays(emulator, name, plasticity):
+    """A bound taken with fmin or fmax, as a GPU has them, would swallow it, and a run that is lost would go on."""
+    events, found = batch(2, 10, 40, 7, 0.2), []
+    for backend in (get_backend("cpu"), CudaBackend()):
+        net = network(HIDDEN["motif"], backend)
+        params = net.init(seed=1)
+        params.layers[0][name].reshape(-1)[5] = np.nan
+        out = net.gradients(params, events, plasticity)
+        assert np.isnan(out.gradients.layers[0].w[:, 5]).all(), backend.name
+        found.append({key: np.isnan(x) for key, x in (out.intrinsic.flatten() if plasticity else {}).items()})
+    assert_same_bits(*found)
+    assert plasticity is None or found[0][f"{name}1"][5]
 
 
 @pytest.mark.parametrize("stem", golden.KINDS)

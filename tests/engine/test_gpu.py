@@ -23,9 +23,12 @@ from hrmas_sparse.data.events import Events
 
 pytestmark = pytest.mark.gpu
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
-# Of the largest number of an array. float32: sums of thousands of terms in another order, and where v is within
-# rounding of the threshold a spike may move, which moves the gradients. Chosen, not measured.
-CLOSE = {"float64": 1e-9, "float32": 2e-4}
+# Of the largest number of an array, in samples whose spikes are all where the CPU has them. In float32, where v is
+# within rounding of the threshold, a spike may move and with it all that its neurons do later: of such samples there
+# may be MOVED, a share. Chosen; the emulator, which multiplies and adds as a CPU does, moves none.
+CLOSE = {"float64": 1e-9, "float32": 1e-4}
+MOVED = {"float64": 0, "float32": 0.2}
+SCALE = 10.5   # of the input weights: the bench's W1, whose neurons spike in 3 to 4 % of the steps
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +50,32 @@ def motif_network(backend, neurons, steps=100, inputs=78, samples=50, size=16, d
     events = Events(np.searchsorted(sample, np.arange(samples + 1)).astype(np.int64), step.astype(np.uint16),
                     channel.astype(np.uint16), np.ones(step.size, np.uint8), rng.integers(0, 26, samples), steps,
                     inputs)
-    return network, network.init(rng), events
+    params = network.init(rng)
+    params.layers[0].w *= params.layers[0].w.dtype.type(SCALE * (0.1 / density) ** 0.5)
+    return network, params, events
+
+
+def compare(gpu, neurons, dtype="float32", **options):
+    """Both backends find the same spikes, and, where they do, the same numbers."""
+    found = []
+    for backend in (gpu, get_backend("cpu")):
+        network, params, events = motif_network(backend, neurons, dtype=dtype, **options)
+        found.append((network, network.gradients(params, events, record=True)))
+    one, other = (out for _, out in found)
+    assert other.rates[0] > 0.01 and other.rates[-1] > 0.001, "next to nothing spikes: nothing is tested"
+    moved = np.any([(a != b).any(axis=(1, 2)) for a, b in zip(one.spikes, other.spikes)], axis=0)
+    assert moved.mean() <= MOVED[dtype], f"spikes moved in {moved.sum()} of {moved.size} samples"
+    if moved.any():
+        one, other = (network.gradients(params, events[np.flatnonzero(~moved)]) for network, _ in found)
+    assert abs(one.loss - other.loss) <= CLOSE[dtype] * other.loss
+    assert_close(one.gradients.flatten(), other.gradients.flatten(), CLOSE[dtype])
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("density", [0.02, 0.3], ids=["events", "dense"])
 @pytest.mark.parametrize("neurons", [400, 800, 3200])
 def test_the_cpu_finds_the_same(gpu, neurons, density, dtype):
-    found = []
-    for backend in (gpu, get_backend("cpu")):
-        network, *given = motif_network(backend, neurons, density=density, dtype=dtype, samples=20)
-        found.append(network.gradients(*given))
-    one, other = found
-    assert abs(one.loss - other.loss) <= CLOSE[dtype] * other.loss
-    assert_close(one.gradients, other.gradients, CLOSE[dtype])
-    assert np.abs(np.subtract(one.rates, other.rates)).max() <= 1e-5
+    compare(gpu, neurons, dtype, density=density, samples=20)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -111,11 +125,7 @@ def test_batches_prefetched(gpu):
 @pytest.mark.parametrize("neurons", [6400, 12800])
 def test_large_layers(gpu, neurons):
     """More neurons than threads, and than a block's shared memory has room for errors (12,288 in float32)."""
-    found = []
-    for backend in (gpu, get_backend("cpu")):
-        network, *given = motif_network(backend, neurons, steps=40, samples=8)
-        found.append(network.gradients(*given))
-    assert_close(found[0].gradients, found[1].gradients, CLOSE["float32"])
+    compare(gpu, neurons, steps=40, samples=8)
 
 
 def test_too_little_memory_is_said_with_what_is_needed(gpu):

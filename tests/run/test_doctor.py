@@ -47,6 +47,13 @@ def test_without_a_gpu_all_is_well(hrmas):
     assert "none: no NVIDIA driver: libcuda.so.1 was not found; everything runs on the CPU" in out
 
 
+def test_packages_without_a_driver(hrmas):
+    _, out, _ = hrmas(gpu=NONE._replace(numba_cuda="0.30.4"))
+    assert "none: no NVIDIA driver" in out and "        installed, without use here: numba-cuda 0.30.4\n" in out
+    _, out, _ = hrmas(gpu=NONE._replace(numba_cuda="0.30.4", cupy="14.2.0"))
+    assert "here: numba-cuda 0.30.4, CuPy 14.2.0\n" in out
+
+
 def test_a_gpu_that_can_be_used(hrmas):
     status, out, _ = hrmas(gpu=GOOD)
     assert status == 0 and re.search(r"NVIDIA H200, 140\.0 GiB, compute capability 9\.0; driver .*CUDA up to 13\.0; "

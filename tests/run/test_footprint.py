@@ -3,6 +3,7 @@
 import pytest
 import toys
 
+from hrmas_sparse.engine.backends.cuda.footprint import local
 from hrmas_sparse.run.footprint import estimate_on_device
 from hrmas_sparse.storage import memory
 from hrmas_sparse.storage.errors import InputError
@@ -55,6 +56,12 @@ def test_more_of_everything_needs_more(events):
 def test_the_links_of_every_kind_of_recurrence(events):
     none, full = (sum(on_device(events, f"network.recurrence={kind}").values()) for kind in ("none", "full"))
     assert full - none == 11 * 4 * 144 + 2 * 144 * (16 + 36)
+
+
+def test_the_state_of_many_neurons_a_thread():
+    """The driver sets local memory aside for every thread the device has at once: 2,048 on 148 multiprocessors."""
+    assert [local([(10, n), (n, 3)], 4) for n in (3, 1024)] == [0, 0]
+    assert [local([(10, n)], 4) // (2048 * 148 * 9 * 4) for n in (1025, 3200, 12800, 51200)] == [2, 4, 16, 64]
 
 
 def test_refusal_names_what_is_short():

@@ -9,14 +9,17 @@ import os
 
 import numpy as np
 
-# CuPy and Numba share the default stream here; without this Numba would wait for the GPU at every launch.
-os.environ.setdefault("NUMBA_CUDA_ARRAY_INTERFACE_SYNC", "0")
-os.environ.setdefault("NUMBA_CUDA_LOW_OCCUPANCY_WARNINGS", "0")  # fewer samples than multiprocessors is our case
+from numba import config, cuda
 
-from numba import config, cuda  # noqa: E402
+from hrmas_sparse.engine import neuron
 
-from hrmas_sparse.engine import neuron  # noqa: E402
-
+# CuPy and Numba share the default stream here; without the first Numba would wait for the GPU at every launch. Fewer
+# samples than multiprocessors, of which Numba warns, is our case. Set where Numba looks, for it has read its
+# environment already; what a user has set there stays.
+for option in ("CUDA_ARRAY_INTERFACE_SYNC", "CUDA_LOW_OCCUPANCY_WARNINGS"):
+    if f"NUMBA_{option}" not in os.environ:
+        os.environ[f"NUMBA_{option}"] = "0"    # Numba reads it again when another of its variables has changed
+        setattr(config, option, 0)
 
 # A block of 1,024 threads fits a multiprocessor's 65,536 registers only if no thread takes more.
 OPTIONS = {} if config.ENABLE_CUDASIM else {"max_registers": 64}

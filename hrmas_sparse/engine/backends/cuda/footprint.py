@@ -1,4 +1,8 @@
-"""How many bytes the arrays of a simulation take; needs no GPU."""
+"""How many bytes a simulation takes; needs no GPU."""
+
+THREADS = 1024          # of the largest block, see launch.py, which needs packages of a GPU
+RESIDENT = 2048 * 148   # threads that the largest device (a B200) has at once: the driver gives each its local memory
+STATE = 9               # numbers of a neuron in a thread's local memory at most
 
 
 def simulation(samples, steps, layers, links, itemsize, networks=1):
@@ -18,4 +22,10 @@ def simulation(samples, steps, layers, links, itemsize, networks=1):
     # psc of the output, its loss gradient in float64 and as errors
     output = rows * (2 * itemsize + 16) * (layers[-1][1] if layers else 0)
     weights = networks * sum(4 * itemsize * senders * n for senders, n in layers)
-    return neurons + output + weights + links * (4 * itemsize + 36)
+    return neurons + output + weights + links * (4 * itemsize + 36) + local(layers, itemsize)
+
+
+def local(layers, itemsize):
+    """Return the bytes of local memory: where a thread has several neurons, their state is kept there."""
+    per = max((-(-n // THREADS) for _, n in layers), default=1)
+    return RESIDENT * STATE * itemsize * 2 ** (per - 1).bit_length() if per > 1 else 0

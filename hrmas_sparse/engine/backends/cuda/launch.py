@@ -5,7 +5,9 @@
 
 from numba import config
 
-THREADS = 1024
+from hrmas_sparse.engine.backends.cuda import footprint
+
+THREADS = footprint.THREADS
 TILE = 256             # threads of a block where blocks need nothing of each other
 SHARED = 48 << 10      # bytes a block may have without asking the driver for more
 WARP = 32

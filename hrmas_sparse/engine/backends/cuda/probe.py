@@ -53,10 +53,21 @@ def _missing(found, wheel):
     lacking = [name for name, have in (("numba-cuda", found.numba_cuda), ("CuPy", found.cupy)) if have is None]
     if lacking:
         return f"{' and '.join(lacking)} missing: {install(found.extra)}"
+    compiler = _compiler()
+    if compiler and compiler > found.driver[0]:
+        return (f"numba-cuda compiles for CUDA {compiler} (cuda-bindings {version('cuda-bindings')}), but the NVIDIA "
+                f"driver runs CUDA {runs} at most: {install(found.extra)}")
     if wheel and wheel > found.driver[0]:
         return (f"CuPy is installed for CUDA {wheel}, but the NVIDIA driver runs CUDA {runs} at most: uninstall "
                 f"cupy-cuda{wheel}x, then {install(found.extra)}")
     return ""
+
+
+def _compiler():
+    """The CUDA major of what numba-cuda compiles and loads with; None if it is not known."""
+    found = version("cuda-bindings") or ""
+    major = found.partition(".")[0]
+    return int(major) if major.isdecimal() else None
 
 
 def _cupy():

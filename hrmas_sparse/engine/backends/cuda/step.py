@@ -156,7 +156,8 @@ def forward_plastic(per, recurrent):
                     u[j], a[j] = after_reset(k, potential, spike), filtered(k, a[j], spike)
                     phi[j] = calcium(p, phi[j], spike)
                     y = phi[j] * p.inv_tau_cal
-                    excess = p.v_th / expm1_small(p.one / max(time_constant[j] * y, p.rate_floor))
+                    rate = time_constant[j] * y
+                    excess = p.v_th / expm1_small(p.one / (p.rate_floor if rate < p.rate_floor else rate))
                     r[j] = plastic_resistance(p, r[j], time_constant[j], y, excess)
                     time_constant[j] = plastic_time_constant(p, time_constant[j], y)
                     bit = np.uint32(1 << (t & 31))

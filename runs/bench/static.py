@@ -1,0 +1,214 @@
+"""What a GPU's assembler makes of the CUDA kernels: registers, stack, spills, occupancy, instructions. Needs no GPU.
+
+``make gpu-static`` prints the table. Counts are those of the machine code, not of what runs: both sides of a branch
+count. Needs numba-cuda with its compiler, and nvdisasm for the instructions (all in the extra ``test-cuda``).
+
+Only C-contiguous arrays and the types of a step are compiled, as the backend calls the kernels.
+"""
+
+import argparse
+import contextlib
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+from hrmas_sparse.engine import neuron
+from hrmas_sparse.environment import install
+
+CAPABILITIES = (8, 0), (9, 0), (10, 0)
+REGISTERS, THREADS, BLOCKS = 65536, 2048, 32                # of a multiprocessor
+SHARED = {(8, 0): 164 << 10, (9, 0): 228 << 10, (10, 0): 228 << 10}
+DIVISION = re.compile(r"\b(?:div|rem)\.[su]64")
+NEURONS = {1: 800, 2: 1600, 4: 3200}                        # of a layer that gives so many to a thread
+
+
+class Figures(NamedTuple):
+    """What is known of a compiled kernel; instructions are None without nvdisasm."""
+
+    registers: int
+    stack: int              # bytes of a thread's local memory
+    spills: int             # bytes stored there for want of registers
+    occupancy: float        # share of a multiprocessor's threads that have room
+    divisions: int          # of 64-bit integers
+    doubles: int            # instructions of float64
+    step: int | None        # instructions of a time step but those of its links
+    link: float | None      # instructions of a link
+
+    HEAD = "registers", "stack B", "spills B", "occupancy %", "64-bit divisions", "float64", "a step", "a link"
+
+    @property
+    def cells(self):
+        """The figures as text."""
+        return [str(self.registers), str(self.stack), str(self.spills), f"{100 * self.occupancy:.0f}",
+                str(self.divisions), str(self.doubles), *("-" if x is None else f"{x:.3g}" if isinstance(x, float)
+                                                          else str(x) for x in self[6:])]
+
+
+def missing():
+    """What cannot be found, as a sentence; empty if all is there."""
+    if importlib.util.find_spec("numba_cuda") is None or tool("ptxas") is None:
+        return f"numba-cuda or its compiler is not installed: {install('test-cuda')}"
+    return ""
+
+
+def tool(name):
+    """Path of ptxas or nvdisasm: on the PATH or in one of NVIDIA's packages; None if it is not there."""
+    packages = importlib.util.find_spec("nvidia")
+    inside = (path for folder in (packages.submodule_search_locations if packages else ())
+              for path in sorted(Path(folder).glob(f"*/bin/{name}")))
+    return next((str(path) for path in inside), None) or shutil.which(name)
+
+
+def kernels(dtype):
+    """Every kernel by name: the kernel, the types of its arguments, threads of a block and bytes of shared memory."""
+    import numba
+    from numba import boolean, int32, int64, types, typeof, uint32
+
+    from hrmas_sparse.engine.backends.cuda import launch, smooth, step, synapses
+
+    def array(kind, dimensions):
+        return types.Array(kind, dimensions, "C")
+
+    k, p = typeof(neuron.constants(dtype, 8, 80, 1, 0.2)), typeof(neuron.plasticity_constants(dtype, 16, 16, 80, .02, .1))
+    real = getattr(numba, dtype)
+    r1, r2, r3, r4 = (array(real, n) for n in (1, 2, 3, 4))
+    i1, l1, bits = array(int32, 1), array(int64, 1), array(uint32, 3)
+    links = array(int32, 2), array(int32, 3), r3
+    found = {}
+    for per, neurons in NEURONS.items():
+        for recurrent in (True, False)[:1 if per > 1 else 2]:
+            _, width, _ = launch.layer(50, neurons, recurrent)
+            words, room = 12 * (-(-neurons // 32)) * recurrent, neurons * real.bitwidth // 8 * recurrent
+            name = f"{per} a thread" if recurrent else "feedforward"
+            found |= {
+                f"forward, {name}": (step.forward(per, recurrent), (k, r3, r3, *links, r3, bits, bits, r3, boolean),
+                                     width, words),
+                f"plastic, {name}": (step.forward_plastic(per, recurrent),
+                                     (k, p, r3, *links, r3, bits, bits, r4, boolean), width, words),
+                f"backward, {name}": (step.backward(per, recurrent, recurrent),
+                                      (k, r3, r3, *links, r3, bits, r3, r3, boolean), width, room)}
+    rest = {
+        "backward, 16 a thread": (step.backward(16, True, False), (k, r3, r3, *links, r3, bits, r3, r3, boolean)),
+        "filter_back": (step.filter_back, (k, r3)),
+        "smooth forward": (smooth.forward(2), (k, r3, r3, *links, r3, r3, r3, boolean)),
+        "smooth backward": (smooth.backward(2), (k, r3, r3, *links, r3, r3, r3)),
+        "spread": (synapses.spread, (bits, r3)),
+        "feedforward": (synapses.feedforward, (l1, i1, r1, r3, r2)),
+        "feedforward_gradient": (synapses.feedforward_gradient, (l1, i1, r1, r2, r2)),
+        "links_gradient": (synapses.links_gradient, (i1, i1, i1, int64, bits, r3, r1)),
+        "smooth_links_gradient": (synapses.smooth_links_gradient, (i1, i1, i1, int64, r3, r3, r1)),
+        "sum_samples": (synapses.sum_samples, (r2, r2)),
+    }
+    return found | {name: (*given, launch.TILE, 0) for name, given in rest.items()}
+
+
+def compiled(name, dtype, capability):
+    """PTX of a kernel."""
+    with _no_device(capability):
+        kernel, arguments, *_ = kernels(dtype)[name]
+        from numba.cuda import compile as to_ptx
+        return to_ptx(kernel.py_func, arguments, cc=capability, device=False, abi="numba")[0]
+
+
+@contextlib.contextmanager
+def _no_device(capability):
+    """Functions of the device are compiled for a capability, not for the GPU that is there."""
+    from numba.cuda import dispatcher
+    before = dispatcher.get_current_device
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    try:
+        yield
+    finally:
+        dispatcher.get_current_device = before
+
+
+def figures(name, dtype="float32", capability=(9, 0)):
+    """The :class:`Figures` of a kernel."""
+    from hrmas_sparse.engine.backends.cuda.compile import OPTIONS
+    *_, threads, shared = kernels(dtype)[name]
+    ptx = compiled(name, dtype, capability)
+    with tempfile.TemporaryDirectory() as folder:
+        source, binary = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
+        source.write_text(ptx)
+        said = subprocess.run([tool("ptxas"), "-v", f"-arch=sm_{capability[0]}{capability[1]}", "-maxrregcount",
+                               str(OPTIONS["max_registers"]), source, "-o", binary], capture_output=True, text=True,
+                              check=True).stderr
+        registers = int(re.search(r"Used (\d+) registers", said)[1])
+        stack, stored = map(int, re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", said).groups())
+        step, link = _instructions(binary) if tool("nvdisasm") else (None, None)
+    return Figures(registers, stack, stored, occupancy(registers, threads, shared, capability),
+                   len(DIVISION.findall(ptx)), len(re.findall(r"^\s+(?:@\S+ )?[a-z]+\S*\.f64\b", ptx, re.M)), step, link)
+
+
+def occupancy(registers, threads, shared, capability):
+    """Share of a multiprocessor's threads that blocks of this kind fill."""
+    warps = -(-threads // 32)
+    of_a_warp = -(-registers * 32 // 256) * 256
+    blocks = min(BLOCKS, THREADS // (32 * warps), REGISTERS // (of_a_warp * warps),
+                 SHARED[capability] // (shared + 1024))
+    return blocks * warps * 32 / THREADS
+
+
+def _instructions(binary):
+    """Instructions of the outermost loop without its inner ones, and those of a link; None where there is no such."""
+    text = subprocess.run([tool("nvdisasm"), "-c", binary], capture_output=True, text=True, check=True).stdout
+    code, labels = [], {}
+    for line in text.splitlines():
+        if label := re.match(r"\s*(\.L_x_\d+):", line):
+            labels[label[1]] = len(code)
+        elif instruction := re.match(r"\s*/\*[0-9a-f]+\*/\s+(.*?);", line):
+            code.append(instruction[1])
+    loops = sorted({(labels[to[1]], at) for at, one in enumerate(code)
+                    if (to := re.search(r"\bBRA\b.*?(\.L_x_\d+)", one)) and labels.get(to[1], at) < at})
+    if not loops:
+        return None, None
+    first, last = max(loops, key=lambda loop: loop[1] - loop[0])
+    inner = [loop for loop in loops if first < loop[0] and loop[1] < last]
+    innermost = [one for one in inner if not any(one != other and one[0] <= other[0] and other[1] <= one[1]
+                                                 for other in inner)]
+    within = {at for one in inner for at in range(one[0], one[1] + 1)}
+    # A link adds one weight to a sum; of several copies of its loop the longest is unrolled.
+    per_link = [(sum(bool(re.search(r"\b[FD](ADD|FMA)\b", one)) for one in code[a:b + 1]), b + 1 - a)
+                for a, b in innermost]
+    links, size = max(per_link, default=(0, 0), key=lambda pair: pair[0])
+    return last + 1 - first - len(within), size / links if links else None
+
+
+def table(names, dtype, capabilities):
+    """The table as lines of Markdown."""
+    jobs = [(name, dtype, capability) for name in names for capability in capabilities]
+    with ProcessPoolExecutor() as pool:
+        found = list(pool.map(figures, *zip(*jobs)))
+    lines = [f"| {dtype} | sm | {' | '.join(Figures.HEAD)} |", "|---|" + "--:|" * (len(Figures.HEAD) + 1)]
+    return lines + [f"| {name} | {capability[0]}{capability[1]} | {' | '.join(row.cells)} |"
+                    for (name, _, capability), row in zip(jobs, found)]
+
+
+def main(arguments):
+    """Print the table; returns 0, or 2 if something is missing."""
+    parser = argparse.ArgumentParser(prog="make gpu-static", description=__doc__.splitlines()[0])
+    parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
+    parser.add_argument("--only", default="", help="kernels whose name begins so, several with commas")
+    parser.add_argument("--sm", default="80,90,100", help="architectures (default 80,90,100)")
+    options = parser.parse_args(arguments)
+    if missing():
+        print(f"gpu-static: {missing()}", file=sys.stderr)
+        return 2
+    wanted = {f"{a}{b}": (a, b) for a, b in CAPABILITIES}
+    names = [name for name in kernels(options.dtype) if name.startswith(tuple(options.only.split(",")))]
+    print("\n".join(table(names, options.dtype, [wanted[sm] for sm in options.sm.split(",")])))
+    if tool("nvdisasm") is None:
+        print(f"gpu-static: instructions are not counted, for nvdisasm is missing: {install('test-cuda')}",
+              file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
