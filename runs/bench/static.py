@@ -7,7 +7,6 @@ Only C-contiguous arrays and the types of a step are compiled, as the backend ca
 """
 
 import argparse
-import contextlib
 import importlib.util
 import re
 import shutil
@@ -16,7 +15,6 @@ import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 from hrmas_sparse.engine import neuron
@@ -76,7 +74,7 @@ def kernels(dtype):
     def array(kind, dimensions):
         return types.Array(kind, dimensions, "C")
 
-    k, p = typeof(neuron.constants(dtype, 8, 80, 1, 0.2)), typeof(neuron.plasticity_constants(dtype, 16, 16, 80, .02, .1))
+    k, p = typeof(neuron.constants(dtype, 8, 80, 1, 0.2)), typeof(neuron.plasticity_constants(dtype, 16, 16, 80, 1, 1))
     real = getattr(numba, dtype)
     r1, r2, r3, r4 = (array(real, n) for n in (1, 2, 3, 4))
     i1, l1, bits = array(int32, 1), array(int64, 1), array(uint32, 3)
@@ -109,31 +107,11 @@ def kernels(dtype):
     return found | {name: (*given, launch.TILE, 0) for name, given in rest.items()}
 
 
-def compiled(name, dtype, capability):
-    """PTX of a kernel."""
-    with _no_device(capability):
-        kernel, arguments, *_ = kernels(dtype)[name]
-        from numba.cuda import compile as to_ptx
-        return to_ptx(kernel.py_func, arguments, cc=capability, device=False, abi="numba")[0]
-
-
-@contextlib.contextmanager
-def _no_device(capability):
-    """Functions of the device are compiled for a capability, not for the GPU that is there."""
-    from numba.cuda import dispatcher
-    before = dispatcher.get_current_device
-    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
-    try:
-        yield
-    finally:
-        dispatcher.get_current_device = before
-
-
 def figures(name, dtype="float32", capability=(9, 0)):
     """The :class:`Figures` of a kernel."""
-    from hrmas_sparse.engine.backends.cuda.compile import OPTIONS
-    *_, threads, shared = kernels(dtype)[name]
-    ptx = compiled(name, dtype, capability)
+    from hrmas_sparse.engine.backends.cuda.compile import OPTIONS, ptx as to_ptx
+    kernel, types, threads, shared = kernels(dtype)[name]
+    ptx = to_ptx(kernel, types, capability)
     with tempfile.TemporaryDirectory() as folder:
         source, binary = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx)
@@ -143,8 +121,9 @@ def figures(name, dtype="float32", capability=(9, 0)):
         registers = int(re.search(r"Used (\d+) registers", said)[1])
         stack, stored = map(int, re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", said).groups())
         step, link = _instructions(binary) if tool("nvdisasm") else (None, None)
+    doubles = re.findall(r"^\s+(?:@\S+ )?[a-z]+\S*\.f64\b", ptx, re.M)
     return Figures(registers, stack, stored, occupancy(registers, threads, shared, capability),
-                   len(DIVISION.findall(ptx)), len(re.findall(r"^\s+(?:@\S+ )?[a-z]+\S*\.f64\b", ptx, re.M)), step, link)
+                   len(DIVISION.findall(ptx)), len(doubles), step, link)
 
 
 def occupancy(registers, threads, shared, capability):

@@ -6,6 +6,7 @@ multiply-adds are on (CUDA's default), fastmath is off: NaN and Inf must stop a 
 
 import math
 import os
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -33,6 +34,17 @@ def jit(function):
 def device(function):
     """Compile a function that kernels call."""
     return cuda.jit(device=True)(function)
+
+
+def ptx(kernel, types, capability):
+    """Return the PTX of a kernel for the types of its arguments and a compute capability; needs no GPU."""
+    from numba.cuda import compile as compiled, dispatcher
+    before = dispatcher.get_current_device   # asked for the capability that functions of the device are compiled for
+    dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
+    try:
+        return compiled(kernel.py_func, types, cc=capability, device=False, abi="numba")[0]
+    finally:
+        dispatcher.get_current_device = before
 
 
 filtered = device(neuron.filtered)
