@@ -116,7 +116,7 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 
 #:
 #: Options of search:
-#:   DATA=ti46|fsdd|ntidigits|nmnist|dvsgesture   or the path of a settings file (TOML)
+#:   DATA=ti46|fsdd|ntidigits|nmnist|dvsgesture|shd|ssc   or a saved data set (.h5), or a settings file (TOML)
 #:   RAW=folder         the raw recordings
 #:   SEED=0, SEEDS=0-4  one seed or several, one run each     NAME=x       another name for the run
 #:   PROFILE=paper|demo how long to run                       PRESET=default|accurate|published

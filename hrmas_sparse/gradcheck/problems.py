@@ -42,7 +42,8 @@ def random_events(rng, batch, steps, channels, real=False, share=MANY):
 
 def loss_named(name, period=1):
     """A loss as a network takes it, looked up now."""
-    return losses.CrossEntropyLoss(scale=0.3) if name == "cross_entropy" else losses.PscLoss(period)
+    made = {"psc": lambda: losses.PscLoss(period), "cross_entropy": lambda: losses.CrossEntropyLoss(scale=0.3)}
+    return made[name]()
 
 
 def network_of(channels, hidden, backend, loss="psc", smooth=False, slope_cap=1.0):
