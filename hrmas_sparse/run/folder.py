@@ -78,9 +78,11 @@ class RunDir:
 
     def thresholds(self):
         """The thresholds of the hidden layers that were chosen for ``network.v_th = "auto"``; None if none were."""
-        chosen = self.manifest().get("v_th")
-        if chosen is not None and not (fits(chosen, [float]) and len(chosen) == len(self.config().network.neurons)
-                                       and min(chosen) > 0):
+        chosen, net = self.manifest().get("v_th"), self.config().network
+        begun = any(os.path.lexists(path) for path in (self.checkpoint_path, self.weights_path))
+        if chosen is None and begun and net.v_th is None:
+            raise Damaged(f"{self.manifest_path}: v_th: expected the thresholds the run began with, found none")
+        if chosen is not None and not (fits(chosen, [float]) and len(chosen) == len(net.neurons) and min(chosen) > 0):
             raise Damaged(f"{self.manifest_path}: v_th: not what belongs there")
         return chosen
 
@@ -110,6 +112,8 @@ class RunDir:
         counts = found["test"]["confusion"] if found["test"] else [[0]]
         if {len(row) for row in counts} != {len(counts)} or min(map(min, counts)) < 0:
             raise Damaged(f"{self.result_path}: test.confusion: expected as many rows as columns, all counts")
+        if self.config().network.recurrence == "motif" and not all(c and c["dense"] > 0 for c in found["recurrence"]):
+            raise Damaged(f"{self.result_path}: recurrence: expected the connections of every hidden layer")
         return found
 
     def architecture(self):
@@ -118,7 +122,12 @@ class RunDir:
 
     def diagnosis(self):
         """What :func:`diagnosis.diagnose` found; None without a search, or of a version that had none."""
-        return read_json(self.diagnosis_path, _DIAGNOSIS) if os.path.lexists(self.diagnosis_path) else None
+        if not os.path.lexists(self.diagnosis_path):
+            return None
+        found = read_json(self.diagnosis_path, _DIAGNOSIS)
+        if (found["reset"] is None) != (found["adapted"] is None):
+            raise Damaged(f"{self.diagnosis_path}: reset, adapted: expected both or neither")
+        return found
 
     def metrics(self):
         """Lines of metrics as dicts, up to the first that is cut off or damaged."""

@@ -64,3 +64,27 @@ def test_one_that_does_not_fit_any_more_names_its_version(begun, events):
     begun.manifest_path.write_text(json.dumps(manifest))
     with pytest.raises(InputError, match="arrays missing or too many.*made by hrmas_sparse 0.0.7, this is [0-9.]+;"):
         toys.run(begun.path, toys.settings(*OWN), events)
+
+
+NO_LINKS = dict.fromkeys(("possible", "excitatory", "inhibitory", "none", "dense"), 0)
+
+
+@pytest.mark.parametrize("file, changes, use, message", [
+    ("result", {"recurrence": [None]}, RunDir.result, "expected the connections of every hidden layer"),
+    ("result", {"recurrence": [NO_LINKS]}, RunDir.result, "expected the connections of every hidden layer"),
+    ("diagnosis", {"reset": None}, RunDir.diagnosis, "reset, adapted: expected both or neither"),
+    ("diagnosis", {"adapted": None}, RunDir.diagnosis, "reset, adapted: expected both or neither"),
+    ("manifest", {"v_th": None}, load_trained, "v_th: expected the thresholds the run began with, found none"),
+])
+def test_files_that_contradict_each_other(tmp_path, capsys, file, changes, use, message):
+    shutil.copytree(OLD / "finished", tmp_path / "run")
+    path = tmp_path / "run" / f"{file}.json"
+    found = json.loads(path.read_text()) | changes
+    if file == "manifest":
+        found["config"]["network"]["v_th"] = None
+    path.write_text(json.dumps(found))
+    with pytest.raises(InputError, match=message):
+        use(RunDir(tmp_path / "run"))
+    if use is not load_trained:
+        assert cli.main(["show", str(tmp_path / "run")]) == 2
+        assert message in capsys.readouterr().err
