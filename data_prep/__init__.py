@@ -37,7 +37,7 @@ from hrmas_sparse.settings.load import datasets
 from hrmas_sparse.settings.schema import DataConfig
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.atomic import remove_stale
-from hrmas_sparse.data.cache import SCHEMA, SPLITS, CacheWriter, Meta, open_cache
+from hrmas_sparse.data.cache import SCHEMA, SPLITS, CacheWriter, Meta, open_cache, verify_cache
 from hrmas_sparse.data.dataset import Dataset
 
 READERS: dict[str, Any] = {name: importlib.import_module(f"data_prep.{name}") for name in datasets()
@@ -50,8 +50,9 @@ def check_settings(data: DataConfig) -> None:
     if reader is None:
         return
     if data.encoding not in reader.ENCODINGS:
-        allowed = " or ".join(map(repr, reader.ENCODINGS))
-        raise InputError(f"data.encoding: expected {allowed} for the data set {data.dataset}, found {data.encoding!r}")
+        encodings = " or ".join(map(repr, reader.ENCODINGS))
+        raise InputError(f"data.encoding: expected {encodings} for the data set {data.dataset}, found "
+                         f"{data.encoding!r}")
     allowed = ("official", *getattr(reader, "PARTITIONS", ()))
     if data.partition not in allowed and not partition.drawn(data.partition):
         raise InputError(f"data.partition: expected {', '.join(allowed)}, resample-1 or the like for {data.dataset}, "
@@ -69,7 +70,8 @@ def prepare(
 ) -> Path:
     """Path of an up to date cache of `data`, built if there is none.
 
-    A cache is up to date if schema, settings and the content of the raw files are those it was made from.
+    A cache is up to date if schema, settings and the content of the raw files are those it was made from, and if it
+    is sound, checksums included.
 
     Parameters
     ----------
@@ -172,12 +174,14 @@ def _stale(path: Path, meta: Meta) -> str:
     """Why the cache at `path` must be built; empty if it is what `meta` asks for."""
     if not path.exists():
         return "no cache yet"
+    compared = ("dataset", "fingerprint", "encoding", "steps", "channels", "classes", "class_names", "provenance")
     try:
-        found = open_cache(path).meta
+        there = open_cache(path).meta
+        differs = [name for name in compared if getattr(there, name) != getattr(meta, name)]
+        if not differs:
+            verify_cache(path)
     except InputError as error:
         return f"not usable: {error}"
-    wanted = ("dataset", "fingerprint", "encoding", "steps", "channels", "classes", "class_names", "provenance")
-    differs = [name for name in wanted if getattr(found, name) != getattr(meta, name)]
     return f"another {', '.join(differs)}" if differs else ""
 
 

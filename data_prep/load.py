@@ -48,10 +48,10 @@ def configured(dataset: str | os.PathLike[str], preset: str = "default", profile
     wanted, unchanged = load(name, preset, profile, overrides), load(name, preset, profile).data
     settings = data.settings_for(wanted)
     for key in ("dataset", "encoding", "value", "steps"):
-        asked, found = getattr(wanted.data, key), getattr(settings.data, key)
-        if asked not in (getattr(unchanged, key), found):
-            raise InputError(f"data.{key}: expected {found!r}, that of {dataset}, found {asked!r}; a saved data set is "
-                             "taken as it is")
+        given, stored = getattr(wanted.data, key), getattr(settings.data, key)
+        if given not in (getattr(unchanged, key), stored):
+            raise InputError(f"data.{key}: expected {stored!r}, that of {dataset}, found {given!r}; a saved data set "
+                             "is taken as it is")
     return settings
 
 
@@ -83,10 +83,10 @@ def prepared(settings: Config, raw: str | os.PathLike[str] | None = None, strict
     with _alone(folder):
         if raw is not None and is_file(raw) and is_cache(Path(raw)):
             path = _of_saved(Path(raw), settings, folder, say, needed)
+            verify_cache(path)
         else:
             path = prepare(settings.data, None if raw is None else Path(raw), folder, strict=strict, say=say,
                            needed=needed)
-    verify_cache(path)
     return opened(path)
 
 

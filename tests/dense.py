@@ -16,7 +16,7 @@ from hrmas_sparse.engine.layers import LIF, Feedforward, Recurrent
 from hrmas_sparse.engine.network import Network
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.data.events import Events
-from hrmas_sparse.engine.recurrence import Free, Motif, Supernet
+from hrmas_sparse.engine.recurrence import Discrete, Free, Relaxed
 
 TAU_M, TAU_S = 16.0, 8.0
 TOLERANCE = {"float64": 1e-9, "float32": 2e-5}
@@ -104,7 +104,7 @@ def motif_layer(rng, neurons, size, inter=True, tied=True, types=(0.4, 0.3, 0.3)
     """naive's entries of a random architecture's layer, and the engine's recurrence."""
     parts = random_parts(rng, neurons, size, inter, tied, lambda shape: rng.choice(3, shape, p=types))
     W = naive.architecture_matrix(neurons, size, parts, rng.uniform(0.1, 0.8, (neurons, neurons)), inter, tied)
-    recurrence = Motif(Architecture(neurons, size, inter, rows(parts, neurons, size, inter).astype(np.int8), tied))
+    recurrence = Discrete(Architecture(neurons, size, inter, rows(parts, neurons, size, inter).astype(np.int8), tied))
     return dict(W_rec=W, types=parts), recurrence
 
 
@@ -114,7 +114,7 @@ def supernet_layer(rng, neurons, sizes, inter=True, tied=True):
     w_exc = rng.uniform(0.1, 0.8, (neurons, neurons)) * naive.union_pattern(neurons, sizes, inter)
     layer = dict(sizes=list(sizes), alpha_size=rng.normal(size=len(sizes)), alphas=alphas, w_exc=w_exc,
                  inter=inter, tied=tied)
-    return layer, Supernet(neurons, sizes, inter, tied)
+    return layer, Relaxed(neurons, sizes, inter, tied)
 
 
 def supernet_values(layer, recurrence):
@@ -126,10 +126,10 @@ def supernet_values(layer, recurrence):
 
 def recurrent_values(layer, recurrence):
     """The parameters of a layer's recurrence, in float64."""
-    if isinstance(recurrence, Supernet):
+    if isinstance(recurrence, Relaxed):
         return supernet_values(layer, recurrence)
     weights = on_links(recurrence, layer["W_rec"])
-    return {"w_exc": weights[recurrence.excitatory]} if isinstance(recurrence, Motif) else {"w_rec": weights}
+    return {"w_exc": weights[recurrence.excitatory]} if isinstance(recurrence, Discrete) else {"w_rec": weights}
 
 
 # ---- whole networks ---------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class Case:
             if recurrence is None:
                 continue
             own = dict(layer, W_rec=found["dW_rec"][n - 1])
-            if isinstance(recurrence, Supernet):
+            if isinstance(recurrence, Relaxed):
                 own = naive.relaxation_gradients(found["dW_rec"][n - 1], **naive.relaxation_of(layer))
             gradients.update({f"rec{n}.{key}": x for key, x in recurrent_values(own, recurrence).items()})
         return dict(found, gradients=gradients)

@@ -39,22 +39,15 @@ def _imported(options):
         raise InputError("data import: where to? For example --out own.h5")
     kinds = {Path(path).suffix.lower() for path in options.target}
     if kinds == {".npz"}:
-        parts = [Dataset.from_npz(path, steps=options.steps, channels=options.channels) for path in options.target]
-        if len(parts) == 2:
-            if parts[0].test or parts[1].test:
-                raise InputError(f"{options.target[1]}: expected files without split where two are given")
-            steps, channels = (max(getattr(part.meta, key) for part in parts) for key in ("steps", "channels"))
-            train, test = (part.train._with(steps=steps, channels=channels) for part in parts)
-            parts = [Dataset(train, test)]
-        found = parts[0]
+        imported = Dataset.from_npz(*options.target, steps=options.steps, channels=options.channels)
     elif kinds <= {".h5", ".hdf5"}:
-        found = Dataset.from_hdf5(*options.target, steps=options.steps or STEPS, step_ms=options.step_ms or STEP_MS,
-                                  channels=options.channels)
+        imported = Dataset.from_hdf5(*options.target, steps=options.steps or STEPS, step_ms=options.step_ms or STEP_MS,
+                                     channels=options.channels)
     else:
         raise InputError(f"data import: expected .npz or .h5 files, found {', '.join(options.target)}")
-    found.save(options.out)
-    print(f"{options.out}: {found.summary()}")
-    if found.test is None:
+    imported.save(options.out)
+    print(f"{options.out}: {imported.summary()}")
+    if imported.test is None:
         print(f"{options.out}: has no test part; in Python, data.split(test=0.2).save(...) makes one")
     return 0
 
@@ -81,7 +74,7 @@ def data(options):
         verify_cache(cache.path)
     else:
         settings, raw = configured(options)
-        cache = prepared(settings, raw, options.strict, print if options.action == "build" else lambda line: None)
+        cache = prepared(settings, raw, options.strict, (lambda line: None) if options.action == "info" else print)
     if options.action == "build":
         print(cache.path)
     if options.action == "verify":

@@ -146,16 +146,17 @@ class Dataset:
         return made._described(step_ms=step_ms)
 
     @classmethod
-    def from_npz(cls, path: File, *, steps: int | None = None, channels: int | None = None,
+    def from_npz(cls, train: File, test: File | None = None, *, steps: int | None = None, channels: int | None = None,
                  class_names: Iterable[str] | None = None, name: str | None = None,
                  provenance: str = "real") -> Dataset:
-        """Return the data set of a NumPy archive of flat arrays.
+        """Return the data set of one or two NumPy archives of flat arrays.
 
         Parameters
         ----------
-        path : path
+        train, test : path
             A .npz with ``sample``, ``step``, ``channel`` (of each event, as of `Events.from_arrays`) and ``label`` (of
-            each sample); optionally ``value`` of each event, and ``split`` of each sample: "train"/"test" or 0/1.
+            each sample), optionally ``value`` of each event; one that stands alone optionally ``split`` of each sample:
+            "train"/"test" or 0/1.
         steps, channels : int, optional
             By default the largest step and channel + 1.
 
@@ -164,19 +165,24 @@ class Dataset:
         InputError
             A file that is no such file, or what `Events.from_arrays` refuses.
         """
-        path = Path(path)
-        arrays = npz.read(path)
-        test = npz.splits(path, arrays)
-        extent: dict[str, Any] = {"steps": steps, "channels": channels}
-        for key, size in extent.items():
-            if size is None:
-                array = arrays[key[:-1]]
-                extent[key] = min(int(array.max(initial=0)) + 1, checks.MOST) if array.dtype.kind in "iu" else 1
-        with made_of.naming(path):
-            whole = Events.from_arrays(arrays["sample"], arrays["step"], arrays["channel"], arrays["label"],
-                                       value=arrays.get("value"), **extent)
-            parts = [whole[~test]._with(notes=whole.notes), *([whole[test]] if test.any() else [])]
-            return cls(*parts, class_names=class_names, name=name or made_of.plain_name(path), provenance=provenance)
+        paths = [Path(path) for path in (train, test) if path is not None]
+        contents = [npz.read(path) for path in paths]
+        size: dict[str, Any] = {"steps": steps, "channels": channels}
+        for key in [key for key, given in size.items() if given is None]:
+            size[key] = max(npz.extent(arrays[key[:-1]]) for arrays in contents)
+        parts = []
+        for path, arrays in zip(paths, contents):
+            with made_of.naming(path):
+                if len(paths) > 1 and "split" in arrays:
+                    raise InputError("split: expected none where the test part has a file of its own")
+                parts.append(Events.from_arrays(arrays["sample"], arrays["step"], arrays["channel"], arrays["label"],
+                                                value=arrays.get("value"), **size))
+        if len(paths) == 1:
+            whole, chosen = parts[0], npz.splits(paths[0], contents[0])
+            parts = [whole[~chosen]._with(notes=whole.notes), *([whole[chosen]] if chosen.any() else [])]
+        with made_of.naming(paths[0]):
+            return cls(*parts, class_names=class_names, name=name or made_of.plain_name(paths[0]),
+                       provenance=provenance)
 
     @classmethod
     def from_tonic(cls, train: Any, test: Any = None, *, steps: int, step_us: float, value: str = "count",
@@ -237,7 +243,7 @@ class Dataset:
             Share of every class that becomes the test part, above 0 and below 1; a class of at least two samples has
             one in each part.
         seed : int
-            The same seed gives the same made_of.
+            The same seed gives the same parts.
 
         Raises
         ------
@@ -262,7 +268,8 @@ class Dataset:
         train, rest = whole[~chosen], whole[chosen]
         meta = dataclasses.replace(self.meta, encoding=self.meta.encoding | {"split": [float(test), int(seed)]},
                                    fingerprint=made_of.fingerprint([train, rest], self.class_names))
-        names = {split: [ids[n] for n in np.flatnonzero(chosen == (split == "test"))] for split in SPLITS}
+        names: dict[str, Iterable[str]] = {split: [ids[n] for n in np.flatnonzero(chosen == (split == "test"))]
+                                           for split in SPLITS}
         return Dataset._of(train, rest, meta, None, names).of_grid(self._grid)
 
     def save(self, path: File) -> Path:

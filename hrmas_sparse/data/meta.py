@@ -6,9 +6,10 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from hrmas_sparse.data.checks import MOST
+
 SPLITS = ("train", "test")
 PROVENANCES = ("real", "synthetic stand-in")
-MOST = 65536  # steps and channels: an event has 16 bits for each
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 from numpy.lib import format as npy
 
+from hrmas_sparse.data import checks
 from hrmas_sparse.storage import memory
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.files import opened
@@ -66,6 +67,11 @@ def _array(path: Path, name: str, archive: zipfile.ZipFile, info: zipfile.ZipInf
         if len(content) != size or shape[0] and not size:
             refuse(f"claims {size:,} bytes and stores others")
         return np.frombuffer(content, dtype)
+
+
+def extent(array: np.ndarray) -> int:
+    """How many steps or channels there are at least, if these are such numbers; 1 where they are none."""
+    return min(int(array.max(initial=0)) + 1, checks.MOST) if array.dtype.kind in "iu" else 1
 
 
 def splits(path: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:

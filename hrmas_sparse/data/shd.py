@@ -45,12 +45,6 @@ def is_shd(path: Path) -> bool:
         return False
 
 
-def labels_of(path: Path) -> np.ndarray:
-    """The labels of a file, (S,) int64."""
-    with _file(path) as file:
-        return _labels(path, file)
-
-
 def largest_unit(path: Path) -> int:
     """The largest channel in a file; -1 without a spike."""
     with _file(path) as file:

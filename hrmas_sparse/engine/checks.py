@@ -14,8 +14,6 @@ from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.storage.errors import InputError
 
-MOST = 1 << 16  # steps and channels: events hold them as uint16
-
 
 def check_events(events: Any, channels: int, classes: int) -> Events:
     """Return the batch; refuse one that is empty, malformed, or of another network's channels and classes."""

@@ -11,7 +11,7 @@ from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.engine.checks import check_parameters
 from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Motifs, Recurrent
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
-from hrmas_sparse.engine.recurrence import Free, Motif
+from hrmas_sparse.engine.recurrence import Discrete, Free
 from hrmas_sparse.export.description import Description, LayerDescription, Topology
 from hrmas_sparse.storage.errors import InputError
 
@@ -32,7 +32,7 @@ def describe(network: Any, params: Parameters, name: str, class_names: Sequence[
         R, tau = (host(own[key]) if key in own else np.full(layer.size, network.neuron.tau_m, network.dtype)
                   for key in INTRINSIC)
         links, topology = synapses.links, None
-        if isinstance(layer.recurrence, Motif):
+        if isinstance(layer.recurrence, Discrete):
             a = layer.recurrence.architecture
             topology = Topology(a.motif_size, a.linked, a.tied, a.types.astype(np.int8))
         layers.append(LayerDescription(host(synapses.w), np.asarray(host(links.indptr), np.int64),
@@ -85,7 +85,7 @@ def _motifs(layer: LayerDescription, a: Topology, v_th: float, where: str) -> tu
         architecture = Architecture(layer.size, a.motif_size, a.inter, a.types, a.tied)
     except InputError as error:
         raise InputError(f"{where}: {error}; export the network again") from None
-    pattern = Motif(architecture)
+    pattern = Discrete(architecture)
     # A link whose weight is 0 may be missing: dense matrices do not know it.
     keys, there = (source * layer.size + target for source, target in (
         (pattern.source, pattern.target), (layer.senders, layer.indices)))

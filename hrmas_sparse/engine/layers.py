@@ -194,10 +194,10 @@ class Motifs:
                              "architecture= takes any, see Architecture.from_signs")
         _set(self, architecture=made)
 
-    def recurrence(self) -> kinds.Motif:
+    def recurrence(self) -> kinds.Discrete:
         """Return the connections."""
         assert self.architecture is not None
-        return kinds.Motif(self.architecture, self.w_exc, self.w_inh)
+        return kinds.Discrete(self.architecture, self.w_exc, self.w_inh)
 
 
 @dataclass(frozen=True)
@@ -249,9 +249,9 @@ class Supernet:
         _set(self, sizes=sizes)
         _require_links(self, self.neurons * sum(sizes))
 
-    def recurrence(self) -> kinds.Supernet:
+    def recurrence(self) -> kinds.Relaxed:
         """Return the connections."""
-        return kinds.Supernet(self.neurons, self.sizes, self.inter, self.tied, self.w_exc, self.w_inh,
+        return kinds.Relaxed(self.neurons, self.sizes, self.inter, self.tied, self.w_exc, self.w_inh,
                               self.alpha_init)
 
 

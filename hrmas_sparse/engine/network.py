@@ -17,12 +17,13 @@ from typing import Any
 
 import numpy as np
 
+from hrmas_sparse.data.checks import MOST
 from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine import described
 from hrmas_sparse.engine import neuron as formulas
 from hrmas_sparse.engine.architecture import generator
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.checks import MOST, check_events, check_finite, check_parameters
+from hrmas_sparse.engine.checks import check_events, check_finite, check_parameters
 from hrmas_sparse.engine.layers import LIF, HiddenLayer
 from hrmas_sparse.engine.losses import Loss, make_loss
 from hrmas_sparse.engine.parameters import INTRINSIC, Entry, Parameters
@@ -116,7 +117,7 @@ class Network:
     >>> import hrmas_sparse as hs
     >>> net = hs.Network(channels=4, classes=2, hidden=[hs.Motifs(12, size=3)], neuron=hs.LIF(v_th=1), backend="cpu")
     >>> net
-    Network(4 channels, hidden [12 Motif], 2 classes, float32, cpu)
+    Network(4 channels, hidden [12 Motifs], 2 classes, float32, cpu)
     >>> params = net.init(seed=0)
     >>> events = hs.Events.from_dense(np.ones((3, 10, 4), bool), labels=[0, 1, 1])
     >>> out = net.gradients(params, events)
@@ -138,7 +139,9 @@ class Network:
         self.backend = get_backend(backend) if isinstance(backend, str) else backend
         if not hasattr(self.backend, "layer"):
             raise InputError(f"backend: expected auto, cpu, cuda or a backend, found {backend!r}")
-        self.hidden = [self._layer(n, layer) for n, layer in enumerate(_list("hidden", hidden))]
+        given = _list("hidden", hidden)
+        self._kinds = [type(layer).__name__ for layer in given]
+        self.hidden = [self._layer(n, layer) for n, layer in enumerate(given)]
         self.output = Layer(self.classes, self.neuron.v_th_out * self.neuron.tau_s)
         self.layers = [*self.hidden, self.output]
         constants = [formulas.constants(self.dtype, self.neuron.tau_s, layer.v_th, self.neuron.slope_cap,
@@ -154,8 +157,7 @@ class Network:
         return Layer(layer.neurons, v_th * self.neuron.tau_s, connections and connections.on(self.backend))
 
     def __repr__(self) -> str:
-        hidden = ", ".join(f"{layer.size} {type(layer.recurrence).__name__ if layer.recurrence else 'Feedforward'}"
-                           for layer in self.hidden)
+        hidden = ", ".join(f"{layer.size} {kind}" for layer, kind in zip(self.hidden, self._kinds))
         return (f"Network({self.channels} channels, hidden [{hidden}], {self.classes} classes, {self.dtype}, "
                 f"{self.backend.name}{', smooth' if self.smooth else ''})")
 
@@ -313,7 +315,7 @@ class Network:
 
     def _passes(self, points: list[Parameters], events: Events, *, backward: bool = False,
                 plasticity: Plasticity | None = None, record: bool = False, feedforward: bool = True) -> list[Result]:
-        given, points = self._moved(points)
+        as_given, points = self._on_device(points)
         options = PassOptions(backward, plasticity, record, feedforward)
         requests = [Request(self.stack, params, events, options) for params in points]
         try:
@@ -321,7 +323,7 @@ class Network:
         except MemoryError as error:
             raise InputError(f"events: {len(events)} samples of {events.steps} steps do not fit the memory with this "
                              "network; give fewer at a time") from error
-        return [result._replace(gradients=given(result.gradients), intrinsic=given(result.intrinsic))
+        return [result._replace(gradients=as_given(result.gradients), intrinsic=as_given(result.intrinsic))
                 for result in passed]
 
     def outcomes(self, passed: list[Result], events: Events, *arrays: Any) -> tuple[list[Outcome], list[Any]]:
@@ -343,17 +345,17 @@ class Network:
                                     result.gradients, result.intrinsic, result.records))
         return outcomes, fetched[:len(arrays)]
 
-    def _moved(self, points: Sequence[Parameters]) -> tuple[Callable[..., Any], list[Parameters]]:
-        """Parameters where the backend computes, and what takes such ones, or None, back where the first lay."""
+    def _on_device(self, points: Sequence[Parameters]) -> tuple[Callable[..., Any], list[Parameters]]:
+        """What takes parameters, or None, to where the first of these lay, and all of these on the device."""
         there = type(points[0].layers[-1].w) is not np.ndarray
 
-        def given(parameters: Parameters | None) -> Parameters | None:
+        def as_given(parameters: Parameters | None) -> Parameters | None:
             return parameters if there or parameters is None else parameters.map(self.backend.to_host)
 
         def laid_out(array: Any) -> Any:
             return array if there else np.require(array, requirements=("C", "A", "W"))
 
-        return given, [parameters.map(lambda array: self.backend.to_device(laid_out(array))) for parameters in points]
+        return as_given, [params.map(lambda array: self.backend.to_device(laid_out(array))) for params in points]
 
     def shapes(self) -> list[dict[str, Any]]:
         """Return the shape of every parameter but R and tau, as one dict a layer."""

@@ -4,8 +4,8 @@ Every kind of recurrence is a set of *links*, a sparse matrix whose rows are sen
 rule that makes the weights of the links from trained parameters and, going back, the gradients of
 those parameters from those of the weights. The simulation only ever sees the links.
 
-    Supernet   weights relaxed over motif sizes and types (mathematics 3, [11, 15])
-    Motif      a searched or random architecture: excitatory trained, inhibitory fixed
+    Relaxed    the supernet: weights relaxed over motif sizes and types (mathematics 3, [11, 15])
+    Discrete   a searched or random architecture: excitatory trained, inhibitory fixed
     Free       any pattern, every weight trained
 
 Links are ordered by source, then target; ``data[k]`` is W_ir of link k: r -> i.
@@ -125,7 +125,7 @@ class Free(_Recurrence):
         return {"w_rec": gradient}
 
 
-class Motif(_Recurrence):
+class Discrete(_Recurrence):
     """A discrete architecture: ``w_exc`` (one per excitatory link) trained, inhibitory weight fixed."""
 
     weight_names = ("w_exc",)
@@ -180,7 +180,7 @@ def softmax_pullback(hat, dhat):
     return hat * (dhat - (hat * dhat).sum(axis=-1, keepdims=True))
 
 
-class Supernet(_Recurrence):
+class Relaxed(_Recurrence):
     """The relaxed layer: one effective matrix over all motif sizes and types (mathematics 3).
 
     Parameters: ``w_exc`` (nnz,), shared by the motif sizes; ``alpha_size`` (sizes,);
@@ -258,7 +258,7 @@ class Supernet(_Recurrence):
 
     def narrowed(self, size):
         """The supernet of one motif size alone, for stage 2."""
-        return Supernet(self.neurons, (size,), self.inter, self.tied, self.w_start, self.w_inh, self.alpha_scale)
+        return Relaxed(self.neurons, (size,), self.inter, self.tied, self.w_start, self.w_inh, self.alpha_scale)
 
     def narrow(self, values, size):
         """Parameters on the host, or any of their moments, carried over to ``narrowed(size)``."""

@@ -14,7 +14,7 @@ from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.engine.backends.base import Gradients, Intrinsic, Neurons, Synapses
 from hrmas_sparse.gradcheck.lines import Line
 from hrmas_sparse.gradcheck.problems import FEW, MANY, TAU_S, random_events
-from hrmas_sparse.engine.recurrence import Links, Motif, Supernet, motif_connections
+from hrmas_sparse.engine.recurrence import Discrete, Links, Relaxed, motif_connections
 
 BOUND = 1e-12
 BATCH, STEPS, INPUTS, NEURONS = 19, 12, 7, 12
@@ -122,10 +122,10 @@ def simulated(backend, real, share):
 def relaxed():
     """Lines of the relaxation: weights of the links as a function of w_exc, against the pullback."""
     rng = np.random.default_rng(9)
-    kinds = {"tied": Supernet(24, (2, 3, 4, 6), alpha_scale=1.0),
-             "untied": Supernet(24, (2, 3, 4, 6), tied=False, alpha_scale=1.0),
-             "no inter-motif links": Supernet(24, (2, 3, 4, 6), inter=False, alpha_scale=1.0),
-             "one architecture": Motif(Architecture(24, 4, True, rng.integers(3, size=24).astype(np.int8)))}
+    kinds = {"tied": Relaxed(24, (2, 3, 4, 6), alpha_scale=1.0),
+             "untied": Relaxed(24, (2, 3, 4, 6), tied=False, alpha_scale=1.0),
+             "no inter-motif links": Relaxed(24, (2, 3, 4, 6), inter=False, alpha_scale=1.0),
+             "one architecture": Discrete(Architecture(24, 4, True, rng.integers(3, size=24).astype(np.int8)))}
     rows = []
     for name, kind in kinds.items():
         own = kind.initial(np.float64, rng)

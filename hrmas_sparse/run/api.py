@@ -1,4 +1,4 @@
-"""Search and retraining as functions: ``hs.search``, ``hs.retrain``, ``hs.load_run``. The program calls them too."""
+"""Search and retraining as functions: ``hs.search``, ``hs.retrain``, ``hs.load_run``. The program runs the same job."""
 
 from __future__ import annotations
 

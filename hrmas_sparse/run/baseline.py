@@ -42,7 +42,7 @@ def count_accuracy(data: Dataset) -> float | None:
 
 
 class Part:
-    """The first so many samples of each part, evenly spread, in place of a data set."""
+    """At most so many samples of each part, evenly spread, in place of a data set."""
 
     def __init__(self, data: Dataset, most: dict[str, int] | None = None):
         self.path, self.meta, self.grid, most = data.path, data.meta, data.grid, most or MOST

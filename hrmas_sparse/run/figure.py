@@ -8,7 +8,7 @@ from hrmas_sparse.environment import install
 from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, TYPE_NAMES
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.engine.recurrence import Motif
+from hrmas_sparse.engine.recurrence import Discrete
 
 # Told apart by lightness and by mark, not by hue alone.
 COLOURS = ("#e69f00", "#0b4f8a", "#f4f4f4")
@@ -113,10 +113,10 @@ def _map():
 
 
 def recurrent_weights(run, found):
-    """The first layer's links of a finished run, :class:`recurrence.Motif`, and their weights."""
+    """The first layer's links of a finished run, :class:`recurrence.Discrete`, and their weights."""
     arrays, _ = arrayfile.load(run.weights_path, "weights")
     net = run.config().network
-    motif = Motif(found, net.w_exc, net.w_inh)
+    motif = Discrete(found, net.w_exc, net.w_inh)
     return motif, motif.effective({"w_exc": arrays["parameters/rec1.w_exc"]})
 
 

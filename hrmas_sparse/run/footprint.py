@@ -1,4 +1,4 @@
-"""How much memory a run needs: asked before the start, not found out in the night."""
+"""How much memory a run needs; checked before it starts."""
 
 from typing import NamedTuple
 
@@ -33,25 +33,25 @@ class _Sizes(NamedTuple):
     forward: int    # feedforward weights
     links: int      # recurrent links
     alphas: int     # architecture parameters
-    index: int      # type: ignore[assignment]  # bytes of making the list of links
+    listing: int    # bytes of making the list of links
     events: int     # of the training set
     layers: list    # (senders, neurons) of each layer
 
     @classmethod
     def of(cls, settings, data):
-        """Those of a configuration on a data."""
+        """Those of a configuration and a data set."""
         net = settings.network
         layers = list(zip([data.meta.channels, *net.neurons], [*net.neurons, data.meta.classes]))
-        links = alphas = index = 0
+        links = alphas = listing = 0
         if net.recurrence == "motif":
             for n in net.neurons:
                 per_size = [n * (v + 2 * net.inter) for v in net.motif_sizes]
                 links += min(n * n, sum(per_size))
-                index += 80 * sum(per_size)                 # sorting them takes ten integers a connection
+                listing += 80 * sum(per_size)                 # sorting them takes ten integers a connection
                 alphas += sum(3 * (v * v + 2 * v if net.tied else c) for v, c in zip(net.motif_sizes, per_size))
         elif net.recurrence == "full":
-            links, index = sum(n * n for n in net.neurons), 28 * sum(n * n for n in net.neurons)
-        return cls(sum(a * b for a, b in layers), links, alphas, index, len(data.train.step), layers)
+            links, listing = sum(n * n for n in net.neurons), 28 * sum(n * n for n in net.neurons)
+        return cls(sum(a * b for a, b in layers), links, alphas, listing, len(data.train.step), layers)
 
 
 def estimate(settings, data, threads):
@@ -82,7 +82,7 @@ def estimate(settings, data, threads):
         "weights, alpha and Adam's moments": 3 * learnt,
         "steps of the bi-level gradient": 8 * learnt,
         "gradients": (min(threads, chunks) + 1) * real * weights,
-        "the list of connections": sizes.index,
+        "the list of connections": sizes.listing,
         f"simulation, {threads} threads": threads * worker,
         "input of a batch": chunk * max(chunks, EVALUATION_BATCH // cpu.LANES),
         "a checkpoint while it is written": 9 * learnt,

@@ -1,6 +1,5 @@
 """Architectures that are given to a run instead of being searched."""
 
-import dataclasses
 import json
 
 from hrmas_sparse.engine.architecture import Architecture, as_dict, check_fit
@@ -21,12 +20,13 @@ def architectures_for(given, settings):
     InputError
         There is none, or it does not fit; tied motifs are carried to the layer sizes that are wanted.
     """
-    found = getattr(given, "architecture", given)
-    found = found() if callable(found) else found
-    found = [found] if isinstance(found, Architecture) else found
-    if not isinstance(found, (list, tuple)) or not all(isinstance(one, Architecture) for one in found):
+    architectures = getattr(given, "architecture", given)
+    architectures = architectures() if callable(architectures) else architectures
+    if isinstance(architectures, Architecture):
+        architectures = [architectures]
+    if not isinstance(architectures, (list, tuple)) or not all(isinstance(a, Architecture) for a in architectures):
         raise InputError(f"architecture: expected a run, an Architecture or a list of them, found {shown(given)}")
-    if not found:
+    if not architectures:
         where = getattr(given, "path", None)
         raise InputError(f"{where or 'the given run'}: has no architecture yet (or no recurrence); let its search end "
                          "first")
@@ -34,16 +34,16 @@ def architectures_for(given, settings):
     if settings.plasticity.carry_intrinsic:
         raise InputError("plasticity.carry_intrinsic: R and tau of the search are not kept; a retrained architecture "
                          "starts from tau_m. Add --set plasticity.carry_intrinsic=false")
-    if len(found) == len(net.neurons):
-        found = [_carried(one, neurons) for one, neurons in zip(found, net.neurons)]
-    check_fit(found, net, "the given architecture")
-    return list(found)
+    if len(architectures) == len(net.neurons):
+        architectures = [_carried(a, neurons) for a, neurons in zip(architectures, net.neurons)]
+    check_fit(architectures, net, "the given architecture")
+    return list(architectures)
 
 
-def _carried(one, neurons):
-    if one.neurons == neurons or not one.tied or neurons % one.motif_size:
-        return one  # it fits, or check_fit says why not
-    return dataclasses.replace(one, neurons=neurons)
+def _carried(architecture, neurons):
+    if architecture.neurons == neurons or not architecture.tied or neurons % architecture.motif_size:
+        return architecture  # it fits, or check_fit says why not
+    return architecture.carried_to(neurons)
 
 
 def origin_of(given, architectures):

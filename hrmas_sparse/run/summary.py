@@ -3,7 +3,7 @@
 import json
 
 from hrmas_sparse.engine import architecture
-from hrmas_sparse.engine.recurrence import Motif
+from hrmas_sparse.engine.recurrence import Discrete
 from hrmas_sparse.run.classes import class_names, confusion_table, recall_table
 from hrmas_sparse.run.warnings import complaints_of_test, kind
 from hrmas_sparse.settings.load import OWN, datasets, load
@@ -12,7 +12,7 @@ from hrmas_sparse.storage.errors import InputError
 
 def connections(recurrence):
     """Counts of a layer's recurrent connections by type; None where they have none (no recurrence, or all free)."""
-    if not isinstance(recurrence, Motif):
+    if not isinstance(recurrence, Discrete):
         return None
     motif = recurrence
     excitatory = int(motif.excitatory.sum())

@@ -90,8 +90,8 @@ class Run:
 
     @cached_property
     def _network_and_parameters(self) -> tuple[Network, Parameters]:
-        found: tuple[Network, Parameters] = self._trained()
-        return found
+        trained: tuple[Network, Parameters] = self._trained()
+        return trained
 
     @property
     def network(self) -> Network:
@@ -127,8 +127,8 @@ class Run:
         """Return accuracy, loss, recall of each class and confusion on labelled samples."""
         self._check(events)
         network, params = self._network_and_parameters
-        found: Score = evaluate(network, params, events)
-        return found
+        score: Score = evaluate(network, params, events)
+        return score
 
     def export(self, path: str | Path, **options: Any) -> None:
         """Write the trained network for other programs: `.nir`, `.npz`, or `.h` (with a `.c` beside it).

@@ -8,7 +8,7 @@ from hrmas_sparse.storage.errors import InputError
 
 
 class Watch:
-    """Sees that a mapped spike cache stays what it was: deleted it may be, for we hold it open, changed it may not."""
+    """Sees that a mapped spike cache is not changed. It may be deleted: it is held open."""
 
     def __init__(self, data):
         self._path = data.path
@@ -20,11 +20,12 @@ class Watch:
         self.check()
 
     def _state(self):
-        found = os.fstat(self._descriptor)
-        return found.st_size, found.st_mtime_ns
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns
 
     def check(self):
         """Raise InputError if the file was changed in place."""
         if self._state() != self._before:
             raise InputError(f"{self._path}: the spike cache was changed during the run; nothing was learnt from that. "
-                             "Delete it and give the same command again: it is rebuilt and the run goes on")
+                             "Give the same command again: a cache of recordings is rebuilt and the run goes on; a "
+                             "file of your own must be put back first")

@@ -49,8 +49,8 @@ class StepResult(NamedTuple):
     valid: Outcome | None      # of the validation batch, in a search
 
 
-def _moved(parameters, step, direction):
-    """A copy of the parameters, moved by step (float64) * direction where direction has an entry."""
+def _shifted(parameters, step, direction):
+    """A copy of the parameters with step (float64) * direction added where direction has an entry."""
     return parameters.replaced(Parameters(
         {name: own[name] + step.astype(d.dtype) * d for name, d in layer.items()}
         for own, layer in zip(parameters.layers, direction.layers)))
@@ -124,7 +124,7 @@ def bilevel(network, parameters, batches, eta, clip, plasticity=None):
     if eta:
         trained, = network.passes([parameters], train, backward=True, plasticity=plasticity)
         step, _ = clipped(trained.gradients.only(weights), clip)
-        inner = _moved(parameters, np.float64(-eta), step)
+        inner = _shifted(parameters, np.float64(-eta), step)
     passed, = network.passes([inner], valid, backward=True, plasticity=plasticity)
     first, direction = passed.gradients.only(alphas), passed.gradients.only(weights)
     if not eta:
@@ -132,7 +132,7 @@ def bilevel(network, parameters, batches, eta, clip, plasticity=None):
     norm = global_norm(direction)
     usable = (norm > 0) & np.isfinite(norm)  # else the first order must do; decided where the norm lies
     eps = 0.01 / np.where(usable, norm, 1.0)
-    points = [_moved(parameters, side * eps, direction) for side in (1, -1)]
+    points = [_shifted(parameters, side * eps, direction) for side in (1, -1)]
     plus, minus = network.passes(points, train, backward=True, plasticity=plasticity, feedforward=False)
     factor = eta / (2 * eps)
     return Parameters(

@@ -77,10 +77,10 @@ def problem(workload, kind, samples=SAMPLES, seed=0, scale=None):
 
 def _recurrence(workload, kind, rng):
     from hrmas_sparse.search.baselines import random_architecture
-    from hrmas_sparse.engine.recurrence import Motif, Supernet, motif_connections
+    from hrmas_sparse.engine.recurrence import Discrete, Relaxed, motif_connections
 
     if kind == "supernet":
-        layer = Supernet(workload.hidden, workload.sizes)
+        layer = Relaxed(workload.hidden, workload.sizes)
         found, union = {}, layer.source * workload.hidden + layer.target
         for v in workload.sizes:
             own = motif_connections(workload.hidden, v)
@@ -88,7 +88,7 @@ def _recurrence(workload, kind, rng):
             found |= {f"rows_{v}": own.row, f"places_{v}": places}
     else:
         architecture = random_architecture(workload.hidden, [MOTIF], rng, inter=kind == "motif")
-        layer = Motif(architecture)
+        layer = Discrete(architecture)
         found = {"types": architecture.types, "excitatory": layer.excitatory}
     found |= {f"p.rec1.{name}": value for name, value in layer.initial(np.float32, rng).items()}
     return found | {"source": layer.source, "target": layer.target}

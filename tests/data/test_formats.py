@@ -170,6 +170,17 @@ def test_npz(tmp_path):
     assert len(Dataset.from_npz(npz(tmp_path / "my.npz", split=[0, 0, 1, 1])).test) == 2
 
 
+def test_two_npz(tmp_path):
+    """Sizes are the larger ones; a test part need not have every class."""
+    train = npz(tmp_path / "a.npz")
+    test = npz(tmp_path / "b.npz", sample=[0, 1], step=[8, 0], channel=[3, 0], label=[1, 1])
+    data = Dataset.from_npz(train, test)
+    assert repr(data) == "Dataset('a': 4 train, 2 test samples, 2 classes, 9 steps x 4 channels)"
+    assert data.train.dense()[:, 5:].sum() == 0 and data.test.dense()[0, 8, 3] == 1
+    with pytest.raises(InputError, match="b.npz: split: expected none"):
+        Dataset.from_npz(train, npz(tmp_path / "b.npz", split=[0, 0, 0, 1]))
+
+
 @pytest.mark.parametrize("changes, parts", [
     ({"label": None}, ["expected the arrays sample, step, channel, label"]),
     ({"extra": [1]}, ["found", "extra"]), ({"split": ["train", "test", "x", "test"]}, ["split[2]", "'x'"]),

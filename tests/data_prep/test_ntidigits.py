@@ -49,6 +49,17 @@ def test_single_digits_and_the_stored_split(raw):
     assert (cache.meta.steps, cache.meta.channels, cache.meta.classes) == (300, 64, 11)
 
 
+def test_a_damaged_cache_is_built_anew(raw):
+    path = build(raw).path
+    sound = path.read_bytes()
+    with h5py.File(path) as file:
+        at = file["train/channel"].id.get_offset()
+    path.write_bytes(sound[:at] + bytes([sound[at] ^ 1]) + sound[at + 1:])
+    said = []
+    assert prepare(settings(), raw, path.parent, say=said.append) == path
+    assert "building (not usable: " in said[0] and path.read_bytes() == sound
+
+
 def test_partition_by_production(raw):
     cache = build(raw, partition="ab")
     assert cache.ids("train") == ["woman-ac-a-z", "man-ad-a-o", "woman-ac-a-9", "man-ae-a-5"]

@@ -11,7 +11,7 @@ from dense import (
 
 from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, NONE, Architecture
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.engine.recurrence import Motif, Supernet, motif_connections, softmax, softmax_pullback, table_rows
+from hrmas_sparse.engine.recurrence import Discrete, Relaxed, motif_connections, softmax, softmax_pullback, table_rows
 
 # neurons and motif size: single neurons, motifs of one, one motif, two motifs, many
 SIZES = [(1, 1), (2, 1), (7, 1), (7, 7), (2, 2), (8, 4), (10, 5), (12, 2), (12, 3), (15, 5), (16, 16), (20, 4)]
@@ -61,7 +61,7 @@ def test_as_the_paper_draws_it():
 
 @pytest.mark.parametrize("neurons, size", [(10, 4), (10, 0), (10, -5), (10, 20), (3, 2)])
 def test_a_motif_has_to_divide(neurons, size):
-    for build in (lambda: motif_connections(neurons, size), lambda: Supernet(neurons, (1, size))):
+    for build in (lambda: motif_connections(neurons, size), lambda: Relaxed(neurons, (1, size))):
         with pytest.raises(InputError, match=f"motif size {size} does not divide {neurons} neurons"):
             build()
 
@@ -127,21 +127,21 @@ def test_motif(neurons, size, inter, tied):
 
 @pytest.mark.parametrize("kind", [EXCITATORY, INHIBITORY, NONE])
 def test_motif_of_one_type(kind):
-    recurrence = Motif(Architecture(8, 4, True, np.full(24, kind, np.int8)))
+    recurrence = Discrete(Architecture(8, 4, True, np.full(24, kind, np.int8)))
     weights = recurrence.effective(recurrence.initial("float64"))
     expected = np.where(naive.motif_pattern(8, 4), (0.2, -2.0, 0.0)[kind], 0.0)
     np.testing.assert_array_equal(recurrence.dense(weights), expected)
 
 
 def test_motif_with_other_start_weights():
-    recurrence = Motif(Architecture(4, 2, False, np.array([0, 1, 1, 0], np.int8)), w_exc=0.5, w_inh=-1.0)
+    recurrence = Discrete(Architecture(4, 2, False, np.array([0, 1, 1, 0], np.int8)), w_exc=0.5, w_inh=-1.0)
     W = recurrence.dense(recurrence.effective(recurrence.initial("float64")))
     np.testing.assert_array_equal(W, np.kron(np.eye(2), [[0.5, -1.0], [-1.0, 0.5]]))
 
 
 def test_too_few_types():
     with pytest.raises(InputError, match="types: expected 12 for motifs of 2 neurons, found 5"):
-        Motif(Architecture(6, 2, False, np.zeros(5, np.int8), tied=False))
+        Discrete(Architecture(6, 2, False, np.zeros(5, np.int8), tied=False))
 
 
 # ---- the relaxation --------------------------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_supernet(neurons, sizes, inter, tied, dtype, tolerance):
 
 
 def test_supernet_start():
-    recurrence = Supernet(12, (2, 3), tied=False, alpha_scale=0.5)
+    recurrence = Relaxed(12, (2, 3), tied=False, alpha_scale=0.5)
     start = recurrence.initial("float32", np.random.default_rng(0))
     assert {name: x.shape for name, x in start.items()} == {
         "w_exc": (recurrence.source.size,), "alpha_size": (2,), "alpha_2": (44, 3), "alpha_3": (54, 3)}
@@ -197,7 +197,7 @@ def test_a_decided_supernet_is_its_motif(inter, tied):
     layer, recurrence = supernet_layer(rng, 12, (2, 3, 6), inter, tied)
     parameters = {name: np.where(x == x.max(axis=-1, keepdims=True), 0.0, -1e3) if name.startswith("alpha") else x
                   for name, x in supernet_values(layer, recurrence).items()}
-    motif = Motif(recurrence.discretize(parameters))
+    motif = Discrete(recurrence.discretize(parameters))
     W = recurrence.dense(recurrence.effective(parameters))
     w_exc = recurrence.dense(parameters["w_exc"])[motif.target, motif.source][motif.excitatory]
     assert error(motif.dense(motif.effective({"w_exc": w_exc})), W) < 1e-14
@@ -213,7 +213,7 @@ def test_narrowing(kept, inter, tied):
     layer, whole = supernet_layer(np.random.default_rng(6), 12, (3, 6, 2), inter, tied)
     values = supernet_values(layer, whole)
     small, parameters = whole.narrowed(kept), whole.narrow(values, kept)
-    built = Supernet(12, (kept,), inter, tied)
+    built = Relaxed(12, (kept,), inter, tied)
     assert small.sizes == (kept,) and small.alpha_names == built.alpha_names == ("alpha_size", f"alpha_{kept}")
     assert_same_bits([small.source, small.target], [built.source, built.target])
     at = [k for k, v in enumerate(layer["sizes"]) if v == kept]
@@ -247,14 +247,14 @@ def test_narrowing_on_the_host_meets_nothing_of_a_device():
         def row_sums(self, rows, count):
             return "there"
 
-    whole = Supernet(12, (2, 3))
+    whole = Relaxed(12, (2, 3))
     values = whole.initial(np.float64, np.random.default_rng(0))
     values["w_exc"] = np.arange(values["w_exc"].size, dtype=float)
     assert_same_bits(whole.on(Device()).narrow(values, 3), whole.narrow(values, 3))
 
 
 def test_narrowing_keeps_other_start_values():
-    start = Supernet(12, (2, 3), w_exc=0.7, w_inh=-1.5, alpha_scale=0.0).narrowed(3)
+    start = Relaxed(12, (2, 3), w_exc=0.7, w_inh=-1.5, alpha_scale=0.0).narrowed(3)
     parameters = start.initial("float64", np.random.default_rng(0))
     assert (parameters["w_exc"] == 0.7).all() and not parameters["alpha_3"].any()
     np.testing.assert_allclose(start.effective(parameters), (0.7 - 1.5) / 3)
@@ -263,7 +263,7 @@ def test_narrowing_keeps_other_start_values():
 @pytest.mark.parametrize("sizes", [(2, 3, 6), (6, 3, 2), (3, 6, 2)])
 @pytest.mark.parametrize("alpha, best", [([0, 0, 0], 2), ([1, 1, 0], None), ([0, 1, 1], None), ([-1, -2, -3], None)])
 def test_ties_go_to_the_smaller_size(sizes, alpha, best):
-    recurrence = Supernet(12, sizes)
+    recurrence = Relaxed(12, sizes)
     expected = best or min(v for v, a in zip(sizes, alpha) if a == max(alpha))
     for dtype in ("float32", "float64"):
         assert recurrence.best_size({"alpha_size": np.array(alpha, dtype)}) == expected
@@ -288,14 +288,14 @@ def test_discretize(inter, tied):
         assert found.types.dtype == np.int8
         np.testing.assert_array_equal(found.types, rows(types, 12, size, inter))
         w_exc = rng.uniform(0.1, 1, (12, 12))
-        motif = Motif(found)
+        motif = Discrete(found)
         W = motif.dense(motif.effective({"w_exc": on_links(motif, w_exc)[motif.excitatory]}))
         np.testing.assert_array_equal(W, naive.architecture_matrix(12, size, types, w_exc, inter, tied))
     assert ties > 100
 
 
 def test_types_tie_in_the_order_excitatory_inhibitory_none():
-    recurrence = Supernet(2, (1,), inter=False, tied=False)
+    recurrence = Relaxed(2, (1,), inter=False, tied=False)
     table = np.array([[0.5, 0.5, 0.5], [0.1, 0.5, 0.5]])
     found = recurrence.discretize({"alpha_size": np.zeros(1), "alpha_1": table})
     assert found.types.tolist() == [EXCITATORY, INHIBITORY]

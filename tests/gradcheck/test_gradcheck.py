@@ -18,7 +18,7 @@ from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.gradcheck import adjoint, differences, golden, rules, spiking
 from hrmas_sparse.gradcheck.lines import Line, relative_error, table
 from hrmas_sparse.gradcheck.problems import central_differences
-from hrmas_sparse.engine.recurrence import Supernet
+from hrmas_sparse.engine.recurrence import Relaxed
 
 gradcheck = importlib.import_module("hrmas_sparse.gradcheck")  # the package, not the public function
 
@@ -182,8 +182,8 @@ SABOTAGES = {
     "gradient of the cross entropy": (differences, scaled("__call__", CrossEntropyLoss, 1.001, 1)),
     "NaN": (differences, scaled("__call__", PscLoss, np.nan, 1)),
     "smooth errors": (differences, scaled("_back_smooth", Layer, 1.00001)),
-    "pullback of alpha": (differences, scaled("pullback", Supernet, 1.001, "alpha_size")),
-    "relaxation": (differences, scaled("effective", Supernet, 1.001)),
+    "pullback of alpha": (differences, scaled("pullback", Relaxed, 1.001, "alpha_size")),
+    "relaxation": (differences, scaled("effective", Relaxed, 1.001)),
     "gradient of one link": (differences, forgotten_link),
     "gradient of one link, spiking": (spiking, forgotten_link),
     "synaptic decay": (spiking, constant("constants", neuron, decay_s=1.000001)),
@@ -196,7 +196,7 @@ SABOTAGES = {
     "transpose": (adjoint, scaled("effect_below", Layer, 1 + 1e-6)),
     "filter back": (adjoint, wrong_filter_back),
     "gradient of one link, adjoint": (adjoint, forgotten_link),
-    "pullback of w_exc": (adjoint, scaled("pullback", Supernet, 1 + 1e-6, "w_exc")),
+    "pullback of w_exc": (adjoint, scaled("pullback", Relaxed, 1 + 1e-6, "w_exc")),
     "gamma": (rules, constant("plasticity_constants", neuron, gamma=1.00001)),
     "target rate": (rules, constant("plasticity_constants", neuron, inv_mu=1.00001)),
     "calcium": (rules, constant("plasticity_constants", neuron, inv_tau_cal=1.00001)),

@@ -1,4 +1,4 @@
-"""What a run is said to need, on the CPU and on a GPU; tests/test_robustness.py compares it with what one takes."""
+"""What a run is said to need, on the CPU and on a GPU; test_robustness.py compares it with what one takes."""
 
 import pytest
 import toys

@@ -14,7 +14,7 @@ from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.search.hrmas import (
     Learner, StepSettings, alpha_gradient, bilevel, discretize, dropout_scales, entropy, keep_best_sizes, search_step,
     weight_step)
-from hrmas_sparse.engine.recurrence import Motif, softmax
+from hrmas_sparse.engine.recurrence import Discrete, softmax
 
 ONE = (("supernet", 12, (2, 3)),)
 TWO = (("supernet", 12, (2, 3)), ("supernet", 8, (2, 4)))
@@ -300,7 +300,7 @@ def test_discretising_is_the_reference(backend, tied):
         v, types = naive.discretize(layer["sizes"], layer["alpha_size"], layer["alphas"])
         assert architecture.motif_size == v
         expected = naive.architecture_matrix(len(layer["W_in"]), v, types, layer["w_exc"], True, tied)
-        motif = Motif(architecture)
+        motif = Discrete(architecture)
         weights = np.where(motif.excitatory, layer["w_exc"][motif.target, motif.source], -2.0)
         np.testing.assert_array_equal(motif.dense(weights), expected)
 
