@@ -136,6 +136,12 @@ def test_the_reference_stands_alone():
         assert not any(inside(n, "hrmas_sparse") for n in imports(path)), "naive.py would check us with ourselves"
 
 
+def test_names_of_test_files_are_unique():
+    """pytest imports them by name alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) == len(set(names)), sorted({name for name in names if names.count(name) > 1})
+
+
 def test_the_readme_shows_every_room():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     missing = {room(m) for m in map(module_name, PRODUCT) if m.count(".") and m.startswith("hrmas_sparse")}
