@@ -155,8 +155,7 @@ def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tup
         provenance=source.provenance,
         notes=Counter(),
     )
-    key = json.dumps([SCHEMA, meta.fingerprint, meta.encoding], sort_keys=True)
-    path = cache_root / f"{data.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.h5"
+    path = cache_path(cache_root, meta)
     reason = _stale(path, meta)
     if reason:
         say(f"{path}: building ({reason}) from {source.root}")
@@ -168,6 +167,12 @@ def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tup
     for line in cache.summary().splitlines():
         say(line)
     return path
+
+
+def cache_path(folder: Path, meta: Meta) -> Path:
+    """The file of a cache: its name carries a checksum of everything that its events depend on."""
+    key = json.dumps([SCHEMA, meta.fingerprint, meta.encoding], sort_keys=True)
+    return folder / f"{meta.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.h5"
 
 
 def _stale(path: Path, meta: Meta) -> str:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from data_prep import READERS, check_settings, partition, prepare
+from data_prep import READERS, cache_path, check_settings, partition, prepare
 from hrmas_sparse import places
 from hrmas_sparse.data.cache import open_cache, verify_cache
 from hrmas_sparse.data.dataset import Dataset
 from hrmas_sparse.data.meta import SPLITS
 from hrmas_sparse.data.shd import is_shd
-from hrmas_sparse.data.writer import SCHEMA, CacheWriter, is_cache
+from hrmas_sparse.data.writer import CacheWriter, is_cache
 from hrmas_sparse.settings.load import OWN, Overrides, datasets, load
 from hrmas_sparse.settings.schema import Config
 from hrmas_sparse.storage.errors import InputError
@@ -133,8 +131,7 @@ def _of_saved(path: Path, settings: Config, folder: Path, say: Callable[[str], N
 def _drawn(data: Dataset, wanted: str, folder: Path) -> Path:
     """The cache of a drawn partition of a saved data set, made if it is not there."""
     meta = dataclasses.replace(data.meta, encoding=data.meta.encoding | {"partition": wanted}, notes=Counter())
-    key = hashlib.sha256(json.dumps([SCHEMA, meta.fingerprint, meta.encoding], sort_keys=True).encode()).hexdigest()
-    path = folder / f"{meta.dataset}-{key[:12]}.h5"
+    path = cache_path(folder, meta)
     with contextlib.suppress(InputError):
         if open_cache(path).meta.fingerprint == meta.fingerprint:
             return path

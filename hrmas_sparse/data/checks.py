@@ -21,6 +21,13 @@ def extent(name: str, size: Any) -> int:
     return int(size)
 
 
+def seed(value: Any) -> int:
+    """A seed of random numbers."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < 0:
+        raise InputError(f"seed: expected a whole number of at least 0, found {str(value)[:40]!r}")
+    return int(value)
+
+
 def array(name: str, values: Any, kinds: str, what: str, dimensions: int = 1) -> np.ndarray:
     """An array of as many dimensions, its dtype of one of the `kinds`; no entries at all are of any kind."""
     try:

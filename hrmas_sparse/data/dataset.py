@@ -13,7 +13,7 @@ import numpy as np
 
 from hrmas_sparse.data import checks, npz, shd, tonic
 from hrmas_sparse.data import parts as made_of
-from hrmas_sparse.data.events import Events
+from hrmas_sparse.data.events import Events, joined
 from hrmas_sparse.data.meta import SPLITS, Meta
 from hrmas_sparse.data.writer import CacheWriter, is_cache
 from hrmas_sparse.settings.schema import Config, DataConfig
@@ -248,10 +248,11 @@ class Dataset:
         Raises
         ------
         InputError
-            A share that is none, or no class with two samples.
+            A share or a seed that is none, or no class with two samples.
         """
         if isinstance(test, bool) or not isinstance(test, (int, float, np.number)) or not 0 < test < 1:
             raise InputError(f"test: expected a share above 0 and below 1, found {test!r}")
+        seed = checks.seed(seed)
         parts = [self.train] if self.test is None else [self.train, self.test]
         rng = np.random.default_rng(seed)
         labels = np.concatenate([events.labels for events in parts])
@@ -262,11 +263,11 @@ class Dataset:
         if not chosen.any():
             raise InputError(f"test: expected classes of at least 2 samples to divide, found {len(labels)} samples of "
                              f"{len(np.unique(labels))} classes")
-        whole = made_of.joined(parts)
+        whole = joined(parts)
         ids = [f"{split}/{own}" if len(parts) > 1 else own
                for split, _ in zip(SPLITS, parts) for own in self.ids(split)]
         train, rest = whole[~chosen], whole[chosen]
-        meta = dataclasses.replace(self.meta, encoding=self.meta.encoding | {"split": [float(test), int(seed)]},
+        meta = dataclasses.replace(self.meta, encoding=self.meta.encoding | {"split": [float(test), seed]},
                                    fingerprint=made_of.fingerprint([train, rest], self.class_names))
         names: dict[str, Iterable[str]] = {split: [ids[n] for n in np.flatnonzero(chosen == (split == "test"))]
                                            for split in SPLITS}

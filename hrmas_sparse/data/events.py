@@ -246,6 +246,16 @@ def _checked(indptr: Any, step: Any, channel: Any, value: Any, labels: Any, step
             "channels": channels, "notes": dict(notes)}
 
 
+def joined(parts: Sequence[Events]) -> Events:
+    """The samples of all parts, one part after the other; where the arrays of the parts lie."""
+    if len(parts) == 1:
+        return parts[0]
+    offsets = np.cumsum([0, *(int(events.indptr[-1]) for events in parts)])
+    indptr = np.concatenate([[0], *(events.indptr[1:] + offset for events, offset in zip(parts, offsets))])
+    arrays = {name: np.concatenate([getattr(events, name) for events in parts]) for name in ("labels", *EVENT_ARRAYS)}
+    return parts[0]._with(indptr=indptr.astype(np.int64), **arrays)
+
+
 def halve(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Divide samples equally in two, class by class; the halves differ by at most one sample, in all and per class.
 

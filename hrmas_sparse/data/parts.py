@@ -93,14 +93,6 @@ def collected(samples: Iterable, steps: int, channels: int, notes: Counter) -> E
     return Events(np.cumsum(length), step, channel, value, np.array(labels, np.int64), steps, channels, dict(+notes))
 
 
-def joined(parts: Sequence[Events]) -> Events:
-    """The samples of all parts, one part after the other."""
-    offsets = np.cumsum([0, *(int(events.indptr[-1]) for events in parts)])
-    indptr = np.concatenate([[0], *(events.indptr[1:] + offset for events, offset in zip(parts, offsets))])
-    arrays = {name: np.concatenate([getattr(events, name) for events in parts]) for name in ("labels", *EVENT_ARRAYS)}
-    return parts[0]._with(indptr=indptr.astype(np.int64), **arrays)
-
-
 def one_of_values(value: str) -> str:
     """"count" or "binary"."""
     if value not in VALUES:

@@ -80,7 +80,10 @@ class Architecture:
         v = self.motif_size
         if self.neurons % v:
             raise InputError(f"motif_size: {v} does not divide {self.neurons} neurons")
-        types = np.asarray(self.types)
+        for name in ("linked", "tied"):
+            if not isinstance(getattr(self, name), (bool, np.bool_)):
+                raise InputError(f"{name}: expected True or False, found {getattr(self, name)!r}")
+        types = _array("types", self.types)
         if types.ndim != 1 or types.dtype.kind not in "iu" or not np.isin(types, (EXCITATORY, INHIBITORY, NONE)).all():
             raise InputError("types: expected a list of 0 (excitatory), 1 (inhibitory), 2 (none)")
         expected = table_rows(self.neurons, v, self.linked, self.tied)
@@ -109,7 +112,7 @@ class Architecture:
         intra : (v, v), [target, source] inside the motif
         inter : (v, 2), [target, previous or next motif], or None for motifs without neighbours
         """
-        intra, inter = np.asarray(intra), None if inter is None else np.asarray(inter)
+        intra, inter = _array("intra", intra), None if inter is None else _array("inter", inter)
         v = len(intra) if intra.ndim else 0
         if intra.shape != (v, v) or not v or (inter is not None and inter.shape != (v, 2)):
             raise InputError(f"intra, inter: expected shapes (v, v) and (v, 2), found {intra.shape} and "
@@ -226,6 +229,13 @@ def _whole(name: str, value: Any) -> int:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or not 1 <= value <= 10**9:
         raise InputError(f"{name}: expected a whole number of at least 1 and at most 10^9, found {value!r}")
     return int(value)
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except ValueError as error:  # ragged lists
+        raise InputError(f"{name}: expected an array, found {type(values).__name__} ({error})") from None
 
 
 def save(path: Path, layers: Sequence[Architecture]) -> None:

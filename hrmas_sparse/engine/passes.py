@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.data.events import EVENT_ARRAYS, Events
+from hrmas_sparse.data.events import Events, joined
 from hrmas_sparse.engine.backends.base import Chunk, Gradients, Intrinsic, Plastic, Synapses, Tape, is_dense
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.engine.stack import Plasticity, Stack
@@ -65,16 +65,6 @@ def run(requests: list[Request]) -> list[Result]:
     return [result for each in passes for result in each.results()]
 
 
-def _end_to_end(batches):
-    """Batches as one, the samples of each after those of the one before."""
-    if len(batches) == 1:
-        return batches[0]
-    ends = np.cumsum([batch.indptr[-1] for batch in batches])
-    indptr = np.concatenate([[0], *(batch.indptr[1:] + end - batch.indptr[-1] for batch, end in zip(batches, ends))])
-    arrays = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in ("labels", *EVENT_ARRAYS)}
-    return batches[0]._with(indptr=indptr, **arrays)
-
-
 def _side_by_side(layer):
     """The synapses of one layer of several networks as the backend wants them."""
     if len(layer) == 1:
@@ -99,7 +89,7 @@ class _Part(NamedTuple):
     counts: list                      # of each layer, (M,) spikes of each network
 
 
-def joined(records):
+def _whole_record(records):
     """One layer's records of all chunks, put together along the axis of samples."""
     return {key: np.concatenate([record[key] for record in records], axis=-3) for key in records[0]}
 
@@ -141,7 +131,7 @@ class Pass:
         self.requests = requests
         self.stack, self.options = requests[0].stack, requests[0].options   # the networks have these in common
         self.layers = self._bound()
-        batch = _end_to_end([request.batch for request in requests])
+        batch = joined([request.batch for request in requests])
         self.chunks = self.stack.backend.pack(batch, self.stack.dtype, len(requests))
         self.parts: list[Any] = [None] * len(self.chunks)
         self.total: list[Gradients] | None = None
@@ -222,7 +212,7 @@ class Pass:
         intrinsic = self._intrinsic() if self.options.plasticity else [None] * networks
         records = None
         if self.options.record:
-            records = [joined(layer) for layer in zip(*(part.records for part in parts))]
+            records = [_whole_record(layer) for layer in zip(*(part.records for part in parts))]
         return [Result(*result, records) for result in zip(numbers, gradients, intrinsic)]
 
     def _gradients(self):

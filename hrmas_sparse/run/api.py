@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from hrmas_sparse.data.dataset import Dataset
 from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.engine.backends import get_backend
@@ -161,7 +163,7 @@ def load_run(path: str | os.PathLike[str], backend: str = "auto") -> Run:
 def _run(data: Dataset, settings: Config, seed: int, out: Any, callback: Callback | None, stop: Stop | None,
          baseline: bool, backend: Any, given: Any = None, origin: Any = None) -> Run:
     _check(data, settings, seed, callback, stop)
-    settings = data.settings_for(settings)
+    settings, seed = data.settings_for(settings), int(seed)
     backend = get_backend(backend)
     count = functools.partial(count_accuracy, data) if baseline else None
     task = Task(settings, data, backend, {"raw": None} | (origin or {}), given, count)
@@ -196,7 +198,7 @@ def _check(data: Any, settings: Any, seed: Any, callback: Any, stop: Any) -> Non
         raise InputError(f"data: expected a Dataset, found {shown(data)}; hs.Dataset(train, test) makes one of Events")
     if not isinstance(settings, Config):
         raise InputError(f"settings: expected what hs.settings(...) gives, found {shown(settings)}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**53:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**53:
         raise InputError(f"seed: expected a whole number of at least 0 and below 2^53, found {shown(seed)}")
     for name, value in (("callback", callback), ("stop", stop)):
         if value is not None and not callable(value):

@@ -20,7 +20,7 @@ def finish(store, context, network, learner, seconds, baseline, stop):
     """
     store.keep_weights(learner.parameters)
     data, started = context.data, time.monotonic()
-    test, train = (evaluate(network, learner.parameters, events, stop).as_dict() if events is not None else None
+    test, train = (evaluate(network, learner.parameters, events, stop).as_dict() if events else None
                    for events in (data.test, data.train))
     context.check()
     del train["confusion"], train["output_rates"]

@@ -116,9 +116,9 @@ class Chunk:
 
     def relaxation(self):
         """Parameters to weights of the links, and gradients back."""
-        recurrence, own = self.net.hidden[0].recurrence, self.net.own(self.parameters, 1)
-        return (clock(recurrence.links, own)
-                + clock(recurrence.pullback, own, np.zeros_like(self.synapses[0].links.data)))
+        recurrence, parameters = self.net.hidden[0].recurrence, self.parameters.layers[0]
+        return (clock(recurrence.links, parameters)
+                + clock(recurrence.pullback, parameters, np.zeros_like(self.synapses[0].links.data)))
 
 
 def counts(problem, rate, links):
@@ -164,8 +164,8 @@ def parts(problem):
     if c.net.hidden[0].recurrence is not None:
         found["relaxation and chain rule"] = repeated(c.relaxation)
     found["sums over chunks"] = repeated(c.reduction)
-    whole = repeated(lambda: clock(c.net.gradients, c.parameters, c.intrinsics, c.events))
-    rate = c.net.evaluate(c.parameters, c.intrinsics, c.events).rates[0]
+    whole = repeated(lambda: clock(c.net.gradients, c.parameters, c.events))
+    rate = c.net.evaluate(c.parameters, c.events).rates[0]
     return found, whole, rate, len(links.data)
 
 

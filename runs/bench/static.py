@@ -27,6 +27,9 @@ DIVISION = re.compile(r"\b(?:div|rem)\.[su]64")
 NEURONS = {1: 800, 2: 1600, 4: 3200}                        # of a layer that gives so many to a thread
 
 
+HEAD = "registers", "stack B", "spills B", "occupancy %", "64-bit divisions", "float64", "a step", "a link"
+
+
 class Figures(NamedTuple):
     """What is known of a compiled kernel; instructions are None without nvdisasm."""
 
@@ -38,8 +41,6 @@ class Figures(NamedTuple):
     doubles: int            # instructions of float64
     step: int | None        # instructions of a time step but those of its links
     link: float | None      # instructions of a link
-
-    HEAD = "registers", "stack B", "spills B", "occupancy %", "64-bit divisions", "float64", "a step", "a link"
 
     @property
     def cells(self):
@@ -165,7 +166,7 @@ def table(names, dtype, capabilities):
     jobs = [(name, dtype, capability) for name in names for capability in capabilities]
     with ProcessPoolExecutor() as pool:
         found = list(pool.map(figures, *zip(*jobs)))
-    lines = [f"| {dtype} | sm | {' | '.join(Figures.HEAD)} |", "|---|" + "--:|" * (len(Figures.HEAD) + 1)]
+    lines = [f"| {dtype} | sm | {' | '.join(HEAD)} |", "|---|" + "--:|" * (len(HEAD) + 1)]
     return lines + [f"| {name} | {capability[0]}{capability[1]} | {' | '.join(row.cells)} |"
                     for (name, _, capability), row in zip(jobs, found)]
 

@@ -86,6 +86,12 @@ def test_a_retrained_architecture(run, data, settings):
     assert carried.architecture[0].neurons == 24 and carried.params.layers[0].w.shape == (9, 24)
 
 
+def test_saved_data_without_a_test_part(run, data, settings, tmp_path):
+    saved = hs.load_dataset(hs.Dataset(data.train, class_names=data.class_names).save(tmp_path / "own.h5"))
+    again = hs.retrain(run, saved, settings, seed=np.int64(3), callback=lambda progress: None)
+    assert again.finished and again.result["test"] is None and again.result["train"]["samples"] == len(data.train)
+
+
 def test_it_prints_itself(run):
     assert "loud" in repr(run) and "test accuracy" in repr(run)
     html = run._repr_html_()

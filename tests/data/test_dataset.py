@@ -85,6 +85,12 @@ def test_a_split_of_both_parts_and_what_cannot_be_split():
         Dataset(events([0, 1, 2])).split()
 
 
+@pytest.mark.parametrize("seed", [-1, None, "a", 1.5, True])
+def test_a_seed_that_is_none(seed):
+    with pytest.raises(InputError, match="seed: expected a whole number of at least 0"):
+        Dataset(events()).split(seed=seed)
+
+
 @pytest.mark.parametrize("dtype, value", [(bool, "binary"), (np.int64, "count"), (float, "count")])
 @pytest.mark.parametrize("test", [True, False])
 def test_what_is_saved_is_read(tmp_path, dtype, value, test):

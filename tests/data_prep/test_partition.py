@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from event_files import settings, write_nmnist
 
+from data_prep.load import configured
 from data_prep import prepare
 from hrmas_sparse.settings.load import load
 from hrmas_sparse.storage.errors import InputError
@@ -81,7 +82,7 @@ def test_the_same_draw_every_time(build, tmp_path):
 @pytest.mark.parametrize("name", ["resample", "resample-0", "valid-x", "valid-1-2", "ab", "", "Official"])
 def test_unknown_partitions_are_refused(name):
     with pytest.raises(InputError, match="partition"):
-        load("nmnist", overrides=[f'data.partition="{name}"'])
+        configured("nmnist", overrides=[f'data.partition="{name}"'])
 
 
 def test_settings_default_to_the_official_partition():

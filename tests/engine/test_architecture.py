@@ -39,6 +39,17 @@ def test_types_are_a_list_of_three_kinds(types):
         Architecture(8, 2, False, types)
 
 
+@pytest.mark.parametrize("make, message", [
+    (lambda: Architecture(8, 2, "yes", np.zeros(8, int)), "linked: expected True or False, found 'yes'"),
+    (lambda: Architecture(8, 2, True, np.zeros(8, int), tied=1), "tied: expected True or False, found 1"),
+    (lambda: Architecture(8, 2, True, [[1], [1, 2]]), "types: expected an array, found list"),
+    (lambda: Architecture.from_signs(8, [[1], [1, 2]]), "intra: expected an array, found list"),
+])
+def test_what_is_of_another_kind(make, message):
+    with pytest.raises(InputError, match=message):
+        make()
+
+
 @pytest.mark.parametrize("inter, count, wanted", [(True, 4, 8), (False, 8, 4), (True, 0, 8)])
 def test_a_motif_has_a_type_for_every_connection(inter, count, wanted):
     with pytest.raises(InputError, match=f"types: expected {wanted} for motifs of 2 neurons, found {count}"):
