@@ -167,7 +167,7 @@ def plan(experiment, dataset, options, profile):
 
 
 def folder_name(experiment, dataset, options):
-    """Of the folder in runs/out that an experiment's runs on a data set are kept in."""
+    """Return the name of the folder in runs/out that holds an experiment's runs on a data set."""
     name = Path(dataset).stem
     if options.name is None:
         return f"{experiment.name}-{name}"
@@ -254,14 +254,14 @@ def searches(settings):
 
 
 def work(settings, samples=1.0):
-    """Of a whole run."""
+    """Return roughly how much a whole run costs, in the unit of :func:`epoch_work`."""
     search, retrain = epoch_work(settings)
     training = settings.training
     return samples * (searches(settings) * search * training.search_epochs + retrain * training.retrain_epochs)
 
 
 def work_done(planned, samples=1.0):
-    """Of a run so far, by the lines of its metrics."""
+    """Return how much of :func:`work` a run has done, by the lines of its metrics."""
     if planned.run.finished:
         return work(planned.settings, samples)
     try:

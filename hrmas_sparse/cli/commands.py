@@ -27,13 +27,13 @@ def _check_names(options, default):
     return names
 
 
-def _every_seed(options, names, settings, cache, backend, raw, given=None, origin=None):
+def _every_seed(options, names, settings, data, backend, raw, given=None, origin=None):
     """One run a seed; returns the worst exit status."""
     from hrmas_sparse.run.baseline import count_accuracy
     from hrmas_sparse.run.seeds import Task, execute
     from hrmas_sparse.run.signals import stop_on_signals
-    task = Task(settings, cache, backend, {"raw": environment.printable(raw) if raw else None, **(origin or {})}, given,
-                None if options.baseline == "off" else functools.partial(count_accuracy, cache))
+    task = Task(settings, data, backend, {"raw": environment.printable(raw) if raw else None, **(origin or {})}, given,
+                None if options.baseline == "off" else functools.partial(count_accuracy, data))
     folders = [(options.out or places.out()) / name for name in names]
     with stop_on_signals() as stop:
         return execute(options.seeds, folders, task, stop, options.fresh)
@@ -51,16 +51,16 @@ def search(options):
         end_with_stdin()
     settings, raw = configured(options)
     names, backend = _check_names(options, settings.data.dataset), get_backend(options.backend)
-    cache = prepared(settings, raw, options.strict)
-    if options.profile is None and cache.meta.provenance != "real":
+    data = prepared(settings, raw, options.strict)
+    if options.profile is None and data.meta.provenance != "real":
         options.profile = "demo"
         demo, _ = configured(options)
-        cache = cache if demo.data == settings.data else prepared(demo, raw, options.strict)
+        data = data if demo.data == settings.data else prepared(demo, raw, options.strict)
         settings = demo
     if options.check_determinism:
         from hrmas_sparse.run.determinism import check
-        return check(settings, options.seeds[0], cache, options.backend)
-    return _every_seed(options, names, settings, cache, backend, raw)
+        return check(settings, options.seeds[0], data, options.backend)
+    return _every_seed(options, names, settings, data, backend, raw)
 
 
 def retrain(options):
@@ -71,8 +71,8 @@ def retrain(options):
     given = architectures_for(source, settings)
     names, backend = _check_names(options, f"{source.path.resolve().name}-retrain"), get_backend(options.backend)
     raw = options.raw or _raw_of(source)
-    cache = prepared(settings, raw, options.strict)
-    return _every_seed(options, names, settings, cache, backend, raw, given, origin_of(source, given))
+    data = prepared(settings, raw, options.strict)
+    return _every_seed(options, names, settings, data, backend, raw, given, origin_of(source, given))
 
 
 def evaluate(options):
@@ -81,17 +81,17 @@ def evaluate(options):
     run = open_run(options.run)
     settings = run.config()
     raw = options.raw or _raw_of(run)
-    cache = prepared(settings, raw, options.strict, lambda line: print(line, file=sys.stderr), needed=(options.split,))
-    score = Run.of_folder(run, options.backend).score(getattr(cache, options.split))
+    data = prepared(settings, raw, options.strict, lambda line: print(line, file=sys.stderr), needed=(options.split,))
+    score = Run.of_folder(run, options.backend).score(getattr(data, options.split))
     if options.json or options.csv:
         from hrmas_sparse.run import scored
-        print(scored.as_json(run, cache, options.split, score) if options.json
-              else scored.as_csv(cache, options.split, score))
+        print(scored.as_json(run, data, options.split, score) if options.json
+              else scored.as_csv(data, options.split, score))
         return 0
-    real = "" if cache.meta.provenance == "real" else f" ({cache.meta.provenance})"
-    print(f"{run.name} on {cache.meta.dataset}{real}, {options.split}: accuracy {100 * score.accuracy:.2f} % of "
+    real = "" if data.meta.provenance == "real" else f" ({data.meta.provenance})"
+    print(f"{run.name} on {data.meta.dataset}{real}, {options.split}: accuracy {100 * score.accuracy:.2f} % of "
           f"{score.samples} samples, loss {score.loss:.4g}")
-    print("\n".join(recall_table(score.confusion, cache.class_names)))
+    print("\n".join(recall_table(score.confusion, data.class_names)))
     return 0
 
 

@@ -62,7 +62,7 @@ class Finished:
 
     @property
     def motif_sizes(self):
-        """Of the layers, as text."""
+        """The motif size of each layer, as text."""
         return ", ".join(str(layer.motif_size) for layer in self.architecture)
 
     @cached_property
@@ -111,7 +111,7 @@ class Study:
         return sorted({neurons for _, neurons in self.groups})
 
     def title(self, row):
-        """Of a row, for people."""
+        """Return the title of a row."""
         return self.record["rows"][row]["title"]
 
     def baseline(self, neurons):

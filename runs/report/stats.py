@@ -10,7 +10,7 @@ LEVEL = 0.95
 
 
 class Summary(NamedTuple):
-    """Of a row: number of runs, best, mean, sample standard deviation (None for one run)."""
+    """The accuracies of a row: number of runs, best, mean, sample standard deviation (None for one run)."""
 
     n: int
     best: float

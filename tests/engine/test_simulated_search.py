@@ -9,7 +9,7 @@ import toys
 from dense import assert_close, assert_same_bits, random_case
 from test_plasticity import SETTINGS
 
-from hrmas_sparse.settings import load as config
+from hrmas_sparse.settings.load import load
 from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.backends.cuda import backend as module, loader
@@ -30,7 +30,7 @@ def learnt(backend, order, mode):
     learner = search.Learner(case.parameters(), Adam(), Adam((0.5, 0.999)))
     learner = learner.to(backend.to_device)
     events = backend.loader(case.events())
-    settings = dataclasses.replace(config.load("ntidigits").search, alpha_order=order, alpha_lr=0.05)
+    settings = dataclasses.replace(load("ntidigits").search, alpha_order=order, alpha_lr=0.05)
     train, valid = events[np.array([2, 0])], events[np.array([1])]
     result = search.search_step(network, learner, train, valid, settings,
                                 search.StepSettings(1e-3, 1.0, Plasticity(**SETTINGS), mode))
@@ -103,7 +103,7 @@ def test_what_the_host_waits_for(cuda, monkeypatch, order, mode, clip):
     network = case.network(cuda)
     learner = search.Learner(case.parameters(), Adam(), Adam()).to(cuda.to_device)
     batch = cuda.loader(case.events())[np.arange(2)]
-    settings = dataclasses.replace(config.load("ntidigits").search, alpha_order=order)
+    settings = dataclasses.replace(load("ntidigits").search, alpha_order=order)
     copies, real = [], module.to_host
     monkeypatch.setattr(module, "to_host", lambda array: copies.append(1) or real(array))
     simulator.DeviceArray.waited()

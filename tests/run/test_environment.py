@@ -332,11 +332,11 @@ def test_names_of_recordings_and_results(tmp_path, words, name):
 
 @pytest.mark.slow
 def test_searches_and_figures_bear_their_environment(tmp_path, words, show):
-    from hrmas_sparse.run import folder as rundir
+    from hrmas_sparse.run.folder import RunDir
     from hrmas_sparse.run.diff import exact_differences
     arguments = ["search", "ntidigits", "--raw", "words.hdf5", "--set", SMALL]
     _, _, plain = trial(tmp_path, words, [], arguments, "nothing", "straight")
-    expected = rundir.RunDir(os.fsdecode(plain) + "/runs/out/ntidigits-s0")
+    expected = RunDir(os.fsdecode(plain) + "/runs/out/ntidigits-s0")
     rng, figures = random.Random(1), 0
     try:
         import matplotlib  # noqa: F401
@@ -349,7 +349,7 @@ def test_searches_and_figures_bear_their_environment(tmp_path, words, show):
         status, said, where = trial(own, words, draw, arguments, closed, folder)
         assert status == 0, said.decode(errors="replace")
         run = os.fsdecode(where) + "/runs/out/ntidigits-s0"
-        assert exact_differences(expected, rundir.RunDir(run)) == []
+        assert exact_differences(expected, RunDir(run)) == []
         if figures:
             status, said, _ = trial(own, words, draw, ["show", "ntidigits-s0", "--figure", "x.png"], closed, folder)
             assert status == 0 and os.path.exists(os.path.join(where, b"x.png")), said.decode(errors="replace")

@@ -16,7 +16,7 @@ import pytest
 
 from hrmas_sparse import cli
 from hrmas_sparse.cli.parser import parser
-from hrmas_sparse.run import folder as rundir
+from hrmas_sparse.run.folder import RunDir, all_runs, open_run
 from hrmas_sparse.engine.backends import cuda
 from hrmas_sparse.engine.backends.cuda import Probe
 from hrmas_sparse.run.diff import exact_differences
@@ -219,7 +219,7 @@ def test_an_experiment_runs_and_then_is_done(house, run):
     status, out, err = run(*words_of("--seeds", "0-1", "--jobs", "2"))
     assert status == 0 and "6 runs, 0 finished before" in out and "6 of 6: two-ntidigits/" in out, err
     folders = {f"{row}-s{seed}" for row in ("hrmas", "ff", "untied") for seed in (0, 1)}
-    found = rundir.all_runs()
+    found = all_runs()
     assert {one.name for one in found} == {f"two-ntidigits/{name}" for name in folders}
     assert all(one.finished for one in found)
     record = json.loads(Path("runs/out/two-ntidigits/experiment.json").read_text())
@@ -234,7 +234,7 @@ def test_an_experiment_runs_and_then_is_done(house, run):
     assert before == {path: path.stat().st_mtime_ns for path in Path("runs/out").glob("*/*/*")}
 
     assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", SMALL, "--name", "alone"]) == 0
-    alone, part = rundir.open_run("alone"), rundir.open_run("two-ntidigits/hrmas-s0")
+    alone, part = open_run("alone"), open_run("two-ntidigits/hrmas-s0")
     assert exact_differences(alone, part) == [], "a run of an experiment is a run like any other"
 
     assert "holds another run" not in run(*words_of("--rows", "hrmas", settings=SMALL))[2]
@@ -272,9 +272,9 @@ def test_a_failing_run_is_named_and_the_others_finish(house, run):
     status, out, err = run(*words_of())
     assert status == 1 and "two-ntidigits/ff-s0: FAILED: exit status" in out
     assert "failed: two-ntidigits/ff-s0: exit status" in err and "1 runs failed" in err
-    assert [one.finished for one in rundir.all_runs()] == [False, True, True]
+    assert [one.finished for one in all_runs()] == [False, True, True]
     Path("runs/out/two-ntidigits/ff-s0/metrics.jsonl").rmdir()
-    assert run(*words_of())[0] == 0 and all(one.finished for one in rundir.all_runs())
+    assert run(*words_of())[0] == 0 and all(one.finished for one in all_runs())
 
 
 def test_several_runners_share_a_folder(house):
@@ -294,7 +294,7 @@ def test_a_list_of_commands_for_other_engines(house, run):
     status, out, err = run(*words_of("--seeds", "0-1", "--list"))
     lines = out.splitlines()
     assert status == 0 and len(lines) == 6 and "6 runs, 0 finished before" in err
-    assert cli.main(shlex.split(lines[0])[1:]) == 0 and rundir.open_run("two-ntidigits/hrmas-s0").finished
+    assert cli.main(shlex.split(lines[0])[1:]) == 0 and open_run("two-ntidigits/hrmas-s0").finished
     assert run(*words_of("--seeds", "0-1", "--list"))[1].splitlines()[-5:] == lines[1:]
 
 
@@ -310,7 +310,7 @@ def started(settings, more_than=2):
     process = subprocess.Popen([*COMMAND, *words_of(*SHORT_ROWS, settings=settings)], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, cwd=os.getcwd(),
                                env=os.environ | {"PYTHONPATH": str(Path(experiment.__file__).parent.parent)})
-    found = rundir.RunDir("runs/out/two-ntidigits/hrmas-s0")
+    found = RunDir("runs/out/two-ntidigits/hrmas-s0")
     for _ in range(6000):
         if held(found.lock_path) and len(found.metrics()) > more_than:
             return process, found
@@ -366,7 +366,7 @@ def test_a_killed_child_is_named_and_resumed_to_the_same_bits(house, run):
     os.kill(worker(found), signal.SIGKILL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "failed: two-ntidigits/hrmas-s0: killed by SIGKILL" in err, out + err
-    assert not found.finished and rundir.open_run("two-ntidigits/ff-s0").finished
+    assert not found.finished and open_run("two-ntidigits/ff-s0").finished
     assert run(*words_of(*SHORT_ROWS, settings=settings))[0] == 0
     assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", settings, "--name", "straight"]) == 0
-    assert exact_differences(found, rundir.open_run("straight")) == []
+    assert exact_differences(found, open_run("straight")) == []

@@ -13,7 +13,7 @@ import pytest
 import toys
 
 from hrmas_sparse import cli
-from hrmas_sparse.storage import arrayfile as checkpoint
+from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.errors import InputError
 from runs.report import collect, figures, tables
 
@@ -185,7 +185,7 @@ def test_times(experiment, page):
 
 def test_iterations_are_those_that_were_done(experiment):
     one = next(one for one in collect.read(str(experiment)).runs if one.row == "hrmas")
-    _, meta = checkpoint.load(one.run.checkpoint_path, "checkpoint")
+    _, meta = arrayfile.load(one.run.checkpoint_path, "checkpoint")
     assert one.iterations() == (12, meta["position"]["updates"])
 
 

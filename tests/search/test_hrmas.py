@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from dense import TAU_M, TAU_S, assert_close, assert_same_bits, random_case, supernet_values
 
-from hrmas_sparse.settings import load as config
+from hrmas_sparse.settings.load import load
 from hrmas_sparse.engine.network import Plasticity
 from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.search.hrmas import (
@@ -19,7 +19,7 @@ from hrmas_sparse.engine.recurrence import Discrete, softmax
 ONE = (("supernet", 12, (2, 3)),)
 TWO = (("supernet", 12, (2, 3)), ("supernet", 8, (2, 4)))
 PLASTICITY = Plasticity(tau_cal=16.0, gamma=0.5, mu=0.2)
-SETTINGS = config.load("ntidigits").search
+SETTINGS = load("ntidigits").search
 WINDOW = StepSettings(0.003, 1.0, PLASTICITY, "window")
 
 

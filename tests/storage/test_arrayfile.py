@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from hrmas_sparse.storage import arrayfile as checkpoint
+from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage import memory
 from hrmas_sparse.storage.arrayfile import flatten, load, save, unflatten
 from hrmas_sparse.storage.errors import Damaged, InputError
@@ -103,7 +103,7 @@ def test_kind_and_schema(path, monkeypatch):
     with pytest.raises(InputError, match="expected a weights of schema 2, found a 'checkpoint'") as error:
         load(path, "weights")
     assert not isinstance(error.value, Damaged)
-    monkeypatch.setattr(checkpoint, "SCHEMA", 3)
+    monkeypatch.setattr(arrayfile, "SCHEMA", 3)
     with pytest.raises(InputError, match="expected a checkpoint of schema 3, found a 'checkpoint' of schema 2"):
         load(path, "checkpoint")
 
@@ -147,13 +147,13 @@ def forged(path, change):
     with h5py.File(image, "r+") as file:
         change(file)
     data = image.getvalue()
-    path.write_bytes(data + checkpoint.hashlib.sha256(data).digest())
+    path.write_bytes(data + arrayfile.hashlib.sha256(data).digest())
 
 
 def replace(name, **how):
     def change(file):
         del file[name]
-        file.create_dataset(name, **how).attrs["sha256"] = checkpoint._sha256(b"")
+        file.create_dataset(name, **how).attrs["sha256"] = arrayfile._sha256(b"")
     return change
 
 
