@@ -63,12 +63,13 @@ def save(figure, path, dpi=110):
 
 
 def _title(run):
-    manifest, result = run.manifest(), run.result()
+    manifest, test = run.manifest(), run.result()["test"]
     data = manifest["config"]["data"]["dataset"]
     if manifest["data"]["provenance"] != "real":
         data += f" ({manifest['data']['provenance']})"
     return (f"{data}, seed {manifest['seed']}, preset {manifest['config']['preset']}, "
-            f"profile {manifest['config']['profile']}: test accuracy {100 * result['test']['accuracy']:.1f} %")
+            f"profile {manifest['config']['profile']}: "
+            + (f"test accuracy {100 * test['accuracy']:.1f} %" if test else "no test part"))
 
 
 def _curves(axis, lines):

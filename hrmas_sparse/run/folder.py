@@ -42,7 +42,7 @@ _RESULT = {"test": (None, _TEST), "train": _SCORE, "chance": float, "counts_base
            "trained_weights": int, "recurrence": [(None, _COUNTS)], "seconds": {str: float}}
 _DIAGNOSIS = {"windows": int, "relaxed": _SCORE, "discrete": _SCORE, "reset": (None, _SCORE), "adapted": (None, _SCORE)}
 _LINE = {"phase": {"search-1", "search-2", "retrain"}, "epoch": int, "accuracy": float, "seconds": float,
-         "warnings?": [str]}
+         "valid_accuracy?": float, "warnings?": [str]}
 
 
 class RunDir:

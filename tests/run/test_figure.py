@@ -1,5 +1,7 @@
 """The picture of a run."""
 
+import json
+import shutil
 import sys
 
 import pytest
@@ -8,6 +10,7 @@ import toys
 from hrmas_sparse import cli
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.run.figure import draw
+from hrmas_sparse.run.folder import RunDir
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +32,15 @@ def test_it_is_drawn_and_names_its_data(finished, tmp_path, way, ending):
     assert path.stat().st_size > 5000
     if ending == "svg":
         assert "synthetic stand-in" in path.read_text()
+
+
+def test_a_run_without_a_test_part_is_drawn(finished, tmp_path):
+    pytest.importorskip("matplotlib", reason="FIGURES NOT CHECKED: they need the extra `plots`")
+    folder = shutil.copytree(finished["motif"].path, tmp_path / "run")
+    result = json.loads((folder / "result.json").read_text()) | {"test": None}
+    (folder / "result.json").write_text(json.dumps(result))
+    draw(RunDir(folder), tmp_path / "run.svg")
+    assert "no test part" in (tmp_path / "run.svg").read_text()
 
 
 def test_a_bad_file_name_is_explained(finished, tmp_path):
