@@ -131,8 +131,8 @@ def relaxed():
         own = kind.initial(np.float64, rng)
         own["w_exc"] = rng.standard_normal(own["w_exc"].shape)
         g = rng.standard_normal(kind.source.size)
-        moved = kind.effective(own) - kind.effective(own | {"w_exc": np.zeros_like(own["w_exc"])})
-        pair = g, moved
+        shifted = kind.effective(own) - kind.effective(own | {"w_exc": np.zeros_like(own["w_exc"])})
+        pair = g, shifted
         rows.append(Line(f"adjoint: w_exc to links, {name}", "its pullback",
                           disagreement([pair], [(kind.pullback(own, g)["w_exc"], own["w_exc"])]), BOUND))
     return rows

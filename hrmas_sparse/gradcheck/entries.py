@@ -71,9 +71,9 @@ def check_gradients(net: Network, params: Parameters, events: Events, eps: float
         raise InputError(f"eps: expected a finite number above 0, found {eps!r}")
     if not isinstance(entries, (int, np.integer)) or isinstance(entries, bool) or entries < 1:
         raise InputError(f"entries: expected a whole number of at least 1, found {entries!r}")
-    gradients, moved, rng, rows = net.gradients(params, events).gradients, params.copy(), np.random.default_rng(0), []
+    gradients, shifted, rng, rows = net.gradients(params, events).gradients, params.copy(), np.random.default_rng(0), []
     assert gradients is not None
-    for n, (layer, own) in enumerate(zip(gradients.layers, moved.layers)):
+    for n, (layer, own) in enumerate(zip(gradients.layers, shifted.layers)):
         for name, gradient in layer.items():
             largest, array = float(np.abs(gradient).max(initial=0.0)) or 1.0, own[name]
             for place in np.sort(rng.permutation(array.size)[:entries]):
@@ -81,7 +81,7 @@ def check_gradients(net: Network, params: Parameters, events: Events, eps: float
                 start, losses = array[index], []
                 for side in (1, -1):
                     array[index] = start + side * eps
-                    losses.append(net.loss(moved, events))
+                    losses.append(net.loss(shifted, events))
                 array[index] = start
                 slope, by_hand = (losses[0] - losses[1]) / (2 * eps), float(gradient[index])
                 rows.append(GradientRow(n, name, index, by_hand, slope, abs(by_hand - slope) / largest))

@@ -18,6 +18,7 @@ from test_event_mutations import DAMAGES
 from test_ti46 import settings, write
 
 from data_prep import fsdd, prepare, ti46
+from data_prep.source import check_there
 from hrmas_sparse.storage.errors import InputError
 
 ROUNDS = 600
@@ -165,12 +166,16 @@ def test_whole_builds_of_damaged_files(make, tmp_path):
 
 @pytest.mark.parametrize("make", OWN, ids=lambda make: make.__name__)
 def test_what_is_no_file_is_not_read(make, tmp_path):
-    """A folder, a pipe, a device, a link to nowhere: nothing waits for them."""
+    """A folder and a pipe are passed over, a link to a device or to nowhere is refused: nothing waits for them."""
     reader, data, path = make(tmp_path / "raw")
     there = len(reader.find(tmp_path / "raw").files)
-    for put in (path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero"),
-                lambda: path.symlink_to("nowhere")):
+    for put in (path.mkdir, lambda: os.mkfifo(path)):
         path.rmdir() if path.is_dir() else path.unlink()
         put()
         assert len(reader.find(tmp_path / "raw").files) == there - 1
         read(reader, data, tmp_path / "raw")
+    for target in ("/dev/zero", "nowhere"):
+        path.unlink()
+        path.symlink_to(target)
+        with pytest.raises(InputError, match=f"{path.name}: expected a recording, found a link to nothing"):
+            check_there(reader.find(tmp_path / "raw"))
