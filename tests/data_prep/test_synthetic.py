@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from data_prep import prepare, synthetic
+from hrmas_sparse.search import counts
 from hrmas_sparse.search.counts import count_baseline, count_features
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.data.cache import open_cache
@@ -111,7 +112,7 @@ def test_two_processes_build_the_same_cache(folder, cache):
 
 @pytest.mark.parametrize("block", [1000, 2])
 def test_count_features(monkeypatch, block):
-    monkeypatch.setattr("hrmas_sparse.search.counts._BLOCK", block)
+    monkeypatch.setattr(counts, "_BLOCK", block)
     events = Events(
         indptr=np.array([0, 3, 3, 4]),
         step=np.array([0, 4, 9, 5], np.uint16),
