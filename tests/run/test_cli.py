@@ -157,7 +157,7 @@ def test_an_unfinished_run_is_shown(house, hrmas, monkeypatch):
     (("retrain", "nothing"), "no run of that name"),
     (("diff", "nothing", "nothing"), "no run of that name"),
     (("data", "verify", "words.hdf5"), "words.hdf5"),
-    (("data", "build", "words.hdf5"), "is a cache already"),
+    (("data", "build", "words.hdf5"), "words.hdf5: expected a spike cache of schema 1, found none"),
 ], ids=lambda x: " ".join(x) if isinstance(x, tuple) else "")
 def test_mistakes(house, hrmas, arguments, message):
     complains(hrmas(*arguments), message)
