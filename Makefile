@@ -16,7 +16,7 @@ FLAGS := STRICT FRESH SAME_CPU LIST
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures report compare \
-        bench scaling profile test check-slow test-gpu sanitize lint docs venv clean need-DATA need-RUN \
+        bench scaling profile test check-slow test-gpu sanitize self-test gpu-static gpu-report lint docs venv clean need-DATA need-RUN \
         need-GPU need-seeds FORCE
 .SUFFIXES:
 
@@ -99,6 +99,15 @@ test-gpu: $(VENV)/installed-test need-GPU ## the tests that need an NVIDIA GPU; 
 
 sanitize: $(VENV)/installed-test ## compute-sanitizer over the tests that need a GPU
 	@$(BIN)/python -m runs.sanitize $(ARGS)
+
+self-test: $(VENV)/installed-core need-GPU ## compare the GPU with the CPU in some seconds; BACKEND=auto takes no other
+	@$(BIN)/hrmas doctor --self-test
+
+gpu-static: $(VENV)/tried-test-cuda ## registers, stack, instructions of the CUDA kernels; needs no GPU (ARGS="--sm 90")
+	@$(BIN)/python -m runs.bench.static $(ARGS)
+
+gpu-report: $(VENV)/installed-core need-GPU ## all that can be known of a GPU in one Markdown file: self-test, tests, bench
+	@$(BIN)/python -m runs.gpu_report $(ARGS)
 
 lint: $(VENV)/installed-lint ## style, likely errors, types
 	@$(BIN)/ruff check .

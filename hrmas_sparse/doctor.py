@@ -50,6 +50,24 @@ def require_gpu():
         raise InputError(f"GPU: {found.reason}{instead}")
 
 
+def self_test():
+    """Test the GPU against the CPU, keep the verdict, and return it: lines, and whether all is well.
+
+    Raises
+    ------
+    InputError
+        There is no usable GPU.
+    """
+    require_gpu()
+    from hrmas_sparse.engine import selftest
+    from hrmas_sparse.engine.backends import get_backend
+    found = probe()
+    failed = selftest.examine(found, get_backend("cuda"))
+    if failed:
+        return [f"{found.device} FAILS, --backend auto does not take it:", *(f"  {line}" for line in failed)], False
+    return [f"{found.device}: the self-test is passed ({', '.join(selftest.CASES)})"], True
+
+
 def kernels_work():
     """Whether Numba compiles one of our formulas as the CPU backend does, and what it computes is right."""
     from numba import njit
@@ -121,8 +139,12 @@ def _gpu(found):
              f"{driver()}for CUDA up to {cuda}; numba-cuda {found.numba_cuda or 'is missing'}, "
              f"CuPy {found.cupy or 'is missing'}"]
     if found.reason:
-        lines.append(f"        not used: {found.reason}")
-    return lines
+        return [*lines, f"        not used: {found.reason}"]
+    from hrmas_sparse.engine import selftest
+    failed = selftest.verdict(found)
+    said = ("has passed the self-test" if failed == [] else f"FAILS THE SELF-TEST: {'; '.join(failed)}" if failed else
+            "has not been tested yet: hrmas doctor --self-test, or the first run with --backend auto")
+    return [*lines, f"        {said}"]
 
 
 def _checkout():

@@ -113,7 +113,7 @@ def doctor(options):
     if options.gpu:
         doctor.require_gpu()
         return 0
-    lines, works = doctor.report()
+    lines, works = doctor.self_test() if options.self_test else doctor.report()
     print("\n".join(lines))
     return 0 if works else 1
 

@@ -40,6 +40,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "raster": {"type": _PATH, "metavar": "FILE.png", "help": "for info: draw a sample of each class"},
     "figure": {"type": _PATH, "metavar": "FILE", "help": "draw it too: PNG, SVG or PDF (extra `plots`)"},
     "gpu": {**_FLAG, "help": "instead: say nothing, or, with exit status 2, why no GPU can be used"},
+    "self-test": {**_FLAG, "help": "instead: compare the GPU with the CPU and keep the verdict, for --backend auto"},
     "exact": {**_FLAG, "help": "every array and attribute, bit by bit, wall clock apart; exit status 1 if any differs"},
     "check-determinism": {**_FLAG, "help": "instead: a short search twice, on one thread and on two, compared bit by "
                                            "bit"},
@@ -117,7 +118,7 @@ COMMANDS = {
     "gradcheck": Command("hrmas_sparse.cli.commands:gradcheck",
                          "check the gradients against finite differences, or golden numbers", (), "golden backend"),
     "doctor": Command("hrmas_sparse.cli.commands:doctor",
-                      "what is installed and found here, what is missing, how to install it", (), "gpu"),
+                      "what is installed and found here, what is missing, how to install it", (), "gpu self-test"),
 }
 
 

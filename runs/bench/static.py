@@ -25,6 +25,7 @@ REGISTERS, THREADS, BLOCKS = 65536, 2048, 32                # of a multiprocesso
 SHARED = {(8, 0): 164 << 10, (9, 0): 228 << 10, (10, 0): 228 << 10}
 DIVISION = re.compile(r"\b(?:div|rem)\.[su]64")
 NEURONS = {1: 800, 2: 1600, 4: 3200}                        # of a layer that gives so many to a thread
+HEAD = "registers", "stack B", "spills B", "occupancy %", "64-bit divisions", "float64", "a step", "a link"
 
 
 HEAD = "registers", "stack B", "spills B", "occupancy %", "64-bit divisions", "float64", "a step", "a link"
@@ -77,9 +78,9 @@ def kernels(dtype):
 
     k, p = typeof(neuron.constants(dtype, 8, 80, 1, 0.2)), typeof(neuron.plasticity_constants(dtype, 16, 16, 80, 1, 1))
     real = getattr(numba, dtype)
-    r1, r2, r3, r4 = (array(real, n) for n in (1, 2, 3, 4))
-    i1, l1, bits = array(int32, 1), array(int64, 1), array(uint32, 3)
-    links = array(int32, 2), array(int32, 3), r3
+    r1, r2, r3 = (array(real, n) for n in (1, 2, 3))
+    i1, i2, l1, bits = array(int32, 1), array(int32, 2), array(int64, 1), array(uint32, 3)
+    links, u1 = (i2, i1, r1), array(uint32, 1)
     found = {}
     for per, neurons in NEURONS.items():
         for recurrent in (True, False)[:1 if per > 1 else 2]:
@@ -87,14 +88,15 @@ def kernels(dtype):
             words, room = 12 * (-(-neurons // 32)) * recurrent, neurons * real.bitwidth // 8 * recurrent
             name = f"{per} a thread" if recurrent else "feedforward"
             found |= {
-                f"forward, {name}": (step.forward(per, recurrent), (k, r3, r3, *links, r3, bits, bits, r3, boolean),
+                f"forward, {name}": (step.forward(per, recurrent, not recurrent),
+                                     (k, r2, r2, *links, r1, u1, u1, i2, r1),
                                      width, words),
-                f"plastic, {name}": (step.forward_plastic(per, recurrent),
-                                     (k, p, r3, *links, r3, bits, bits, r4, boolean), width, words),
-                f"backward, {name}": (step.backward(per, recurrent, recurrent),
-                                      (k, r3, r3, *links, r3, bits, r3, r3, boolean), width, room)}
+                f"plastic, {name}": (step.forward_plastic(per, recurrent, False),
+                                     (k, p, r3, *links, r1, u1, u1, i2, r2), width, words),
+                f"backward, {name}": (step.backward(per, recurrent, recurrent, False),
+                                      (k, r2, r2, *links, r1, u1, r1, r1), width, room)}
     rest = {
-        "backward, 16 a thread": (step.backward(16, True, False), (k, r3, r3, *links, r3, bits, r3, r3, boolean)),
+        "backward, 16 a thread": (step.backward(16, True, False, True), (k, r2, r2, *links, r1, u1, r1, r1)),
         "filter_back": (step.filter_back, (k, r3)),
         "smooth forward": (smooth.forward(2), (k, r3, r3, *links, r3, r3, r3, boolean)),
         "smooth backward": (smooth.backward(2), (k, r3, r3, *links, r3, r3, r3)),
@@ -154,9 +156,9 @@ def _instructions(binary):
     innermost = [one for one in inner if not any(one != other and one[0] <= other[0] and other[1] <= one[1]
                                                  for other in inner)]
     within = {at for one in inner for at in range(one[0], one[1] + 1)}
-    # A link adds one weight to a sum; of several copies of its loop the longest is unrolled.
-    per_link = [(sum(bool(re.search(r"\b[FD](ADD|FMA)\b", one)) for one in code[a:b + 1]), b + 1 - a)
-                for a, b in innermost]
+    # A link loads at least a number and adds it to a sum; of several copies of its loop the longest is unrolled.
+    per_link = [(min(sum(bool(re.search(what, one)) for one in code[a:b + 1])
+                     for what in (r"\b(F|D)(ADD|FMA)\b|\bFFMA\b", r"\bLDG\b")), b + 1 - a) for a, b in innermost]
     links, size = max(per_link, default=(0, 0), key=lambda pair: pair[0])
     return last + 1 - first - len(within), size / links if links else None
 

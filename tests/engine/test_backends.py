@@ -54,6 +54,14 @@ def test_whether_it_would_be_a_gpu(machine):
         assert [backends.on_gpu(name) for name in backends.NAMES] == [there, False, True]
 
 
+def test_a_gpu_that_failed_is_not_meant(machine, monkeypatch):
+    from hrmas_sparse.engine import selftest
+    machine(NONE._replace(reason="", device="X"))
+    for kept, meant in ((None, True), ([], True), (["a step of W1: wrong"], False)):
+        monkeypatch.setattr(selftest, "verdict", lambda found, kept=kept: kept)
+        assert [backends.on_gpu(name) for name in backends.NAMES] == [meant, False, True]
+
+
 def test_unknown_names(machine):
     with pytest.raises(InputError, match="expected one of auto, cpu, cuda, found 'gpu'"):
         get_backend("gpu")

@@ -4,12 +4,11 @@ import importlib.util
 import os
 import subprocess
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from hrmas_sparse.engine import neuron
+from runs.bench import static
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="NOT TESTED: numba-cuda is not installed "
@@ -17,59 +16,40 @@ pytestmark = [
     pytest.mark.skipif(os.environ.get("NUMBA_ENABLE_CUDASIM") == "1", reason="the simulator compiles nothing"),
 ]
 HOPPER = (9, 0)
-
-
-@pytest.fixture
-def ptx(monkeypatch):
-    """Compile a kernel for arguments of given types; its PTX."""
-    from numba.cuda import compile as to_ptx, dispatcher
-
-    monkeypatch.setattr(dispatcher, "get_current_device", lambda: SimpleNamespace(compute_capability=HOPPER))
-    return lambda kernel, *types: to_ptx(kernel.py_func, types, cc=HOPPER, device=False, abi="numba")[0]
+STEP, LINK = 450, {1: 21, 2: 39, 4: 25}   # instructions, of a link by neurons a thread
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_kernels(ptx, dtype):
-    from numba import boolean, float32, float64, int32, int64, types, typeof, uint32
-
-    from hrmas_sparse.engine.backends.cuda import smooth, step, synapses
-    k = typeof(neuron.constants(dtype, 8, 80, 1, 0.2))
-    p = typeof(neuron.plasticity_constants(dtype, 16, 16, 80, 0.02, 0.1))
-
-    def array(kind, dimensions):
-        return types.Array(kind, dimensions, "C")
-
-    real = {"float32": float32, "float64": float64}[dtype]
-    r1, r2, r3, r4 = (array(real, n) for n in (1, 2, 3, 4))
-    i1, l1, bits = array(int32, 1), array(int64, 1), array(uint32, 3)
-    links = array(int32, 2), array(int32, 3), r3
-    found = {}
-    for per in (1, 4):
-        for recurrent in (True, False):
-            found |= {
-                f"forward {per} {recurrent}": ptx(step.forward(per, recurrent), k, r3, r3, *links, r3, bits, bits,
-                                                  r3, boolean),
-                f"plastic {per} {recurrent}": ptx(step.forward_plastic(per, recurrent), k, p, r3, *links, r3, bits,
-                                                  bits, r4, boolean),
-                f"backward {per} {recurrent}": ptx(step.backward(per, recurrent, recurrent), k, r3, r3, *links, r3,
-                                                   bits, r3, r3, boolean)}
-    found |= {
-        "backward, errors in global memory": ptx(step.backward(2, True, False), k, r3, r3, *links, r3, bits, r3, r3,
-                                                 boolean),
-        "filter_back": ptx(step.filter_back, k, r3),
-        "forward_smooth": ptx(smooth.forward(2), k, r3, r3, *links, r3, r3, r3, boolean),
-        "backward_smooth": ptx(smooth.backward(2), k, r3, r3, *links, r3, r3, r3),
-        "spread": ptx(synapses.spread, bits, r3),
-        "feedforward": ptx(synapses.feedforward, l1, i1, r1, r3, r2),
-        "feedforward_gradient": ptx(synapses.feedforward_gradient, l1, i1, r1, r2, r2),
-        "links_gradient": ptx(synapses.links_gradient, i1, i1, i1, int64, bits, r3, r1),
-        "smooth_links_gradient": ptx(synapses.smooth_links_gradient, i1, i1, i1, int64, r3, r3, r1),
-        "sum_samples": ptx(synapses.sum_samples, r2, r2),
-    }
+def test_kernels(dtype):
+    from hrmas_sparse.engine.backends.cuda.compile import ptx
+    found = {name: ptx(kernel, types, HOPPER) for name, (kernel, types, *_) in static.kernels(dtype).items()}
+    assert len(found) >= 22
     if dtype == "float32":  # nothing is promoted
         assert [name for name, text in found.items() if ".f64" in text] == []
     assert not [name for name, text in found.items() if "atom" in text and ".f" in text.split("atom")[1][:24]]
     assert np.all([f"sm_{HOPPER[0]}{HOPPER[1]}" in text for text in found.values()])
+
+
+@pytest.mark.skipif(bool(static.missing()), reason="NOT TESTED: the CUDA compiler's packages are not installed")
+@pytest.mark.parametrize("name, capability", [
+    *(pytest.param(f"{kernel}, {per} a thread", capability, marks=() if per == 1 and capability == HOPPER else
+                   pytest.mark.slow) for kernel in ("forward", "plastic", "backward") for per in static.NEURONS
+      for capability in static.CAPABILITIES)])
+def test_what_the_assembler_makes_of_the_kernels_of_a_step(name, capability):
+    """Bounds that hold today; `make gpu-static` prints the figures."""
+    found = static.figures(name, "float32", capability)
+    assert (found.spills, found.doubles, found.divisions) == (0, 0, 0), found
+    per = int(name.split()[1])
+    state = {"forward": 6, "plastic": 9, "backward": 4}[name.split(",")[0]]
+    assert found.stack == 0 if per == 1 else found.stack <= 4 * state * per, found
+    if found.step is not None:
+        assert found.step <= STEP and found.link <= LINK[per], found
+
+
+@pytest.mark.parametrize("registers, threads, shared, expected", [
+    (64, 1024, 0, 0.5), (64, 800, 300, 0.390625), (32, 1024, 0, 1), (32, 256, 100 << 10, 0.25)])
+def test_occupancy(registers, threads, shared, expected):
+    assert static.occupancy(registers, threads, shared, HOPPER) == expected
 
 
 @pytest.mark.parametrize("given, expected", [(None, "0"), ("1", "1")])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hrmas_sparse import cli, doctor
+from hrmas_sparse.engine import backends, selftest
 from hrmas_sparse import environment as packages
 from hrmas_sparse.engine.backends.cuda.probe import Probe
 
@@ -57,8 +58,23 @@ def test_packages_without_a_driver(hrmas):
 def test_a_gpu_that_can_be_used(hrmas):
     status, out, _ = hrmas(gpu=GOOD)
     assert status == 0 and re.search(r"NVIDIA H200, 140\.0 GiB, compute capability 9\.0; driver .*CUDA up to 13\.0; "
-                                     r"numba-cuda 0\.30\.4, CuPy 14\.2\.0\n$", out)
+                                     r"numba-cuda 0\.30\.4, CuPy 14\.2\.0\n +has not been tested yet: .*-test", out)
     assert hrmas("--gpu", gpu=GOOD) == (0, "", "")
+
+
+def test_what_the_self_test_found(hrmas, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(backends, "get_backend", lambda name: name)
+    for failed, status, said in (([], 0, "has passed the self-test"),
+                                 (["a step: wrong"], 1, "SELF-TEST: a step: wrong")):
+        monkeypatch.setattr(selftest, "test", lambda backend, failed=failed: failed)
+        assert hrmas("--self-test", gpu=GOOD)[0] == status
+        assert said in hrmas(gpu=GOOD)[1]
+    other = GOOD._replace(driver=(13, 1))
+    assert "has not been tested yet" in hrmas(gpu=other)[1], "the verdict is of this driver"
+    assert len(list(tmp_path.rglob("gpu-*.json"))) == 1
+    status, _, err = hrmas("--self-test", gpu=NONE)
+    assert status == 2 and "no NVIDIA driver" in err
 
 
 @pytest.mark.parametrize("driver, extra", [((12, 4), "cuda12"), ((13, 0), "cuda13"), ((13, 3), "cuda13")])

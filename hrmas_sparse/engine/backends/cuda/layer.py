@@ -12,6 +12,9 @@ from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plastic, Tape
 from hrmas_sparse.engine.backends.cuda import chunks, launch, links, smooth, step, synapses as kernels
 from hrmas_sparse.engine.backends.cuda.arrays import add, to_device, xp
+from hrmas_sparse.storage.errors import InputError
+
+COUNTED = 1 << 32   # numbers that an index of step.py reaches
 
 
 class Weights(NamedTuple):
@@ -19,8 +22,8 @@ class Weights(NamedTuple):
 
     w: object           # (M, C, N) feedforward
     pattern: object     # links.Pattern
-    incoming: object    # (M, K, N) weights of the links, as a neuron receives by them
-    outgoing: object    # (M, K, N) as it sends
+    incoming: object    # (M, K N) weights of the links, as a neuron receives by them
+    outgoing: object    # (M, K N) as it sends
     recurrent: bool
 
 
@@ -55,16 +58,20 @@ class Layer(base.Layer):
     def forward(self, chunk, received, keep_psc=False, keep_trajectory=False):
         v = self._currents(received)
         samples, steps, neurons = v.shape
+        if v.size >= COUNTED:
+            raise InputError(f"a batch of {samples} samples, {steps} steps and {neurons} neurons is more than a kernel "
+                             f"counts, {COUNTED - 1:,}: a smaller training.batch or fewer seeds at once would do")
         words = xp.empty((2, samples, -(-steps // 32), neurons), np.uint32)
         psc = xp.empty((samples if keep_psc else 0, steps, neurons), v.dtype)
-        tape = Tape(received, chunks.Bits(words[0], steps), v, words[1], psc, None, None, None)
+        sent = xp.empty((samples, neurons), np.int32)  # by every neuron, until it is summed
+        tape = Tape(received, chunks.Bits(words[0], steps), v, words[1], psc, None, None, sent)
         if self._neurons.p is not None:
             tape = tape._replace(plastic=self._run_plastic(tape, keep_trajectory))
         else:
             R, tau = map(to_device, self._intrinsic)
             tape = tape._replace(membrane=Membrane(_rows(1 / tau, chunk), _rows(R / tau, chunk)))
             tape = (self._run_smooth if self._neurons.smooth else self._run)(tape, keep_psc)
-        return tape._replace(count=self._count(tape.spikes))
+        return tape._replace(count=self._count(tape))
 
     def _currents(self, received):
         """Feedforward current of every step, (S, T, N)."""
@@ -82,9 +89,9 @@ class Layer(base.Layer):
 
     def _run(self, tape, keep_psc):
         grid, block, per, bits = self._geometry(tape)
-        step.forward(per, self._weights.recurrent)[grid, block, 0, bits](
-            self._neurons.k, *tape.membrane, *self._incoming, tape.v, tape.spikes.words, tape.silent,
-            _kept(tape.psc, keep_psc), keep_psc)
+        step.forward(per, self._weights.recurrent, keep_psc)[grid, block, 0, bits](
+            self._neurons.k, *map(_rowwise, tape.membrane), *self._incoming, *map(_flat, (
+                tape.v, tape.spikes.words, tape.silent)), tape.count, _flat(_kept(tape.psc, keep_psc)))
         return tape
 
     def _run_plastic(self, tape, keep_trajectory):
@@ -96,9 +103,10 @@ class Layer(base.Layer):
             given = given.reshape(-1, 1, neurons)  # its network's, for each sample
             values.reshape(len(given), -1, neurons)[:] = given
         trajectory = xp.empty((2, samples, steps if keep_trajectory else 0, neurons), tape.v.dtype)
-        step.forward_plastic(per, self._weights.recurrent)[grid, block, 0, bits](
-            self._neurons.k, self._neurons.p, adapted, *self._incoming, tape.v, tape.spikes.words, tape.silent,
-            _kept(trajectory, keep_trajectory), keep_trajectory)
+        kept = _kept(trajectory, keep_trajectory)
+        step.forward_plastic(per, self._weights.recurrent, keep_trajectory)[grid, block, 0, bits](
+            self._neurons.k, self._neurons.p, adapted, *self._incoming, *map(_flat, (
+                tape.v, tape.spikes.words, tape.silent)), tape.count, _rowwise(kept))
         for values, total in zip(adapted, sums):
             kernels.sum_samples[launch.over(len(total), neurons)](values, total)
         return Plastic(sums[0].reshape(R.shape), sums[1].reshape(R.shape), trajectory)
@@ -120,19 +128,20 @@ class Layer(base.Layer):
     @property
     def _incoming(self):
         """The links as :func:`step.forward` takes them."""
-        return *self._weights.pattern.incoming[:2], self._weights.incoming
+        degree, sources, _ = self._weights.pattern.incoming
+        return degree, _flat(sources), _flat(self._weights.incoming)
 
     @property
     def _outgoing(self):
         """The links as :func:`step.backward` takes them."""
-        return *self._weights.pattern.outgoing[:2], self._weights.outgoing
+        degree, targets, _ = self._weights.pattern.outgoing
+        return degree, _flat(targets), _flat(self._weights.outgoing)
 
-    def _count(self, spikes):
+    def _count(self, tape):
         networks = len(self._links)
-        if isinstance(spikes, chunks.Values):
-            return spikes.values.reshape(networks, -1).sum(axis=1)
-        bits = xp.unpackbits(spikes.words.view(np.uint8))
-        return bits.reshape(networks, -1).sum(axis=1, dtype=np.int64)
+        if isinstance(tape.spikes, chunks.Values):
+            return tape.spikes.values.reshape(networks, -1).sum(axis=1)
+        return tape.count.reshape(networks, -1).sum(axis=1, dtype=np.int64)
 
     def psc(self, tape, chunk):
         return tape.psc
@@ -166,9 +175,9 @@ class Layer(base.Layer):
         grid, block, per = launch.layer(samples, neurons, recurrent)
         room = neurons * errors.dtype.itemsize
         resident = recurrent and room <= launch.SHARED
-        step.backward(per, recurrent, resident)[grid, block, 0, room if resident else 0](
-            self._neurons.k, *membrane, *self._outgoing, tape.v, tape.silent, errors, _kept(delta, keep_delta),
-            keep_delta)
+        step.backward(per, recurrent, resident, keep_delta)[grid, block, 0, room if resident else 0](
+            self._neurons.k, *map(_rowwise, membrane), *self._outgoing, *map(_flat, (
+                tape.v, tape.silent, errors, _kept(delta, keep_delta))))
         return delta if keep_delta else None
 
     def _back_smooth(self, tape, membrane, errors, keep_delta):
@@ -217,6 +226,16 @@ def _effect(above):
     networks, senders, receivers = w.shape
     effect = xp.matmul(above.errors.reshape(networks, -1, receivers), w.transpose(0, 2, 1))
     return effect.reshape(*above.errors.shape[:2], senders)
+
+
+def _flat(array):
+    """As the kernels of step.py take what samples or networks have."""
+    return array.reshape(-1)
+
+
+def _rowwise(array):
+    """As they take what one or all of them have."""
+    return array.reshape(len(array), -1)
 
 
 def _kept(array, keep):

@@ -1,8 +1,8 @@
 """Links as columns: what a thread that owns a neuron walks down, its neighbours in the warp beside it.
 
-The links of a neuron stand below each other in an array (K, N), K the largest number of links a neuron has, so that
-neighbouring threads read neighbouring numbers. Going forward a neuron reads the links it receives by, going back
-those it sends by, so there are two such orders, made once for a pattern of links.
+The links of a neuron stand below each other in an array (K, N), kept flat, K the largest number of links a neuron
+has, so that neighbouring threads read neighbouring numbers. Going forward a neuron reads the links it receives by,
+going back those it sends by, so there are two such orders, made once for a pattern of links.
 """
 
 from typing import NamedTuple
@@ -18,8 +18,8 @@ class Columns(NamedTuple):
     """One order of the links of M networks of the same size, or of one pattern that M networks share (row 1)."""
 
     degree: object   # (1 or M, N) int32, links of each neuron
-    others: object   # (1 or M, K, N) int32, the neurons they come from or go to
-    place: object    # (1 or M, K, N) int64, where their weights are among those of their network
+    others: object   # (1 or M, K N) int32, the neurons they come from or go to: link n of neuron i at n N + i
+    place: object    # (1 or M, K N) int64, where their weights are among those of their network
 
 
 class Pattern(NamedTuple):
@@ -46,7 +46,8 @@ def _stacked(columns):
     longest = max(len(others) for _, others, _ in columns)
     deep = [[np.pad(array, ((0, longest - len(array)), (0, 0))) for _, *arrays in columns for array in arrays[n:n + 1]]
             for n in range(2)]
-    degree, others, place = np.stack([c[0] for c in columns]), np.stack(deep[0]), np.stack(deep[1])
+    degree, *deep = np.stack([c[0] for c in columns]), np.stack(deep[0]), np.stack(deep[1])
+    others, place = (array.reshape(len(array), -1) for array in deep)
     return Columns(to_device(degree.astype(np.int32)), to_device(others.astype(np.int32)), to_device(place))
 
 
@@ -86,7 +87,7 @@ def _pattern(distinct, networks):
 
 
 def weights(columns, links):
-    """The links' weights in the order of ``columns``: (M, K, N)."""
+    """The links' weights in the order of ``columns``: (M, K N)."""
     data = [to_device(own.data) for own in links]
     if not any(own.size for own in data):
         return xp.zeros((1, *columns.others.shape[1:]), data[0].dtype)
@@ -94,4 +95,4 @@ def weights(columns, links):
         return data[0][columns.place]
     values = xp.concatenate([*data, xp.zeros(1, data[0].dtype)])  # what a last network without links points at
     start = np.cumsum([0, *(own.size for own in data[:-1])])
-    return values[columns.place + to_device(start)[:, None, None]]
+    return values[columns.place + to_device(start)[:, None]]

@@ -1,0 +1,121 @@
+"""Whether a GPU computes what the CPU computes: a test of some seconds, passed before ``auto`` takes the GPU.
+
+The verdict is kept in the user's cache, for this device, driver, these packages and these sources; where nothing can
+be kept, a process tests once.
+"""
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from hrmas_sparse import environment
+from hrmas_sparse.data.events import Events
+from hrmas_sparse.engine.layers import LIF, Feedforward, Motifs, Supernet
+from hrmas_sparse.storage.atomic import write_json
+
+W1 = 78, 800, 26, 50, 100   # inputs, neurons, outputs, samples, steps: the bench's first workload
+SMALL = 40, 120, 7, 4, 40
+CASES = {  # name: sizes, hidden layers of so many neurons, dtype, SpiKL-IP
+    "a step of W1": (W1, lambda n: [Motifs(n, size=16, seed=0)], "float64", False),
+    "a step of W1 in float32": (W1, lambda n: [Motifs(n, size=16, seed=0)], "float32", False),
+    "a supernet over a feedforward layer, SpiKL-IP": (
+        SMALL, lambda n: [Feedforward(n // 2), Supernet(n, sizes=(5, 8))], "float64", True),
+}
+CLOSE = 1e-9    # of the largest number of an array, float64: sums may be taken in another order, spikes stay
+ALIKE = 0.2     # float32: share of samples in which a spike may be elsewhere, and of the loss
+
+
+def test(backend) -> list[str]:
+    """Return what a backend computes otherwise than the CPU, a line each; nothing if all is well."""
+    failed = []
+    for name, case in CASES.items():
+        try:
+            problem = _compare(backend, *case)
+        except Exception as error:  # whatever it is, such a GPU is not for use
+            problem = f"{type(error).__name__}: {error}".splitlines()[0]
+        if problem:
+            failed.append(f"{name}: {problem}")
+    return failed
+
+
+def _compare(backend, sizes, hidden, dtype, plastic):
+    from hrmas_sparse.engine.backends import get_backend
+    from hrmas_sparse.engine.network import Network, Plasticity
+    inputs, neurons, outputs, samples, steps = sizes
+    rng, found = np.random.default_rng(0), []
+    events = Events.from_dense(rng.random((samples, steps, inputs)) < 0.1, rng.integers(0, outputs, samples))
+    plasticity = Plasticity(tau_cal=16.0, gamma=0.02, mu=0.1) if plastic else None
+    for where in (backend, get_backend("cpu")):
+        net = Network(channels=inputs, classes=outputs, hidden=hidden(neurons), neuron=LIF(v_th=1, v_th_out=0.5),
+                      backend=where, dtype=dtype)
+        found.append(net.gradients(net.init(seed=1), events, plasticity, record=True))
+    one, other = found
+    if not min(other.rates) > 0:
+        return "nothing spikes, so nothing was tested"
+    moved = np.any([(a != b).any(axis=(1, 2)) for a, b in zip(one.spikes, other.spikes)], axis=0)
+    if dtype == "float32":
+        apart = abs(one.loss / other.loss - 1)
+        return "" if moved.mean() <= ALIKE and apart <= ALIKE else (
+            f"spikes differ in {moved.sum()} of {samples} samples, the loss by {100 * apart:.2g} %")
+    if moved.any():
+        return f"spikes differ in {moved.sum()} of {samples} samples"
+    errors = {name: np.abs(value - expected).max() / np.abs(expected).max()
+              for (name, value), expected in zip(one.gradients.flatten().items(), other.gradients.flatten().values())
+              if value.size and expected.any()}
+    worst = max(errors, key=lambda name: np.nan_to_num(errors[name], nan=np.inf))
+    return "" if errors[worst] <= CLOSE else f"the gradient of {worst} differs by {errors[worst]:.1e}"
+
+
+# ---- the verdict that is kept ------------------------------------------------------------------------------
+
+
+def verdict(found) -> list[str] | None:
+    """Return what failed when the device of a :class:`Probe` was last tested; None where it has not been."""
+    path = _place(found)
+    try:
+        kept = json.loads(path.read_text()) if path else _TESTED.get(_key(found))
+        return [str(line) for line in kept["failed"]] if kept else None
+    except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours: it is tested anew
+        return None
+
+
+def examine(found, backend) -> list[str]:
+    """Test a device and keep the verdict, which is returned."""
+    kept = {"device": _key(found), "failed": test(backend)}
+    _TESTED[_key(found)] = kept
+    path = _place(found)
+    if path:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, kept)
+        except OSError:  # the next process tests again
+            pass
+    return kept["failed"]
+
+
+_TESTED: dict[str, dict] = {}   # verdicts of this process
+
+
+def _key(found):
+    """What a verdict is about, as text."""
+    return " / ".join(map(str, (found.device, found.capability, found.driver, found.numba_cuda, found.cupy,
+                                _sources())))
+
+
+@functools.cache
+def _sources():
+    """A checksum of what computes on the GPU."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for path in (*sorted((folder / "backends" / "cuda").glob("*.py")), folder / "neuron.py", folder / "passes.py"):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _place(found):
+    """The file of a verdict; None where the user has no cache."""
+    cache = environment.user_cache()
+    name = hashlib.sha256(_key(found).encode()).hexdigest()[:16]
+    return cache / "hrmas_sparse" / f"gpu-{name}.json" if cache else None
