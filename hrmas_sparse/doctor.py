@@ -9,6 +9,7 @@ import numpy as np
 from hrmas_sparse import environment
 from hrmas_sparse.storage import files, memory
 from hrmas_sparse.engine.backends.cuda.probe import probe
+from hrmas_sparse.engine.backends.cuda.verdict import verdict
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.environment import install, version
 
@@ -140,10 +141,9 @@ def _gpu(found):
              f"CuPy {found.cupy or 'is missing'}"]
     if found.reason:
         return [*lines, f"        not used: {found.reason}"]
-    from hrmas_sparse.engine import selftest
-    failed = selftest.verdict(found)
+    failed = verdict(found)
     said = ("has passed the self-test" if failed == [] else f"FAILS THE SELF-TEST: {'; '.join(failed)}" if failed else
-            "has not been tested yet: hrmas doctor --self-test, or the first run with --backend auto")
+            "has not been tested yet, so --backend auto does not take it: hrmas doctor --self-test")
     return [*lines, f"        {said}"]
 
 

@@ -1,20 +1,12 @@
-"""Whether a GPU computes what the CPU computes: a test of some seconds, passed before ``auto`` takes the GPU.
-
-The verdict is kept in the user's cache, for this device, driver, these packages and these sources; where nothing can
-be kept, a process tests once.
-"""
-
-import functools
-import hashlib
-import json
-from pathlib import Path
+"""Whether a GPU computes what the CPU computes: a test of some seconds, to be passed before ``auto`` takes the GPU."""
 
 import numpy as np
 
-from hrmas_sparse import environment
 from hrmas_sparse.data.events import Events
+from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.engine.backends.cuda.verdict import keep
 from hrmas_sparse.engine.layers import LIF, Feedforward, Motifs, Supernet
-from hrmas_sparse.storage.atomic import write_json
+from hrmas_sparse.engine.network import Network, Plasticity
 
 W1 = 78, 800, 26, 50, 100   # inputs, neurons, outputs, samples, steps: the bench's first workload
 SMALL = 40, 120, 7, 4, 40
@@ -42,8 +34,6 @@ def test(backend) -> list[str]:
 
 
 def _compare(backend, sizes, hidden, dtype, plastic):
-    from hrmas_sparse.engine.backends import get_backend
-    from hrmas_sparse.engine.network import Network, Plasticity
     inputs, neurons, outputs, samples, steps = sizes
     rng, found = np.random.default_rng(0), []
     events = Events.from_dense(rng.random((samples, steps, inputs)) < 0.1, rng.integers(0, outputs, samples))
@@ -69,53 +59,8 @@ def _compare(backend, sizes, hidden, dtype, plastic):
     return "" if errors[worst] <= CLOSE else f"the gradient of {worst} differs by {errors[worst]:.1e}"
 
 
-# ---- the verdict that is kept ------------------------------------------------------------------------------
-
-
-def verdict(found) -> list[str] | None:
-    """Return what failed when the device of a :class:`Probe` was last tested; None where it has not been."""
-    path = _place(found)
-    try:
-        kept = json.loads(path.read_text()) if path else _TESTED.get(_key(found))
-        return [str(line) for line in kept["failed"]] if kept else None
-    except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours: it is tested anew
-        return None
-
-
 def examine(found, backend) -> list[str]:
-    """Test a device and keep the verdict, which is returned."""
-    kept = {"device": _key(found), "failed": test(backend)}
-    _TESTED[_key(found)] = kept
-    path = _place(found)
-    if path:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, kept)
-        except OSError:  # the next process tests again
-            pass
-    return kept["failed"]
-
-
-_TESTED: dict[str, dict] = {}   # verdicts of this process
-
-
-def _key(found):
-    """What a verdict is about, as text."""
-    return " / ".join(map(str, (found.device, found.capability, found.driver, found.numba_cuda, found.cupy,
-                                _sources())))
-
-
-@functools.cache
-def _sources():
-    """A checksum of what computes on the GPU."""
-    folder, digest = Path(__file__).parent, hashlib.sha256()
-    for path in (*sorted((folder / "backends" / "cuda").glob("*.py")), folder / "neuron.py", folder / "passes.py"):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
-
-
-def _place(found):
-    """The file of a verdict; None where the user has no cache."""
-    cache = environment.user_cache()
-    name = hashlib.sha256(_key(found).encode()).hexdigest()[:16]
-    return cache / "hrmas_sparse" / f"gpu-{name}.json" if cache else None
+    """Test the device of a :class:`Probe` and keep the verdict, which is returned."""
+    failed = test(backend)
+    keep(found, failed)
+    return failed

@@ -4,7 +4,7 @@ import pytest
 
 from hrmas_sparse.engine import backends
 from hrmas_sparse.engine.backends import cuda, get_backend
-from hrmas_sparse.engine.backends.cuda import Probe
+from hrmas_sparse.engine.backends.cuda import Probe, verdict
 from hrmas_sparse.storage.errors import InputError
 
 NONE = Probe(None, None, None, None, None, None, "no NVIDIA driver: libcuda.so.1 was not found")
@@ -48,18 +48,21 @@ def test_an_experiment_for_a_missing_gpu_starts_nothing(machine, capsys, tmp_pat
     assert "backend cuda: no NVIDIA driver" in said and said.count("\n") == 1 and not list(tmp_path.iterdir())
 
 
-def test_whether_it_would_be_a_gpu(machine):
+def test_whether_it_would_be_a_gpu(machine, monkeypatch):
+    monkeypatch.setattr(verdict, "verdict", lambda found: [])
     for found, there in ((NONE, False), (SIMULATED, False), (NONE._replace(reason=""), True)):
         machine(found)
         assert [backends.on_gpu(name) for name in backends.NAMES] == [there, False, True]
 
 
 def test_a_gpu_that_failed_is_not_meant(machine, monkeypatch):
-    from hrmas_sparse.engine import selftest
     machine(NONE._replace(reason="", device="X"))
-    for kept, meant in ((None, True), ([], True), (["a step of W1: wrong"], False)):
-        monkeypatch.setattr(selftest, "verdict", lambda found, kept=kept: kept)
-        assert [backends.on_gpu(name) for name in backends.NAMES] == [meant, False, True]
+    for kept, said in ((None, "X has not passed the self-test yet: hrmas doctor --self-test"),
+                       (["a step of W1: wrong"], "X FAILS THE SELF-TEST: a step of W1: wrong")):
+        monkeypatch.setattr(verdict, "verdict", lambda found, kept=kept: kept)
+        assert [backends.on_gpu(name) for name in backends.NAMES] == [False, False, True]
+        taken = get_backend("auto", 1)
+        assert taken.name == "cpu" and f"using the CPU ({said})" in taken.notice
 
 
 def test_unknown_names(machine):

@@ -10,9 +10,9 @@ def get_backend(name="auto", threads=None):
 
     Parameters
     ----------
-    name : "auto", "cpu" or "cuda"; "auto" takes a GPU if there is one that can be used and passes the self-test,
-        which takes some seconds on its first use, else the CPU, and says so in the backend's ``notice``. "cuda" takes
-        it untested, and says that
+    name : "auto", "cpu" or "cuda"; "auto" takes a GPU if there is one that can be used and has passed the self-test
+        (``hrmas doctor --self-test``), else the CPU, and says so in the backend's ``notice``. "cuda" takes it
+        untested, and says that
     threads : int, optional
         Worker threads of the CPU backend; default ``NUMBA_NUM_THREADS``, else all cores. Results do not
         depend on it.
@@ -29,22 +29,22 @@ def get_backend(name="auto", threads=None):
     found = probe()
     if found.reason or (name == "auto" and found.simulated):
         return _cpu(threads, found.reason or "the CUDA simulator is for tests")
+    doubt = "" if found.simulated else _doubt(found)
+    if name == "auto" and doubt:
+        return _cpu(threads, doubt)
     from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
     backend = CudaBackend()
-    if found.simulated:
-        return backend
-    from hrmas_sparse.engine import selftest
-    failed = selftest.verdict(found)
-    if name == "auto":
-        failed = selftest.examine(found, backend) if failed is None else failed
-        if failed:
-            return _cpu(threads, f"{found.device} fails the self-test: {'; '.join(failed)}")
-        backend.notice = f"using {found.device}, which has passed the self-test"
-    elif failed is None:
-        backend.notice = f"{found.device} has not passed the self-test yet: hrmas doctor --self-test"
-    elif failed:
-        backend.notice = f"{found.device} FAILS THE SELF-TEST, results may be wrong: {'; '.join(failed)}"
+    backend.notice = doubt or (f"using {found.device}, which has passed the self-test" if name == "auto" else "")
     return backend
+
+
+def _doubt(found):
+    """Why a GPU's results are not to be trusted; empty if it has passed the self-test."""
+    from hrmas_sparse.engine.backends.cuda.verdict import verdict
+    failed = verdict(found)
+    if failed is None:
+        return f"{found.device} has not passed the self-test yet: hrmas doctor --self-test"
+    return f"{found.device} FAILS THE SELF-TEST: {'; '.join(failed)}" if failed else ""
 
 
 def check_usable(name):
@@ -59,16 +59,12 @@ def check_usable(name):
 
 
 def on_gpu(name):
-    """Whether :func:`get_backend` would simulate on a GPU, if it passes the self-test where it has not been tested
-    yet; asked without starting anything there."""
+    """Whether :func:`get_backend` would simulate on a GPU; asked without starting anything there."""
     if name != "auto":
         return name == "cuda"
     from hrmas_sparse.engine.backends.cuda import probe
     found = probe()
-    if found.reason or found.simulated:
-        return False
-    from hrmas_sparse.engine import selftest
-    return not selftest.verdict(found)
+    return not (found.reason or found.simulated or _doubt(found))
 
 
 def _cpu(threads, why=""):

@@ -1,0 +1,58 @@
+"""What the self-test found of a GPU, as long as device, driver, packages and sources are the same.
+
+It is kept in the user's cache; where nothing can be kept, for this process. Needs no GPU and no package for one.
+"""
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+
+from hrmas_sparse import environment
+from hrmas_sparse.storage.atomic import write_json
+
+_TESTED: dict[str, dict] = {}   # verdicts of this process
+
+
+def verdict(found) -> list[str] | None:
+    """Return what failed when the device of a :class:`Probe` was last tested; None where it has not been."""
+    path = _place(found)
+    try:
+        kept = json.loads(path.read_text()) if path else _TESTED.get(_key(found))
+        return [str(line) for line in kept["failed"]] if kept else None
+    except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours: it is tested anew
+        return None
+
+
+def keep(found, failed) -> None:
+    """Keep what failed when the device of a :class:`Probe` was tested, a line each."""
+    kept = _TESTED[_key(found)] = {"device": _key(found), "failed": failed}
+    path = _place(found)
+    if path:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, kept)
+        except OSError:  # the next process has to be told again
+            pass
+
+
+def _key(found):
+    """What a verdict is about, as text."""
+    return " / ".join(map(str, (found.device, found.capability, found.driver, found.numba_cuda, found.cupy,
+                                _sources())))
+
+
+@functools.cache
+def _sources():
+    """A checksum of what computes on the GPU."""
+    folder, digest = Path(__file__).parent, hashlib.sha256()
+    for path in (*sorted(folder.glob("*.py")), *(folder.parents[1] / name for name in ("neuron.py", "passes.py"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _place(found):
+    """The file of a verdict; None where the user has no cache."""
+    cache = environment.user_cache()
+    name = hashlib.sha256(_key(found).encode()).hexdigest()[:16]
+    return cache / "hrmas_sparse" / f"gpu-{name}.json" if cache else None
