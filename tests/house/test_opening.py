@@ -12,7 +12,7 @@ EXCEPTIONS = {
     "hrmas_sparse.environment": "texts of the kernel below /proc and /sys; storage is built on it",
     "hrmas_sparse.export.arrays": "savez writes into memory",
     "hrmas_sparse.run.baseline": "JSON of its own making, to compare",
-    "runs.conformance.peers": "arrays of the process that started it; it runs beside other frameworks and without us",
+    "runs.conformance": "arrays of the process that started it; it runs beside other frameworks and without us",
     "runs.comparison.worker": "JSON of the process that started it",
     "runs.bench": "its own small files; it runs beside other frameworks and without us",
 }

@@ -5,11 +5,12 @@ It is kept in the user's cache; where nothing can be kept, for this process. Nee
 
 import functools
 import hashlib
-import json
 from pathlib import Path
 
 from hrmas_sparse import environment
+from hrmas_sparse.storage import files, records
 from hrmas_sparse.storage.atomic import write_json
+from hrmas_sparse.storage.errors import InputError
 
 _TESTED: dict[str, dict] = {}   # verdicts of this process
 
@@ -18,10 +19,10 @@ def verdict(found) -> list[str] | None:
     """Return what failed when the device of a :class:`Probe` was last tested; None where it has not been."""
     path = _place(found)
     try:
-        kept = json.loads(path.read_text()) if path else _TESTED.get(_key(found))
-        return [str(line) for line in kept["failed"]] if kept else None
-    except (OSError, ValueError, KeyError, TypeError):  # none, or none of ours: it is tested anew
-        return None
+        kept = records.read_json(path, {"failed": [str]}) if path else _TESTED.get(_key(found))
+    except InputError:      # none, or none of ours: it is tested anew
+        kept = None
+    return kept["failed"] if kept else None
 
 
 def keep(found, failed) -> None:
@@ -32,7 +33,7 @@ def keep(found, failed) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, kept)
-        except OSError:  # the next process has to be told again
+        except (OSError, InputError):   # the next process has to be told again
             pass
 
 
@@ -47,7 +48,7 @@ def _sources():
     """A checksum of what computes on the GPU."""
     folder, digest = Path(__file__).parent, hashlib.sha256()
     for path in (*sorted(folder.glob("*.py")), *(folder.parents[1] / name for name in ("neuron.py", "passes.py"))):
-        digest.update(path.read_bytes())
+        digest.update(files.read(path))
     return digest.hexdigest()[:16]
 
 
