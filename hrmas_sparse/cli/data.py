@@ -41,7 +41,8 @@ def _imported(options):
     if kinds == {".npz"}:
         imported = Dataset.from_npz(*options.target, steps=options.steps, channels=options.channels)
     elif kinds <= {".h5", ".hdf5"}:
-        imported = Dataset.from_hdf5(*options.target, steps=options.steps or STEPS, step_ms=options.step_ms or STEP_MS,
+        step_ms = STEP_MS if options.step_ms is None else options.step_ms
+        imported = Dataset.from_hdf5(*options.target, steps=options.steps or STEPS, step_ms=step_ms,
                                      channels=options.channels)
     else:
         raise InputError(f"data import: expected .npz or .h5 files, found {', '.join(options.target)}")

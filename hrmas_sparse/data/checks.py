@@ -8,9 +8,11 @@ from typing import Any, NoReturn
 import numpy as np
 
 from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.memory import require_room
 
 MOST = 65536         # steps, channels: an event has 16 bits for each
 MOST_CLASSES = 65536
+LARGE = 1 << 24      # entries
 LARGEST_COUNT = 255  # spikes of one step and channel: 8 bits
 
 
@@ -32,8 +34,11 @@ def array(name: str, values: Any, kinds: str, what: str, dimensions: int = 1) ->
     """An array of as many dimensions, its dtype of one of the `kinds`; no entries at all are of any kind."""
     try:
         found = np.asarray(values)
-    except (ValueError, TypeError, RuntimeError) as error:  # ragged lists, tensors on a device
+    except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # ragged lists, tensors on a device
         raise InputError(f"{name}: expected an array of {what}, found {type(values).__name__} ({error})") from None
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):  # else it would be read as it lies there
+        raise InputError(f"{name}: expected an array without masked entries, found {int(np.ma.count_masked(values))}; "
+                         "leave them out, or fill them with .filled(...)")
     if found.ndim != dimensions:
         raise InputError(f"{name}: expected an array of {dimensions} dimension{'s' * (dimensions > 1)}, "
                          f"found shape {found.shape}")
@@ -57,6 +62,8 @@ def whole(name: str, values: Any, high: int, dtype: type, where: Callable[[int],
 def strength(name: str, values: Any, dimensions: int = 1, zeros: bool = False) -> np.ndarray:
     """Spike counts as uint8, or intensities as they are: float32 or float64, finite and above 0 (or 0, if `zeros`)."""
     found = array(name, values, "biuf", "counts or intensities", dimensions)
+    if found.size > LARGE:  # a view may claim more than there is
+        require_room(name, found.size, copies=4)
     if found.dtype.kind != "f":
         high = LARGEST_COUNT
         good = (found <= high) & ((found >= 0) if zeros else (found > 0))

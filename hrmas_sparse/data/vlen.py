@@ -59,7 +59,7 @@ def _contents(dataset, width):
         raise ValueError("expected an HDF5 file with addresses of 8 bytes")
     with opened(dataset.file.filename) as file:
         size, base = file.seek(0, 2), dataset.file.userblock_size
-        entries = _entries(dataset, file, base)
+        entries = _entries(dataset, file)
         if entries["length"].astype(np.int64).sum() * width > size:
             raise ValueError("claims more than the file holds")
         heaps = _Heaps(file, base, size)
@@ -67,10 +67,10 @@ def _contents(dataset, width):
             yield length, heaps.object(address, index) if length else b""
 
 
-def _entries(dataset, file, base):
+def _entries(dataset, file):
     """Length, heap and index of every entry."""
     if dataset.chunks is None:
-        file.seek(base + (dataset.id.get_offset() or 0))
+        file.seek(dataset.id.get_offset() or 0)  # the user block is counted in
         content = file.read(dataset.size * _ENTRY.itemsize)
         return np.frombuffer(content, _ENTRY, dataset.size) if dataset.size else np.empty(0, _ENTRY)
     found, width = np.zeros(dataset.size, _ENTRY), dataset.chunks[0]

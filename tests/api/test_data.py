@@ -42,6 +42,25 @@ def test_a_mistake_is_an_input_error():
         hs.Events.from_arrays([0], [60000], [0], [0], steps=10, channels=4)
 
 
+@pytest.mark.parametrize("name", ["sample", "step", "channel", "labels", "value"])
+def test_masked_entries_are_refused(name):
+    arrays = {"sample": np.array([0, 1]), "step": np.array([0, 1]), "channel": np.array([0, 1]),
+              "labels": np.array([0, 1]), "value": np.array([1, 2])}
+    arrays[name] = np.ma.array(arrays[name], mask=[False, True])
+    with pytest.raises(hs.InputError, match=f"{name}: expected an array without masked entries, found 1; "):
+        hs.Events.from_arrays(**arrays, steps=2, channels=2)
+    arrays[name].mask = False
+    assert hs.Events.from_arrays(**arrays, steps=2, channels=2).indptr.tolist() == [0, 1, 2]
+
+
+def test_a_masked_dense_array_and_one_that_claims_too_much_are_refused():
+    x = np.ma.array(np.ones((2, 3, 4), bool), mask=np.eye(3, 4, dtype=bool)[None].repeat(2, axis=0))
+    with pytest.raises(hs.InputError, match="x: expected an array without masked entries, found 6; "):
+        hs.Events.from_dense(x, [0, 1])
+    with pytest.raises(hs.InputError, match="x: 4096.0 GiB do not fit into"):
+        hs.Events.from_dense(np.broadcast_to(np.True_, (1024, 65536, 65536)), np.zeros(1024, int))
+
+
 def test_a_first_search_on_own_data_does_not_start_dead():
     data = hs.Dataset(hs.Events.from_dense(*sweeps(160)), name="sweeps").split(0.25)
     run = hs.search(data, hs.settings(set=QUICK), callback=lambda progress: None)

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from hrmas_sparse import cli
 from hrmas_sparse.data.dataset import Dataset
 from hrmas_sparse.storage.errors import InputError
 from spike_files import shd_file
@@ -49,6 +50,23 @@ def test_shd_files_of_other_numbers(tmp_path, times, units):
     spikes = shd_file(tmp_path / "a.h5", LABELS, times=times, units=units)
     data = Dataset.from_hdf5(tmp_path / "a.h5", steps=50, step_ms=25)
     np.testing.assert_array_equal(data.train.dense(), dense(spikes, 50, 25, 20))
+
+
+@pytest.mark.parametrize("chunks", [None, (3,)])
+def test_shd_files_with_a_user_block(tmp_path, chunks):
+    shd_file(tmp_path / "plain.h5", LABELS, chunks=chunks)
+    with h5py.File(tmp_path / "plain.h5") as plain, h5py.File(tmp_path / "a.h5", "w", userblock_size=1024) as file:
+        for name in ("spikes", "labels"):
+            plain.copy(name, file)
+    found, expected = (Dataset.from_hdf5(tmp_path / name, steps=50, step_ms=20, channels=20).train
+                       for name in ("a.h5", "plain.h5"))
+    assert expected.indptr[-1] > 100 and (found.dense() == expected.dense()).all()
+
+
+def test_a_step_of_no_length_is_refused(tmp_path, capsys):
+    shd_file(tmp_path / "a.h5", LABELS)
+    assert cli.main(["data", "import", str(tmp_path / "a.h5"), "--out", str(tmp_path / "b.h5"), "--step-ms", "0"]) == 2
+    assert "step_ms: expected" in capsys.readouterr().err and not (tmp_path / "b.h5").exists()
 
 
 def test_shd_files_as_matrices(tmp_path):
