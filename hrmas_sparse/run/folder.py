@@ -44,6 +44,10 @@ _DIAGNOSIS = {"windows": int, "relaxed": _SCORE, "discrete": _SCORE, "reset": (N
 _LINE = {"phase": {"search-1", "search-2", "retrain"}, "epoch": int, "accuracy": float, "seconds": float,
          "valid_accuracy?": float, "warnings?": [str]}
 
+# What a run writes after its manifest.
+_RESULTS = ("metrics.jsonl", "architecture.json", "search.h5", "diagnosis.json", "checkpoint.h5",
+            "checkpoint.previous.h5", "weights.h5", "result.json", "summary.txt")
+
 
 class RunDir:
     """Paths of one run, and its manifest and result."""
@@ -219,7 +223,8 @@ def start(run, settings, seed, data, origin):
     Raises
     ------
     InputError
-        The folder holds a run of other settings, seed or data; the differences are named.
+        The folder holds a run of other settings, seed or data; the differences are named. Or it holds files with the
+        names of ours and no manifest: they are not a run's, and nothing is written over them.
     """
     remove_stale(run.path)
     meta = data.meta
@@ -238,6 +243,9 @@ def start(run, settings, seed, data, origin):
         if not run.finished:
             _note_resume(run, found)
         return True
+    if foreign := [name for name in _RESULTS if os.path.lexists(run.path / name)]:
+        raise InputError(f"{run.path}: expected a run's folder or a new one, found {', '.join(foreign)} without a "
+                         f"manifest.json; give another {option('name')}, or move what is there")
     write_json(run.manifest_path, {
         "schema": SCHEMA, "seed": seed, "data": about, **origin, "config": settings.as_dict(), "versions": versions(),
         "git": environment.commit()[0], "machine": machine(), "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -251,7 +259,8 @@ def _note_resume(run, manifest):
     changed = [key for key in now if manifest.get(key) != now[key]]
     if not changed:
         return
-    print(f"warning: {run.path}: goes on with other {' and '.join(changed)} than it began with; the result may not be "
+    print(f"warning: {printable(run.path)}: goes on with other {' and '.join(changed)} than it began with; the "
+          "result may not be "
           "the one a straight run gives. The manifest keeps both", file=sys.stderr)
     earlier = manifest.get("resumed")
     earlier = earlier if isinstance(earlier, list) else []

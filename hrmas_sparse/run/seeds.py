@@ -17,7 +17,7 @@ from hrmas_sparse.run.store import FolderStore, MemoryStore
 from hrmas_sparse.run.stop import Stopped, never
 from hrmas_sparse.run.summary import summary
 from hrmas_sparse.run.watch import Watch
-from hrmas_sparse.storage.errors import Diverged, InputError
+from hrmas_sparse.storage.errors import Diverged, InputError, printable
 
 
 class Task(NamedTuple):
@@ -95,7 +95,7 @@ def _opened(path, fresh):
     run = folder.RunDir(path)
     if fresh and run.manifest_path.exists():
         with run.working():
-            print(f"{run.path}: set aside as {run.set_aside()}")
+            print(printable(f"{run.path}: set aside as {run.set_aside()}"))
     with working(run):
         yield run
 
@@ -115,10 +115,10 @@ def _start(run, task, seed):
     """Write a run's manifest or check the one that is there; returns whether there is anything left to do."""
     there = folder.start(run, task.settings, seed, task.data, task.origin)
     if run.finished:
-        print(f"{run.path}: finished before; {option('fresh')} starts over")
+        print(f"{printable(run.path)}: finished before; {option('fresh')} starts over")
         return False
-    print(f"{run.path}: {'resuming' if there else 'starting'}, seed {seed}, profile {task.settings.profile}, "
-          f"preset {task.settings.preset}", flush=True)
+    print(f"{printable(run.path)}: {'resuming' if there else 'starting'}, seed {seed}, "
+          f"profile {task.settings.profile}, preset {task.settings.preset}", flush=True)
     return True
 
 
@@ -136,10 +136,11 @@ def _one(job, stop):
     try:
         job.execute(stop)
     except Stopped:
-        print(f"{run.path}: stopped and checkpointed; the same command goes on from here", file=sys.stderr)
+        print(f"{printable(run.path)}: stopped and checkpointed; the same command goes on from here", file=sys.stderr)
         return 128 + (getattr(stop, "signum", None) or 0)
     except Diverged as error:
-        print(f"hrmas: {run.path}: training diverged: {error}; {run.checkpoint_path.name} holds the state before. "
+        print(f"hrmas: {printable(run.path)}: training diverged: {error}; "
+              f"{run.checkpoint_path.name} holds the state before. "
               "Try, under another --name, a smaller training.lr or network.slope_cap, or a larger network.v_th",
               file=sys.stderr)
         return 1
@@ -152,5 +153,6 @@ def _one_of_several(job, stop, backend):
     try:
         return _one(job, stop)
     except Exception as error:
-        print(f"{job.store.run.path}: failed: {error or type(error).__name__}; the others go on", file=sys.stderr)
+        print(f"{printable(job.store.run.path)}: failed: {printable(error) or type(error).__name__}; the others go on",
+              file=sys.stderr)
         raise

@@ -7,7 +7,7 @@ from hrmas_sparse.engine.recurrence import Discrete
 from hrmas_sparse.run.classes import class_names, confusion_table, recall_table
 from hrmas_sparse.run.warnings import complaints_of_test, kind
 from hrmas_sparse.settings.load import OWN, datasets, load
-from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.errors import InputError, printable
 
 
 def connections(recurrence):
@@ -26,8 +26,8 @@ def summary(run, result):
     data = manifest["config"]["data"]["dataset"]
     if manifest["data"]["provenance"] != "real":
         data += f" ({manifest['data']['provenance']}: not the real recordings)"
-    lines = [f"{data}, seed {manifest['seed']}, preset {manifest['config']['preset']}, "
-             f"profile {manifest['config']['profile']}", "",
+    lines = [printable(f"{data}, seed {manifest['seed']}, preset {manifest['config']['preset']}, "
+                       f"profile {manifest['config']['profile']}"), "",
              f"test accuracy   {100 * test['accuracy']:.2f} %  of {test['samples']} samples" if test
              else "no test part", f"  chance        {100 * result['chance']:.2f} %"]
     if result["counts_baseline"] is not None:
@@ -55,7 +55,8 @@ def details(run):
     manifest, settings, test = run.manifest(), run.config(), run.result()["test"]
     lines, overrides = [], changed(settings)
     if overrides:
-        lines += ["", f"not as in preset {settings.preset}, profile {settings.profile}: {'; '.join(overrides)}"]
+        lines += ["", printable(f"not as in preset {settings.preset}, profile {settings.profile}: "
+                                f"{'; '.join(overrides)}")]
     origin = manifest.get("architecture_of")
     if isinstance(manifest.get("architecture"), str):
         lines += ["", f"architecture of {origin}" if isinstance(origin, str) and origin.isprintable()

@@ -245,6 +245,18 @@ def test_escape_sequences_of_others_are_not_printed(finished, hrmas):
     assert "data: missing or not what belongs there" in hrmas("show", "ntidigits-s0")[2]
 
 
+def test_escape_sequences_in_the_name_of_a_preset_or_a_run_are_shown_as_text(finished, hrmas):
+    text = finished.manifest_path.read_text()
+    finished.manifest_path.write_text(text.replace('"preset": "default"', '"preset": "\\u001b[31mred"'))
+    status, out, err = hrmas("show", "ntidigits-s0")
+    assert "\x1b" not in out + err and "\\x1b[31mred" in out + err
+    finished.manifest_path.write_text(text)
+    finished.path.rename(finished.path.with_name("a\x1b[31m"))
+    for more in ((), ("--fresh",)):
+        status, out, err = hrmas(*SEARCH, "--name", "a\x1b[31m", *more)
+        assert status == 0 and "\x1b" not in out + err and "runs/out/a\\x1b[31m: " in out
+
+
 def test_a_read_only_folder(house, hrmas, monkeypatch):
     def refuse(path, *arguments, **options):
         if "runs/out" in str(path):

@@ -67,3 +67,14 @@ def test_names_of_folders_are_plain_text(house, capsys):
     assert cli.main(["runs"]) == 0
     out = capsys.readouterr().out
     assert len(out.splitlines()) == 4 and all(line.isprintable() and "damaged: " in line for line in out.splitlines())
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "architecture.json", "search.h5", "summary.txt"])
+def test_files_that_only_have_our_names_are_not_written_over(house, capsys, name):
+    folder = house / "runs/out/one"
+    folder.mkdir(parents=True)
+    (folder / name).write_text("my own notes")
+    assert cli.main([*toys.SEARCH, "--name", "one"]) == 2
+    assert f"runs/out/one: expected a run's folder or a new one, found {name} without a manifest.json" in (
+        capsys.readouterr().err)
+    assert (folder / name).read_text() == "my own notes" and not (folder / "manifest.json").exists()
