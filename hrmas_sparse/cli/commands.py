@@ -121,7 +121,7 @@ def doctor(options):
 def runs(options):
     found = all_runs()
     if not found:
-        print(f"no runs in {places.out()}; make one: hrmas search ntidigits")
+        print(f"no runs in {environment.printable(places.out())}; make one: hrmas search ntidigits")
     for run in found:
         print(status_line(run))
     return 0
