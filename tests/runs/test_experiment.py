@@ -263,6 +263,7 @@ def test_the_caches_are_those_that_the_runs_use(house, own_settings, run, real):
 def test_runs_do_not_share_a_gpu_unless_asked_to(monkeypatch, words, gpu, jobs):
     monkeypatch.setattr("hrmas_sparse.environment.cores", lambda: 8)
     monkeypatch.setattr(cuda, "probe", lambda: Probe(*[None] * 6, "" if gpu else "no NVIDIA driver"))
+    monkeypatch.setattr("hrmas_sparse.engine.backends._doubt", lambda found: "")     # it has passed its self-test
     assert experiment.jobs_for(arguments_of("table3", *words)) == jobs
 
 
@@ -272,9 +273,9 @@ def test_a_failing_run_is_named_and_the_others_finish(house, run):
     status, out, err = run(*words_of())
     assert status == 1 and "two-ntidigits/ff-s0: FAILED: exit status" in out
     assert "failed: two-ntidigits/ff-s0: exit status" in err and "1 runs failed" in err
-    assert [one.finished for one in all_runs()] == [False, True, True]
+    assert [one.finished for one in all_runs()] == [True, True], "nothing is written into a folder that is no run's"
     Path("runs/out/two-ntidigits/ff-s0/metrics.jsonl").rmdir()
-    assert run(*words_of())[0] == 0 and all(one.finished for one in all_runs())
+    assert run(*words_of())[0] == 0 and [one.finished for one in all_runs()] == [True, True, True]
 
 
 def test_several_runners_share_a_folder(house):
