@@ -19,6 +19,7 @@ from hrmas_sparse.data.writer import CacheWriter, is_cache
 from hrmas_sparse.settings.load import OWN, Overrides, datasets, load
 from hrmas_sparse.settings.schema import Config
 from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.files import path_of
 from hrmas_sparse.storage.locks import locked
 
 STEPS, STEP_MS = 100, 10.0  # of a file in the form of SHD, where nothing says otherwise
@@ -174,6 +175,7 @@ def load_dataset(name: str | os.PathLike[str], raw: str | os.PathLike[str] | Non
     >>> hs.load_dataset(path).train
     Events(2 samples, 2 steps x 2 channels, 5 events, uint8)
     """
+    name = str(path_of(name, "name"))
     if not is_file(name):
         return prepared(load(name) if settings is None else settings, raw, say=lambda line: None, needed=("train",))
     path = Path(name)

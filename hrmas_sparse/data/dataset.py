@@ -18,6 +18,7 @@ from hrmas_sparse.data.meta import SPLITS, Meta
 from hrmas_sparse.data.writer import CacheWriter, is_cache
 from hrmas_sparse.settings.schema import Config, DataConfig
 from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.files import path_of
 
 _SETTINGS = ("encoding", "value", "steps", "partition")
 File = str | os.PathLike[str]
@@ -281,7 +282,7 @@ class Dataset:
         Path, of the file; an older spike cache of that name is replaced, anything else is refused. A data set that is
         called "own" is called as its file from then on.
         """
-        path = Path(path)
+        path = path_of(path, "path")
         if path.exists() and not is_cache(path):
             raise InputError(f"{path}: is there and no spike cache; give another name")
         name = made_of.plain_name(path) if self.meta.dataset == "own" else self.meta.dataset

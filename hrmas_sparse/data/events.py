@@ -16,6 +16,10 @@ from hrmas_sparse.storage.errors import InputError
 EVENT_ARRAYS = ("step", "channel", "value")
 
 
+class NoSample(InputError, IndexError):
+    """There is no such sample; an IndexError too, which ends a loop over events."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Events:
     """Samples as lists of events, CSR over samples: one split, or one batch of it.
@@ -182,7 +186,13 @@ class Events:
             if index.ndim == 1 and index.dtype == np.int64 and (not index.size or (
                     index.min() >= 0 and index.max() < len(self))):
                 return np.asarray(index)
-        found: np.ndarray = np.atleast_1d(np.arange(len(self))[index])
+        try:
+            found: np.ndarray = np.atleast_1d(np.arange(len(self))[index])
+        except (IndexError, TypeError, ValueError, OverflowError) as error:
+            raise NoSample(f"events[...]: expected numbers of samples from 0 to {len(self) - 1}, a slice or a mask of "
+                           f"{len(self)}; found {index!r} ({error})") from None
+        if found.ndim != 1:
+            raise NoSample(f"events[...]: expected one dimension of samples, found {found.ndim}")
         return found
 
     def dense(self) -> np.ndarray:

@@ -24,6 +24,7 @@ from hrmas_sparse.run.trained import Run
 from hrmas_sparse.settings.schema import Config
 from hrmas_sparse.settings.validators import shown
 from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.files import path_of
 
 Callback = Callable[[Progress], Any]
 Stop = StopRequest | Callable[[], bool]
@@ -157,12 +158,13 @@ def load_run(path: str | os.PathLike[str], backend: str = "auto") -> Run:
     >>> bool((again.predict(data.test) == run.predict(data.test)).all())
     True
     """
-    return Run.of_folder(folder.open_run(os.fspath(path)), backend)
+    return Run.of_folder(folder.open_run(str(path_of(path, "path"))), backend)
 
 
 def _run(data: Dataset, settings: Config, seed: int, out: Any, callback: Callback | None, stop: Stop | None,
          baseline: bool, backend: Any, given: Any = None, origin: Any = None) -> Run:
     _check(data, settings, seed, callback, stop)
+    out = None if out is None else path_of(out, "out")
     settings, seed = data.settings_for(settings), int(seed)
     backend = get_backend(backend)
     count = functools.partial(count_accuracy, data) if baseline else None

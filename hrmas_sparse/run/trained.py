@@ -19,6 +19,7 @@ from hrmas_sparse.run.networks import load_trained
 from hrmas_sparse.run.score import Score, evaluate
 from hrmas_sparse.settings.schema import Config
 from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.files import path_of
 
 
 class Run:
@@ -146,7 +147,7 @@ class Run:
         """
         network, params = self._network_and_parameters
         name = self.path.name if self.path else self.settings.data.dataset
-        network.export(path, params, name=name, class_names=self.class_names or (), **options)
+        network.export(path_of(path, "path"), params, name=name, class_names=self.class_names or (), **options)
 
     def _check(self, events: Events) -> None:
         if not isinstance(events, Events):

@@ -19,6 +19,20 @@ from hrmas_sparse.storage.errors import InputError
 _CAREFUL = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
+def path_of(value: object, what: str) -> Path:
+    """Return what a caller gave as a path.
+
+    Raises
+    ------
+    InputError
+        It is no path; ``what`` names the argument.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not (text := os.fspath(value)) or not isinstance(text, str) \
+            or "\0" in text:
+        raise InputError(f"{what}: expected the path of a file or folder, found {value!r}")
+    return Path(text)
+
+
 def opened(path: str | Path, own: bool = False) -> BinaryIO:
     """Open a regular file for reading.
 
