@@ -35,7 +35,7 @@ from hrmas_sparse.storage.hdf5 import attributes
 _DTYPES = {"indptr": "int64", "step": "uint16", "channel": "uint16", "value": "uint8 or float32", "label": "int64"}
 _SCALAR = (None, bool, float, str)
 _FORMS = {"encoding": {str: (*_SCALAR, [_SCALAR], {str: _SCALAR})}, "notes": {str: int}}
-_BLOCK = 1 << 20  # events copied or checked at a time
+_BLOCK = 1 << 20  # entries read at a time
 __all__ = ["PROVENANCES", "SCHEMA", "SPLITS", "CacheWriter", "Meta", "open_cache", "verify_cache"]
 
 
@@ -99,7 +99,10 @@ def verify_cache(path: str | Path) -> None:
                 dataset = hdf5.find(file, f"{split}/{name}")
                 if attributes(dataset).get("sha256") != _sha256_of(dataset):
                     _damaged(path, f"/{split}/{name} does not match its checksum")
-            _check_events(path, cache, split)
+            events = getattr(cache, split)
+            bad = events.first_bad()
+            if bad is not None:
+                _damaged(path, f"/{split} event {bad} is out of range or out of order: {events.shown(bad)}")
             if len(set(cache.ids(split))) != len(getattr(cache, split)):
                 _damaged(path, f"/{split}/ids holds a name twice")
 
@@ -164,23 +167,6 @@ def _check_split(path: Path, file: h5py.File, split: str, meta: Meta) -> None:
     rising = indptr[0] == 0 and indptr[-1] == events and (np.diff(indptr) >= 0).all()
     expect(rising, f"indptr does not rise from 0 to the number of events, {events}")
     expect(((label >= 0) & (label < meta.classes)).all(), f"label leaves 0..{meta.classes - 1}")
-
-
-def _check_events(path: Path, cache: Dataset, split: str) -> None:
-    events = getattr(cache, split)
-    starts = np.zeros(len(events.step) + 1, dtype=bool)
-    starts[events.indptr] = True
-    for begin in range(0, len(events.step), _BLOCK):
-        part = slice(begin, begin + _BLOCK)
-        step, channel, value = (getattr(events, name)[part] for name in EVENT_ARRAYS)
-        bad = (step >= events.steps) | (channel >= events.channels) | ~np.isfinite(value) | (value <= 0)
-        key = step.astype(np.int64) * 65536 + channel
-        before = int(events.step[begin - 1]) * 65536 + int(events.channel[begin - 1]) if begin else -1
-        bad |= (np.diff(key, prepend=before) <= 0) & ~starts[begin : begin + len(key)]
-        if bad.any():
-            where = int(np.argmax(bad))
-            found = f"step {step[where]}, channel {channel[where]}, value {value[where]}"
-            _damaged(path, f"/{split} event {begin + where} is out of range or out of order: {found}")
 
 
 def _sha256_of(dataset: h5py.Dataset) -> str:

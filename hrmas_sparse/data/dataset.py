@@ -102,6 +102,14 @@ class Dataset:
         made.train, made.test, made.meta, made.path, made._ids = train, test, meta, path, ids or {}
         return made
 
+    def check(self) -> None:
+        """Check all events and labels anew, see :meth:`Events.check`."""
+        for split, events in zip(SPLITS, (self.train, self.test)):
+            if events is not None:
+                with made_of.naming(split):
+                    events.check()
+        made_of.names_of([events for events in (self.train, self.test) if events is not None], self.class_names)
+
     # ---- from files and from other libraries -----------------------------------------------------------------
 
     @classmethod

@@ -14,6 +14,7 @@ from hrmas_sparse.data import checks
 from hrmas_sparse.storage.errors import InputError
 
 EVENT_ARRAYS = ("step", "channel", "value")
+_BLOCK = 1 << 20  # events checked at a time
 
 
 class NoSample(InputError, IndexError):
@@ -71,6 +72,40 @@ class Events:
 
     def __post_init__(self) -> None:
         vars(self).update(_checked(**vars(self)))
+
+    def check(self) -> None:
+        """Check anew: arrays can be written to, and so can the file that they are mapped from.
+
+        Raises
+        ------
+        InputError
+            Naming the first bad entry.
+        """
+        _labels(self.labels)
+        _check_ends(self.indptr, self.labels, **{name: getattr(self, name) for name in EVENT_ARRAYS})
+        n = self.first_bad()
+        if n is not None:
+            raise InputError(f"event {n}: expected steps 0 to {self.steps - 1}, channels 0 to {self.channels - 1}, a "
+                             f"value above 0 and rising order in each sample, found {self.shown(n)}")
+
+    def first_bad(self) -> int | None:
+        """Return the first event that is out of range or not after the one before it; events are read in blocks."""
+        starts = np.zeros(len(self.step) + 1, dtype=bool)
+        starts[self.indptr] = True
+        for begin in range(0, len(self.step), _BLOCK):
+            block = slice(begin, begin + _BLOCK)
+            step, channel, value = (getattr(self, name)[block] for name in EVENT_ARRAYS)
+            bad = (step >= self.steps) | (channel >= self.channels) | ~np.isfinite(value) | (value <= 0)
+            key = step.astype(np.int64) * checks.MOST + channel
+            before = int(self.step[begin - 1]) * checks.MOST + int(self.channel[begin - 1]) if begin else -1
+            bad |= (np.diff(key, prepend=before) <= 0) & ~starts[begin:begin + len(key)]
+            if bad.any():
+                return begin + int(np.argmax(bad))
+        return None
+
+    def shown(self, n: int) -> str:
+        """Return event n as text."""
+        return ", ".join(f"{name} {getattr(self, name)[n]}" for name in EVENT_ARRAYS)
 
     @classmethod
     def _of(cls, **fields: Any) -> Events:
@@ -236,24 +271,31 @@ def _checked(indptr: Any, step: Any, channel: Any, value: Any, labels: Any, step
     step, channel = (checks.whole(name, x, size, np.uint16)
                      for name, x, size in (("step", step, steps), ("channel", channel, channels)))
     value = checks.strength("value", value)
-    for name, x, length in (("indptr", indptr, len(labels) + 1), ("channel", channel, len(step)),
-                            ("value", value, len(step))):
-        if len(x) != length:
-            raise InputError(f"{name}: expected {length} entries, found {len(x)}")
-    if indptr[0] != 0 or indptr[-1] != len(step) or (np.diff(indptr) < 0).any():
-        raise InputError(f"indptr: expected numbers that rise from 0 to the number of events, {len(step)}, "
-                         f"found {indptr[0]} to {indptr[-1]}, falling in {int((np.diff(indptr) < 0).sum())} places")
-    key = step.astype(np.int64) * channels + channel
-    starts = np.zeros(len(key) + 1, bool)
-    starts[indptr] = True
-    bad = (np.diff(key, prepend=-1) <= 0) & ~starts[:-1]
+    _check_ends(indptr, labels, step, channel, value)
+    key = np.multiply(step, channels, dtype=np.uint32) + channel  # below 65536^2
+    bad = key[1:] <= key[:-1]
+    starts = indptr[(indptr > 0) & (indptr < len(key))]
+    bad[starts - 1] = False
     if bad.any():
-        entry = int(np.argmax(bad))
+        entry = int(np.argmax(bad)) + 1
         raise InputError(f"events: expected those of a sample sorted by step, then channel, each pair once; event "
                          f"{entry} (step {step[entry]}, channel {channel[entry]}) comes after step {step[entry - 1]}, "
                          f"channel {channel[entry - 1]}; Events.from_arrays takes any order")
     return {"indptr": indptr, "step": step, "channel": channel, "value": value, "labels": labels, "steps": steps,
             "channels": channels, "notes": dict(notes)}
+
+
+def _check_ends(indptr: np.ndarray, labels: np.ndarray, step: np.ndarray, channel: np.ndarray,
+                value: np.ndarray) -> None:
+    """Refuse arrays whose lengths do not fit, and an indptr that does not cut them into samples."""
+    for name, x, length in (("indptr", indptr, len(labels) + 1), ("channel", channel, len(step)),
+                            ("value", value, len(step))):
+        if len(x) != length:
+            raise InputError(f"{name}: expected {length} entries, found {len(x)}")
+    falls = np.count_nonzero(indptr[1:] < indptr[:-1])
+    if indptr[0] != 0 or indptr[-1] != len(step) or falls:
+        raise InputError(f"indptr: expected numbers that rise from 0 to the number of events, {len(step)}, "
+                         f"found {indptr[0]} to {indptr[-1]}, falling in {falls} places")
 
 
 def joined(parts: Sequence[Events]) -> Events:

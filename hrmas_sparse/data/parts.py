@@ -21,8 +21,8 @@ from hrmas_sparse.storage.errors import InputError, printable
 
 
 @contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name the file in what is refused."""
+def naming(path: Path | str) -> Iterator[None]:
+    """Name the file or the part in what is refused."""
     try:
         yield
     except InputError as error:

@@ -287,16 +287,29 @@ class Network:
         return self.evaluate(params, events).loss
 
     def _outcome(self, params: Parameters, events: Events, finite: bool, **options: Any) -> Outcome:
-        events = self._check([params], events)
+        events = self.check(params, events)
         if finite:
             check_finite(params)
-        return self.outcomes(self._passes([params], events, **options), events)[0][0]
+        return self.outcomes(self.passes([params], events, **options), events)[0][0]
+
+    def check(self, params: Parameters, events: Events) -> Events:
+        """Return the batch; refuse a batch or parameters that do not fit: kernels would read beyond an array.
+
+        Raises
+        ------
+        InputError
+        """
+        events = check_events(events, self.channels, self.classes)
+        check_parameters(params, self.shapes(), self.dtype, len(events), events.steps)
+        return events
 
     def passes(self, points: list[Parameters], events: Events, backward: bool = False,
                plasticity: Plasticity | None = None, record: bool = False, feedforward: bool = True) -> list[Result]:
         """Run passes over one batch, one for each set of parameters, side by side; their numbers are not fetched.
 
-        The CPU has more chunks at hand; a GPU runs the samples of all sets in the same launches.
+        The CPU has more chunks at hand; a GPU runs the samples of all sets in the same launches. Nothing is checked,
+        for this is the inside of the training loop: who takes data or parameters from a user calls :meth:`check`,
+        :meth:`Dataset.check` or a method above.
 
         Parameters
         ----------
@@ -310,11 +323,6 @@ class Network:
         -------
         list of :class:`passes.Result`
         """
-        return self._passes(points, self._check(points, events), backward=backward, plasticity=plasticity,
-                            record=record, feedforward=feedforward)
-
-    def _passes(self, points: list[Parameters], events: Events, *, backward: bool = False,
-                plasticity: Plasticity | None = None, record: bool = False, feedforward: bool = True) -> list[Result]:
         as_given, points = self._on_device(points)
         options = PassOptions(backward, plasticity, record, feedforward)
         requests = [Request(self.stack, params, events, options) for params in points]
@@ -362,12 +370,6 @@ class Network:
         senders = [self.channels, *(layer.size for layer in self.layers)]
         return [{"w": (count, layer.size), **(layer.recurrence.shapes() if layer.recurrence is not None else {})}
                 for count, layer in zip(senders, self.layers)]
-
-    def _check(self, points: list[Parameters], events: Events) -> Events:
-        events = check_events(events, self.channels, self.classes)
-        for params in points:
-            check_parameters(params, self.shapes(), self.dtype, len(events), events.steps)
-        return events
 
 
 def _count(what: str, value: Any) -> int:

@@ -53,6 +53,7 @@ class Job:
     def execute(self, stop=never):
         """Run the job from where it is to its end; ``stop`` as in :func:`hrmas_sparse.run.loop.run_phase`."""
         settings = self.context.settings
+        self.context.data.check()  # once: the passes of the training loop check nothing
         self.position = self.store.resume(self.learner, self.expected)
         if self.position is None:
             self.begin()

@@ -104,7 +104,8 @@ def alpha_gradient(net: Network, params: Parameters, train: Events, valid: Event
         ok = isinstance(value, (int, float, np.number)) and np.isfinite(value) and value >= low
         if not ok:
             raise InputError(f"{name}: expected a finite number {'above' if low else 'of at least'} 0, found {value!r}")
-    gradients, _ = bilevel(net, params, (train, valid), eta if order == "second" else 0, clip)
+    batches = net.check(params, train), net.check(params, valid)
+    gradients, _ = bilevel(net, params, batches, eta if order == "second" else 0, clip)
     return gradients
 
 

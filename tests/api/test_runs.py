@@ -58,6 +58,25 @@ def test_a_search_comes_back_as_arrays(run, data):
     assert run.path is None and run.seed == 0 and run.settings.data.dataset == "loud"
 
 
+@pytest.mark.parametrize("name, value, message", [
+    ("step", 60000, "train: event 3: expected steps 0 to .* found step 60000"),
+    ("channel", 9, "train: event 3: .* channels 0 to 8, .* channel 9"),
+    ("value", 0, "train: event 3: .* value 0"),
+    ("labels", 3, r"train.labels\[3\]: expected 0 to 2"),
+    ("labels", -1, r"train: labels\[3\]: expected 0 to"),
+    ("indptr", 10**9, "train: indptr: expected numbers that rise")])
+def test_data_that_was_written_to_is_refused(data, settings, name, value, message):
+    """A run checks its data once, where it takes it: the kernels would read beyond an array."""
+    train = data.train[np.arange(len(data.train))]
+    own = hs.Dataset(train, data.test)
+    getattr(train, name)[3] = value
+    with pytest.raises(hs.InputError, match=message):
+        hs.search(own, settings, callback=lambda progress: None)
+    with pytest.raises(hs.InputError, match=message):
+        hs.retrain(hs.Architecture.random(neurons=12, motif_size=2, seed=0), own, settings,
+                   callback=lambda progress: None)
+
+
 def test_nothing_is_written(data, settings, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     hs.search(data, settings, callback=lambda progress: None)

@@ -94,6 +94,17 @@ def test_a_batch_that_is_written_to_is_seen(net):
         net.gradients(net.init(seed=0), events)
 
 
+def test_alpha_gradient_checks_what_it_is_given(net):
+    """For the passes inside it check nothing."""
+    params, good = net.init(seed=0), batch(np.random.default_rng(0))
+    broken, narrow = batch(np.random.default_rng(1)), net.init(seed=0)
+    broken.step[-1] = 60000
+    narrow.layers[0].w = narrow.layers[0].w[:-1]
+    for point, train, valid in ((params, broken, good), (params, good, broken), (narrow, good, good)):
+        with pytest.raises(hs.InputError, match="expected .*found"):
+            hs.alpha_gradient(net, point, train, valid, eta=0.1)
+
+
 # ---- parameters ----------------------------------------------------------------------------------------------------
 
 
