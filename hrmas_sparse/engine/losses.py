@@ -1,4 +1,4 @@
-"""Losses: what the output layer should do. ``LOSSES`` is the one place that lists them.
+"""Losses: what the output layer should do. The settings name them, in the order of ``LOSSES`` here.
 
 A loss is an object that is called with (psc, labels, tau_s) and returns (loss (b,), gradient (b, T, O)).
 ``from_settings`` builds it from the section [loss].
@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from hrmas_sparse.settings import schema
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -97,7 +98,7 @@ class CrossEntropyLoss:
         return -(target * log_probability).sum(axis=1), gradient
 
 
-LOSSES: dict[str, Any] = {"psc": PscLoss, "cross_entropy": CrossEntropyLoss}
+LOSSES: dict[str, Any] = dict(zip(schema.LOSSES, (PscLoss, CrossEntropyLoss), strict=True))
 
 
 def make_loss(loss: str | Loss) -> Loss:

@@ -18,6 +18,9 @@ from hrmas_sparse.settings.validators import shown
 from hrmas_sparse.storage.errors import InputError
 
 
+LOSSES = ("psc", "cross_entropy")  # names of the losses; engine/losses.py has one of each
+
+
 def _setting(check: validators.Check, default: Any = dataclasses.MISSING, *, none: str | None = None) -> Any:
     """A field that passes `check`. `none` is the word that stands for None in files."""
     return dataclasses.field(default=default, metadata={"check": validators.word(none, check) if none else check,
@@ -112,7 +115,7 @@ class LossConfig(_Section):
     """psc is the paper's loss [29]; cross_entropy, on softmax(softmax_scale * summed PSC), is ours."""
 
     section = "loss"
-    name: str = _setting(validators.choice("psc", "cross_entropy"))
+    name: str = _setting(validators.choice(*LOSSES))
     target_period: int = _setting(validators.integer(1))              # steps between the desired spikes
     softmax_scale: float = _setting(validators.real(0.0, above=True), 0.02)
     smoothing: float = _setting(validators.real(0.0, 1.0), 0.0)       # share of cross_entropy's target on all classes
