@@ -8,7 +8,8 @@ A data set is a settings file runs/<name>.toml and a reader, the module of that 
     GRID                    optional: (polarities, rows, columns) where channels are the pixels of an image
     WHOLE                   samples of the whole data set, to train and to test on
     REMOTES, BY_HAND        `source.Remote` of each published file; how to get the data by hand, {folder} its place
-    settings(data)          dict of the constants its events depend on, besides the configuration's
+    STEP_MS                 length of a step, or, where events depend on more than that and the configuration,
+    settings(data)          the dict of all constants they depend on
     find(raw)               Path -> `source.Source`, or an InputError that names what is missing
     samples(source, data, notes)
                             iterator of (split, id, label, step, channel, value) as `CacheWriter.add` takes them,
@@ -140,6 +141,10 @@ def _find(dataset: str, raw: Path | None, cache_root: Path, strict: bool, seed: 
     return source
 
 
+def _constants(reader, data) -> dict[str, Any]:
+    return reader.settings(data) if hasattr(reader, "settings") else {"step_ms": reader.STEP_MS}
+
+
 def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tuple[str, ...],
                 official: Dataset | None = None) -> Path:
     class_names = tuple(source.class_names or reader.CLASS_NAMES)
@@ -147,7 +152,7 @@ def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tup
     meta = Meta(
         dataset=data.dataset,
         fingerprint=fingerprint(source),
-        encoding=settings | {"layout": source.layout} | reader.settings(data),
+        encoding=settings | {"layout": source.layout} | _constants(reader, data),
         steps=data.steps,
         channels=reader.CHANNELS,
         classes=len(class_names),

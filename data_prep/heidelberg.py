@@ -9,11 +9,12 @@ One HDF5 file a part, ``<name>_train.h5``, ``<name>_test.h5``, for SSC ``ssc_val
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import tempfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from data_prep.source import Remote, Source
@@ -32,18 +33,18 @@ _LARGEST = 8 << 30  # bytes of a file unpacked; the largest published one has 1.
 _PARTS = {"train": "train", "test": "test"}
 
 
-def remotes(name: str, md5: dict[str, str]) -> tuple[Remote, ...]:
+def remotes(name: str, **md5: str) -> tuple[Remote, ...]:
     """The published files of a data set, by their MD5."""
     return tuple(Remote(f"https://zenkelab.org/datasets/{name}_{part}.h5.zip", f"{name}_{part}.h5.zip", md5[part],
                         f"{name}_{part}.h5") for part in _PARTS)
 
 
-def settings(data) -> dict:
-    """Constants that the events depend on, besides the configuration's."""
-    return {"step_ms": STEP_MS}
+def reader(name: str, classes: int) -> tuple[Callable, Callable]:
+    """`find` and `samples` of a data set's reader."""
+    return functools.partial(_find, name=name, classes=classes), functools.partial(_samples, classes=classes)
 
 
-def find(raw: Path, name: str, classes: int) -> Source:
+def _find(raw: Path, name: str, classes: int) -> Source:
     """The files of the training and the test part in `raw`, or the folder of one of them.
 
     Raises
@@ -66,7 +67,7 @@ def _file(folder: Path, name: str) -> Path | None:
     return there.get(name) or there.get(f"{name}.gz")
 
 
-def samples(source: Source, data, notes: Counter, classes: int) -> Iterator[tuple]:
+def _samples(source: Source, data, notes: Counter, classes: int) -> Iterator[tuple]:
     """Yield (split, id, label, step, channel, value); ids are the numbers of the samples in their file."""
     binning = shd.Binning(data.steps, STEP_MS, CHANNELS, data.value)
     for file in source.files:

@@ -39,11 +39,6 @@ _LARGEST = 16 << 20  # bytes; recordings have some 20 thousand
 _OVERFLOW_Y, _OVERFLOW_US = 240, 1 << 13
 
 
-def settings(data) -> dict:
-    """Constants that the events depend on, besides the configuration's."""
-    return {"step_ms": STEP_MS}
-
-
 def find(raw: Path) -> Source:
     """The `.bin` files below `raw`, in the order Train, Test; digit; name.
 

@@ -38,11 +38,6 @@ _LARGEST = 64 << 20  # bytes of one data set; those of the real file have some t
 _SNAP = 1e-6  # steps: a time that is a whole step but for its last bits belongs to the step it starts
 
 
-def settings(data) -> dict:
-    """Constants that the events depend on, besides the configuration's."""
-    return {"step_ms": STEP_MS}
-
-
 def find(raw: Path) -> Source:
     """The file: `raw` itself or `n-tidigits.hdf5` in it.
 

@@ -15,13 +15,19 @@ def arrow(axes, start, end, color, bend=0.0, style="-|>", width=1.3):
                                    linewidth=width, mutation_scale=11, shrinkA=9, shrinkB=9))
 
 
-def motif_layer():
-    """A layer of motifs between input and output."""
-    figure = Figure(figsize=(9, 4.2), dpi=130)
+def canvas(height):
+    """A figure 9 inches wide, and axes over all of it in half inches."""
+    figure = Figure(figsize=(9, height), dpi=130)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(0, 18)
-    axes.set_ylim(0, 8.4)
+    axes.set_ylim(0, 2 * height)
+    return figure, axes
+
+
+def motif_layer():
+    """A layer of motifs between input and output."""
+    figure, axes = canvas(4.2)
     places = [(0.0, 1.2), (1.2, 1.2), (0.0, 0.0), (1.2, 0.0)]
     kinds = [(0, 1, EXCITATORY), (1, 3, EXCITATORY), (3, 2, INHIBITORY), (2, 0, EXCITATORY)]
     lefts = [2.0, 7.4, 12.8]
@@ -70,11 +76,7 @@ def band():
 
 def search_stages():
     """The two phases of HRMAS."""
-    figure = Figure(figsize=(9, 2.4), dpi=130)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.set_xlim(0, 18)
-    axes.set_ylim(0, 4.8)
+    figure, axes = canvas(2.4)
     boxes = [("stage 1", "motif size and\nconnection types"), ("stage 2", "connection types\nat the best size"),
              ("discretise", "the most probable\ntype of each"), ("retrain", "fresh weights,\nwhole training set"),
              ("test", "once")]

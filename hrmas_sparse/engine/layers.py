@@ -105,9 +105,8 @@ class Dense:
 
     Parameters
     ----------
-    neurons : int
-    v_th : float, optional
-        This layer's threshold, in units of tau_s; the network's by default.
+    neurons, v_th
+        As of :class:`Feedforward`.
 
     Examples
     --------

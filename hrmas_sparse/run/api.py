@@ -148,13 +148,11 @@ def load_run(path: str | os.PathLike[str], backend: str = "auto") -> Run:
     --------
     >>> import numpy as np
     >>> import hrmas_sparse as hs
-    >>> rng, labels = np.random.default_rng(0), np.arange(40) % 2
-    >>> x = rng.random((40, 20, 8)) < np.where(labels, 0.4, 0.1)[:, None, None]
-    >>> data = hs.Dataset(hs.Events.from_dense(x, labels), name="loud").split(test=0.25, seed=0)
-    >>> settings = hs.settings(set={"network.neurons": [16], "network.motif_sizes": [4], "training.retrain_epochs": 1})
-    >>> motif = hs.Architecture.random(neurons=16, motif_size=4, seed=0)
-    >>> run = hs.retrain(motif, data, settings, out="loud-s1", callback=lambda progress: None)
-    >>> again = hs.load_run("loud-s1")
+    >>> data = hs.Dataset(hs.Events.from_dense(np.ones((8, 5, 2), bool), np.arange(8) % 2)).split(test=0.5, seed=0)
+    >>> settings = hs.settings(set={"network.neurons": [4], "network.motif_sizes": [2], "training.retrain_epochs": 1})
+    >>> run = hs.retrain(hs.Architecture.random(4, 2, seed=0), data, settings, out="twos-s1",
+    ...                  callback=lambda progress: None)
+    >>> again = hs.load_run("twos-s1")
     >>> bool((again.predict(data.test) == run.predict(data.test)).all())
     True
     """

@@ -46,14 +46,12 @@ class Run:
     --------
     >>> import numpy as np
     >>> import hrmas_sparse as hs
-    >>> rng, labels = np.random.default_rng(0), np.arange(40) % 2
-    >>> x = rng.random((40, 20, 8)) < np.where(labels, 0.4, 0.1)[:, None, None]
-    >>> data = hs.Dataset(hs.Events.from_dense(x, labels), name="loud").split(test=0.25, seed=0)
-    >>> settings = hs.settings(set={"network.neurons": [16], "network.motif_sizes": [4], "training.retrain_epochs": 2})
-    >>> run = hs.retrain(hs.Architecture.random(neurons=16, motif_size=4, seed=0), data, settings,
+    >>> events = hs.Events.from_dense(np.ones((8, 5, 2), bool), labels=np.arange(8) % 2)
+    >>> small = {"network.neurons": [4], "network.motif_sizes": [2], "training.retrain_epochs": 2}
+    >>> run = hs.retrain(hs.Architecture.random(4, 2, seed=0), hs.Dataset(events), hs.settings(set=small),
     ...                  callback=lambda progress: None)
-    >>> len(run.history), run.predict(data.test).shape, run.params.layers[0].w.shape
-    (2, (10,), (8, 16))
+    >>> len(run.history), run.predict(events).shape, run.params.layers[0].w.shape
+    (2, (8,), (2, 4))
     """
 
     def __init__(self, settings: Config, seed: int, architecture: list[Architecture], history: list[dict[str, Any]],

@@ -148,17 +148,23 @@ def by_c(folder, x, layers):
     text, data, bss = map(int, subprocess.run(["size", "net.o"], cwd=folder, capture_output=True, text=True
                                               ).stdout.splitlines()[1].split()[:3])
     given = b"".join(_packed(sample) for sample in x)
-    lines = iter(subprocess.run(["./net"], cwd=folder, input=given, capture_output=True).stdout.decode().splitlines())
+    printed = subprocess.run(["./net"], cwd=folder, input=given, capture_output=True).stdout
     with np.load(folder / "net.npz") as file:
-        spikes = [np.zeros((*x.shape[:2], file[f"tau{key}"].size), bool) for key in keys]
-    decisions = np.empty(len(x), int)
-    for b in range(len(x)):
-        for t in range(x.shape[1]):
+        spikes, decisions = of_c(printed, x.shape[:2], [file[f"tau{key}"].size for key in keys])
+    quiet = subprocess.run(["./net", "quiet"], cwd=folder, input=given, capture_output=True)
+    return spikes, decisions, float(quiet.stderr), f"{text + data:,} bytes of code and weights"
+
+
+def of_c(printed, extent, sizes):
+    """What the C program prints for (samples, steps) as spikes, (B, T, N) of each layer, and decisions, (B,)."""
+    lines = iter(printed.decode().splitlines())
+    spikes, decisions = [np.zeros((*extent, size), bool) for size in sizes], np.empty(extent[0], int)
+    for b in range(extent[0]):
+        for t in range(extent[1]):
             for sent in spikes:
                 sent[b, t, [int(n) for n in next(lines).split()]] = True
         decisions[b] = int(next(lines))
-    quiet = subprocess.run(["./net", "quiet"], cwd=folder, input=given, capture_output=True)
-    return spikes, decisions, float(quiet.stderr), f"{text + data:,} bytes of code and weights"
+    return spikes, decisions
 
 
 def _packed(sample):

@@ -9,6 +9,7 @@ import numpy as np
 
 from hrmas_sparse.export import arrays, c_header
 from hrmas_sparse.export.description import Description, LayerDescription
+from runs.conformance.conformance import of_c
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -125,12 +126,4 @@ def by_c(description, x, folder, *options):
     """As :func:`by_document`, by the C file."""
     done = subprocess.run([compiled(description, folder, *options)], input=events_of(x), capture_output=True)
     assert done.returncode == 0, done.stderr
-    lines = iter(done.stdout.decode().splitlines())
-    spikes = [np.zeros((*x.shape[:2], layer.size), bool) for layer in description.layers]
-    decisions = np.empty(len(x), int)
-    for b in range(len(x)):
-        for t in range(x.shape[1]):
-            for sent in spikes:
-                sent[b, t, [int(n) for n in next(lines).split()]] = True
-        decisions[b] = int(next(lines))
-    return spikes, decisions
+    return of_c(done.stdout, x.shape[:2], [layer.size for layer in description.layers])

@@ -12,6 +12,7 @@ from pathlib import Path
 import h5py
 import pytest
 import toys
+from program import program
 
 from hrmas_sparse import cli
 from hrmas_sparse.settings import validators
@@ -34,16 +35,8 @@ def finished(house, capsys):
 
 @pytest.fixture
 def hrmas(capsys):
-    """Run the program: exit status, what it printed, what it complained."""
-    def run(*arguments):
-        try:
-            status = cli.main([str(a) for a in arguments])
-        except SystemExit as error:
-            status = error.code
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return status, out, err
-    return run
+    """Run the program."""
+    return program(capsys)
 
 
 def complains(found, message):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h5py
 import pytest
+from program import program
 
 from hrmas_sparse import cli
 from hrmas_sparse.cli.parser import parser
@@ -57,16 +58,8 @@ def words_of(*more, settings=SMALL):
 
 @pytest.fixture
 def run(capfd):
-    """Run an experiment: exit status, what it printed, what it complained."""
-    def run(*arguments):
-        try:
-            status = cli.main(["experiment", *map(str, arguments)])
-        except SystemExit as error:
-            status = error.code
-        out, err = capfd.readouterr()
-        assert "Traceback" not in out + err
-        return status, out, err
-    return run
+    """Run an experiment."""
+    return program(capfd, "experiment")
 
 
 def arguments_of(*words):
