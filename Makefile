@@ -9,13 +9,14 @@ BENCH = .venv-bench$(addprefix -,$(GPU))
 # Every option once: its variable here, and the option of the program that takes its value (--strict and --fresh: none).
 OPTIONS := RAW=--raw SEED=--seeds SEEDS=--seeds NAME=--name BACKEND=--backend PROFILE=--profile PRESET=--preset \
            SET=--set ROWS=--rows NEURONS=--neurons PARTITIONS=--partitions METHODS=--methods JOBS=--jobs CLUSTER=--cluster \
-           GOLDEN=--golden FIGURE=--figure BASELINE=--baseline STRICT=--strict FRESH=--fresh SAME_CPU=--same-cpu LIST=--list
+           GOLDEN=--golden FIGURE=--figure BASELINE=--baseline STRICT=--strict FRESH=--fresh SAME_CPU=--same-cpu LIST=--list \
+           TRIALS=--trials HOURS=--hours RANGES=--ranges
 FLAGS := STRICT FRESH SAME_CPU LIST
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures report compare \
+.PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures tune report compare \
         bench scaling profile test check-slow test-gpu sanitize self-test gpu-static gpu-report lint docs venv clean need-DATA need-RUN \
         need-GPU need-seeds FORCE
 .SUFFIXES:
@@ -64,6 +65,9 @@ figures: ## experiment: the search with and without plasticity
 EXPERIMENTS := table2 table3 table4 comparison figures
 $(EXPERIMENTS): need-seeds $(VENV)/installed-cluster
 	$(call hrmas,experiment $@ $(call option,DATA,--data))
+
+tune: need-DATA $(VENV)/installed-tune ## choose settings by trials on the training part alone (needs DATA=)
+	$(call hrmas,tune $(call quoted,DATA))
 
 report: $(VENV)/installed-plots ## tables and figures of an experiment as one HTML page (needs NAME=table3-ti46)
 	@$(if $(NAME),,$(call fail,"which experiment? For example: make report NAME=table3-ti46"))
@@ -141,6 +145,10 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #:   LIST=1             only print a command for each run that has not ended
 #: The same command skips what is finished and resumes what is not.
 #:
+#: Options of tune: those of the experiments but ROWS, NEURONS and LIST, and
+#:   TRIALS=50, HOURS=8 how much to try; the same command goes on  RANGES=ranges.toml  what to try, see docs/howto/tune.md
+#:   PARTITIONS="valid-1 valid-2"   parts of the training part that judge
+#:
 #: Options of compare: DATA, RAW, SEED or SEEDS, NAME, SET, STRICT and FRESH as above, and
 #:   PARTITIONS="official resample-1..4"  METHODS="gru logistic"  ARGS=--trials for the settings tried
 #:
@@ -169,7 +177,7 @@ need-GPU:
 # One stamp per extra. .venv knows the folder it was made for: a copied checkout gets its own.
 HOME_OF_VENV := $(shell cat $(VENV)/installed-core 2>/dev/null)
 ifneq ($(HOME_OF_VENV),$(CURDIR))
-$(addprefix $(VENV)/installed-,core test lint plots docs cluster cuda12 cuda13): FORCE
+$(addprefix $(VENV)/installed-,core test lint plots docs cluster tune cuda12 cuda13): FORCE
 endif
 FORCE:
 

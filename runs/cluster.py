@@ -96,12 +96,17 @@ def _batch_system(path: Path):
 class _Progress:
     """One line for all tasks, the time left judged by what was done since we began; a bar on a terminal only."""
 
-    def __init__(self, tasks: list[Task], done: Callable[[Task], float]):
-        self._tasks, self._done_of = tasks, done
+    def __init__(self, tasks: list[Task], done: Callable[[Task], float], all_known: bool):
+        self._tasks, self._done_of, self._all_known = list(tasks), done, all_known
         self._began, self._looked = time.monotonic(), -math.inf
         self._at_first = self._done()
         self._bar = tqdm(total=sum(task.work for task in tasks), initial=self._at_first, desc="all runs", disable=None,
                          bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]", smoothing=0)
+
+    def add(self, tasks: list[Task]) -> None:
+        """Count further tasks."""
+        self._tasks += tasks
+        self._bar.total += sum(task.work for task in tasks)
 
     def _done(self) -> float:
         return sum(min(self._done_of(task), task.work) for task in self._tasks)
@@ -122,7 +127,7 @@ class _Progress:
     def left(self) -> str:
         """Return "; about 2:10:00 left", or nothing where nobody knows yet."""
         done = self._done()
-        if self._bar.total - done < 1e-9 or done <= self._at_first:
+        if not self._all_known or self._bar.total - done < 1e-9 or done <= self._at_first:
             return ""
         seconds = (time.monotonic() - self._began) * (self._bar.total - done) / (done - self._at_first)
         return f"; about {datetime.timedelta(seconds=round(seconds))} left for all"
@@ -142,12 +147,17 @@ class _Submitted:
         self._most = max(offered, default=0) if all(offered) else 0
         self.ended: queue.SimpleQueue = queue.SimpleQueue()
         self.waiting: dict[str, Any] = {}
-        self._attempts = dict.fromkeys((task.name for task in tasks), 0)
+        self._attempts: dict[str, int] = {}
         for task in tasks:
             self.submit(task)
 
+    def count(self) -> int:
+        """Return how many tasks there are, those that have ended too."""
+        return len(self._attempts)
+
     def submit(self, task: Task) -> None:
-        self._attempts[task.name] += 1
+        """Hand a task to the scheduler, again if its worker has died."""
+        self._attempts[task.name] = self._attempts.get(task.name, 0) + 1
         needed = {"memory": min(task.memory, self._most)} if self._most else None
         future = self._client.submit(worker.carry_out, task, self._stop, pure=False, priority=task.work,
                                      resources=needed, key=f"{task.name}-{secrets.token_hex(4)}")
@@ -169,7 +179,7 @@ class _Submitted:
 
 
 def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], ended: Callable[[Task], str],
-            same_processor: bool = False) -> dict[str, str]:
+            same_processor: bool = False, more: Callable[..., list[Task] | None] | None = None) -> dict[str, str]:
     """Run tasks on a cluster, until all have ended or a stop is asked for.
 
     Parameters
@@ -180,6 +190,8 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
     done : function (task) -> how much of its work is done
     ended : function (task) -> text about one that ended well
     same_processor : refuse workers whose processor is another model than this machine's
+    more : function (what is returned, so far; function (text) that prints a line), called now and then -> further
+        tasks, or None if there will be no more
 
     Returns
     -------
@@ -197,9 +209,10 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
     client.subscribe_topic(TOPIC, lambda event: unfit.put(event[1]))
     client.register_plugin(Fitness(worker.facts(), probe, same_processor))
     try:
-        with contextlib.closing(_Progress(tasks, done)) as progress:
+        with contextlib.closing(_Progress(tasks, done, more is None)) as progress:
             submitted = _Submitted(client, tasks, stop)
-            while submitted.waiting:
+            further = None if more is None else []
+            while submitted.waiting or further is not None:
                 if stopping() and not stop.exists():
                     files.touch(stop)
                 with contextlib.suppress(queue.Empty):
@@ -207,7 +220,11 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
                     progress.say(f"worker {event['worker']}: leaves: {event['unfit']}")
                 with contextlib.suppress(queue.Empty):
                     task, future = submitted.ended.get(timeout=POLL_SECONDS)
-                    _said(task, submitted.result(task, future), submitted, progress, failed, stop, ended, len(tasks))
+                    _said(task, submitted.result(task, future), submitted, progress, failed, stop, ended)
+                further = None if further is None or stop.exists() else more(failed, progress.say)  # type: ignore[misc]
+                progress.add(further or [])
+                for task in further or []:
+                    submitted.submit(task)
                 progress.move(len(submitted.waiting))
     finally:
         stop.unlink(missing_ok=True)
@@ -215,11 +232,12 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
     return failed
 
 
-def _said(task, reason, submitted, progress, failed, stop, ended, count) -> None:
+def _said(task, reason, submitted, progress, failed, stop, ended) -> None:
     """Print how a task ended, and remember one that failed."""
     if reason is None:
         progress.say(f"{task.name}: its worker died; another one goes on")
         return
+    count = submitted.count()
     so_far = f"{count - len(submitted.waiting)} of {count}"
     if reason:
         failed[task.name] = reason

@@ -117,12 +117,13 @@ def run(options):
     tasks = [task(planned, cache, options, threads) for planned, cache in left.values()]
     with stop_on_signals() as stop, cluster.connected(options.cluster, jobs) as client:
         failed = cluster.run_all(
-            tasks, client, stop, lambda one: _done(*left[one.name]),
+            tasks, client, stop, lambda one: done(*left[one.name]),
             lambda one: outcome(left[one.name][0]), options.same_cpu)
     return _goodbye(experiment, options, failed, stop.signum)
 
 
-def _done(planned: Planned, cache) -> float:
+def done(planned: Planned, cache) -> float:
+    """Return how much of a run's work is done, in the unit of :class:`runs.worker.Task`."""
     return work_done(planned, _samples(cache))
 
 

@@ -253,6 +253,11 @@ def searches(settings):
     return settings.network.recurrence == "motif" and settings.search.method == "hrmas"
 
 
+def epochs(settings):
+    """Return how many epochs a whole run has."""
+    return searches(settings) * settings.training.search_epochs + settings.training.retrain_epochs
+
+
 def work(settings, samples=1.0):
     """Return roughly how much a whole run costs, in the unit of :func:`epoch_work`."""
     search, retrain = epoch_work(settings)

@@ -3,6 +3,7 @@
 This module needs no Dask.
 """
 
+import contextlib
 import os
 import platform
 import signal
@@ -14,8 +15,10 @@ from pathlib import Path
 from hrmas_sparse import __version__
 from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.storage import files, locks
+from hrmas_sparse.storage.errors import InputError
 
 POLL_SECONDS = 0.2
+GIVEN_UP = "given-up"    # a file in a run's folder: the run is not to go on
 LEASE_SECONDS = 60.0     # a run whose worker has not renewed its lease for so long goes to another one
 # Every library that may bring a pool of threads to linear algebra; NUMBA_NUM_THREADS is set apart.
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -65,25 +68,29 @@ def carry_out(task: Task, stop: Path) -> str:
     Parameters
     ----------
     task : the run
-    stop : a file; once it is there the run is asked to stop, with a checkpoint
+    stop : a file; once it is there the run is asked to stop, with a checkpoint; so does ``GIVEN_UP`` in its folder
 
     Returns
     -------
     str, why it failed; empty if it has ended, or was asked to stop
     """
     run = RunDir(task.folder)
-    while not stop.exists():
+    while not _stopped(task, stop):
         if run.finished:
             return ""
         if _free(run):
             status, last = _one_process(task, stop)
-            if status == 0 or stop.exists():
+            if status == 0 or _stopped(task, stop):
                 return ""
             if not locks.held(run.lock_path) and not run.finished:       # else somebody else was quicker
                 how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
                 return f"{how}: {last} (all of it: {task.log})"
         time.sleep(POLL_SECONDS)
     return ""
+
+
+def _stopped(task: Task, stop: Path) -> bool:
+    return stop.exists() or (task.folder / GIVEN_UP).exists()
 
 
 def _lease(run: RunDir) -> Path:
@@ -115,9 +122,10 @@ def _one_process(task: Task, stop: Path) -> tuple[int, str]:
         process = subprocess.Popen(task.command, env=environment, cwd=task.home, stdin=subprocess.PIPE, stdout=log,
                                    stderr=subprocess.STDOUT, start_new_session=True)
     while process.poll() is None:
-        if task.folder.is_dir():
-            files.touch(lease)
-        if stop.exists() and process.stdin and not process.stdin.closed:
+        with contextlib.suppress(OSError, InputError):      # replaced: the run sees to it
+            if task.folder.is_dir():
+                files.touch(lease)
+        if _stopped(task, stop) and process.stdin and not process.stdin.closed:
             process.stdin.close()
         time.sleep(POLL_SECONDS)
     lines = files.read(task.log)[before:].decode(errors="replace").replace("\r", "\n").split("\n")

@@ -163,11 +163,11 @@ def unpacked(events, index):
 # --- N-TIDIGITS ------------------------------------------------------------------------------------------------
 
 
-def write_words(path, seed=0):
-    """A few recordings in the format of N-TIDIGITS."""
+def write_words(path, seed=0, train=2):
+    """A few recordings in the format of N-TIDIGITS; ``train`` speakers say each word once."""
     rng = np.random.default_rng(seed)
     with h5py.File(path, "w") as file:
-        for group, speakers in (("train", 2), ("test", 1)):
+        for group, speakers in (("train", train), ("test", 1)):
             names = [f"{'man' if group == 'train' else 'woman'}-a{chr(97 + s)}-a-{digit}" for s in range(speakers)
                      for digit in "z123456789o"]
             for label, name in enumerate(names):

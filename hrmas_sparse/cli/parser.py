@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from hrmas_sparse import __version__, environment
 from hrmas_sparse.settings.load import datasets
-from hrmas_sparse.settings.validators import argument, brief, count, partitions, seeds, whole_numbers
+from hrmas_sparse.settings.validators import argument, brief, count, hours, partitions, seeds, whole_numbers
 from hrmas_sparse.storage.errors import InputError
 
 _PATH, _NAME = argument(environment.user_path), argument(environment.expanded)
@@ -53,6 +53,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cluster": {"metavar": "WHERE", "help": "tcp://host:8786, a scheduler's file (JSON) or a batch system's (TOML); "
                                             "default: this machine"},
     "same-cpu": {**_FLAG, "help": "refuse workers whose processor is another model, where the last digits may differ"},
+    "ranges": {"type": _PATH, "metavar": "FILE.toml", "help": "what is tried (default: runs/tuning/ranges.toml)"},
+    "hours": {"type": argument(hours), "metavar": "H", "help": "stop after so many hours; the same command goes on"},
     "list": {**_FLAG, "help": "instead: print a command for each run that has not ended"},
     "methods": {"help": 'such as "gru logistic" (default: all of them)'},
     "trials": {**_FLAG, "help": "the settings of trials.toml, on the training part alone"},
@@ -109,6 +111,16 @@ COMMANDS = {
                           {"seeds": {"help": "0, 0-4 or 0,2,5 (default: the experiment's)"},
                            "name": {"help": "name of the folder in runs/out (default <experiment>-<data set>)"},
                            "set": {"help": "change a setting of every row; what a row names itself wins"}}),
+    "tune": Command("runs.tuning.tune:run", "choose settings by trials on the training part alone (extra `tune`)",
+                    [_DATASET], "raw seeds partitions name ranges trials hours preset profile set jobs backend strict "
+                    "baseline cluster same-cpu",
+                    {"trials": {"action": "store", "type": argument(count), "metavar": "N", "default": None,
+                                "help": "settings to try in all (default 50, or as many as fit into --hours)"},
+                     "seeds": {"default": [0], "help": "each trial is run with each of them (default 0)"},
+                     "partitions": {"default": ["valid-1", "valid-2"], "help": "divisions of the training part that "
+                                    "each trial is run on (default valid-1 valid-2)"},
+                     "name": {"help": "name of the folder in runs/out (default tune-<data set>)"},
+                     "set": {"help": "change a setting of every trial"}}),
     "report": Command("runs.report.write:run", "tables and figures of an experiment as one HTML page (extra `plots`)",
                       [("name", {"type": _NAME, "help": "an experiment's folder: its name in runs/out, or its path"})]),
     "compare": Command("runs.comparison.compare:run", "GRU, snnTorch and logistic regression on the same spikes",

@@ -105,6 +105,11 @@ def datasets() -> list[str]:
     return sorted(p.stem for p in RUNS.glob("*.toml") if p.stem not in NO_DATASET)
 
 
+def profiles(dataset_or_path: str | os.PathLike[str]) -> list[str]:
+    """The profiles that a data set's file has."""
+    return list(_read(_find(str(dataset_or_path))).get("profile", {}))
+
+
 def load(dataset_or_path: str | os.PathLike[str], preset: str = "default", profile: str | None = None,
          overrides: Overrides = ()) -> Config:
     """Read and merge the layers named at the top of this file.

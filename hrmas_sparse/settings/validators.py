@@ -182,6 +182,13 @@ def count(text: str) -> int:
     return int(text)
 
 
+def hours(text: str) -> float:
+    """"0.5" -> 0.5."""
+    if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text, re.ASCII) or not float(text):
+        raise ValueError("a number of hours above 0, such as 8 or 0.5")
+    return float(text)
+
+
 def whole_numbers(text: str) -> list[int]:
     """"800 1600" or "800,1600" -> list of ints."""
     found = text.replace(",", " ").split()

@@ -1,0 +1,1 @@
+"""Choosing settings by trials on parts of the training part, see :mod:`runs.tuning.tune`."""

@@ -1,0 +1,120 @@
+"""What is tried: a TOML file of ranges, one for each setting, see runs/tuning/ranges.toml."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrmas_sparse.settings.schema import SECTIONS
+from hrmas_sparse.settings.validators import nearest
+from hrmas_sparse.storage import records
+from hrmas_sparse.storage.errors import InputError
+
+DEFAULT = Path(__file__).with_name("ranges.toml")
+_RANGE = {"low": (int, float), "high": (int, float), "log?": bool, "step?": (int, float)}
+
+
+@dataclass(frozen=True)
+class Range:
+    """What one setting is chosen from.
+
+    Attributes
+    ----------
+    name : "section.key", or the name of a choice between several settings at once
+    low, high, log, step : a number; whole if both ends are
+    choices : texts as for ``--set`` instead, or None
+    """
+
+    name: str
+    low: float = 0
+    high: float = 0
+    log: bool = False
+    step: float | None = None
+    choices: tuple[str, ...] | None = None
+
+    def distribution(self) -> Any:
+        """Return what Optuna draws from."""
+        from optuna import distributions
+        if self.choices is not None:
+            return distributions.CategoricalDistribution(self.choices)
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return distributions.IntDistribution(self.low, self.high, self.log, self.step or 1)
+        return distributions.FloatDistribution(self.low, self.high, self.log, self.step)
+
+    def words(self, value: Any) -> str:
+        """Return a value of this range as ``--set`` takes it."""
+        return value if self.choices is not None else f"{self.name}={value!r}"
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """A file of ranges: ``prune`` per cent of the trials are given up at each epoch."""
+
+    path: Path
+    prune: float
+    ranges: tuple[Range, ...]
+
+    def overrides(self, values: dict[str, Any]) -> tuple[str, ...]:
+        """Return the settings of a trial as ``--set`` takes them; ``values`` are {name: value}."""
+        return tuple(one.words(values[one.name]) for one in self.ranges)
+
+
+def read(path: Path | None) -> Ranges:
+    """Return the ranges of a TOML file, by default runs/tuning/ranges.toml.
+
+    Raises
+    ------
+    InputError
+        An unknown setting, or a value that it cannot have; the message names it.
+    """
+    path = path or DEFAULT
+    table = records.read_toml(path)
+    prune = table.pop("prune", 0)
+    if isinstance(prune, bool) or not isinstance(prune, (int, float)) or not 0 <= prune < 100:
+        raise InputError(f"{path}: prune: expected per cent of at least 0 and below 100, found {prune!r}")
+    found = []
+    for section, keys in table.items():
+        if not isinstance(keys, dict):
+            raise InputError(f"{path}: {section}: expected a table [{section}], found {keys!r}")
+        found += [_together(path, name, texts) for name, texts in keys.items()] if section == "set" else \
+            [_one(path, section, key, value) for key, value in keys.items()]
+    if not found:
+        raise InputError(f"{path}: expected at least one setting with a range, found none")
+    return Ranges(path, prune, tuple(found))
+
+
+def _together(path, name, texts):
+    if not records.fits(texts, [str]) or not texts:
+        raise InputError(f"{path}: set.{name}: expected a list of texts such as \"training.lr=1e-3\", found {texts!r}")
+    return Range(name, choices=tuple(texts))
+
+
+def _one(path, section, key, value):
+    where = f"{path}: {section}.{key}"
+    if section == "data":
+        raise InputError(f"{where}: the section data cannot be tuned: other spikes are another data set")
+    fields = {field.name: field for field in dataclasses.fields(SECTIONS[section])} if section in SECTIONS else {}
+    if key not in fields:
+        near = nearest(key, fields) if fields else nearest(section, SECTIONS)
+        raise InputError(f"{where}: unknown setting" + (f"; nearest: {near[0]}" if near else ""))
+    name, check = f"{section}.{key}", fields[key].metadata["check"]
+    if isinstance(value, list) and value:
+        for one in value:
+            _checked(where, check, one)
+        return Range(name, choices=tuple(f"{name}={json.dumps(one)}" for one in value))
+    if not isinstance(value, dict) or not records.fits(value, _RANGE):
+        raise InputError(f"{where}: expected {{ low = 1, high = 2 }} or a list, found {value!r}")
+    for end in ("low", "high"):
+        _checked(where, check, value[end])
+    if not value["low"] < value["high"] or (value.get("log") and (value["low"] <= 0 or "step" in value)):
+        raise InputError(f"{where}: expected low below high, and above 0 and without a step where log is true, found "
+                         f"{value!r}")
+    return Range(name, **value)
+
+
+def _checked(where, check, value):
+    try:
+        check(value)
+    except ValueError as error:
+        raise InputError(f"{where}: expected {error}, found {value!r}") from None

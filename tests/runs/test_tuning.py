@@ -1,0 +1,170 @@
+"""Settings chosen by trials: which are tried, on what, and that the same command goes on."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from hrmas_sparse import cli
+from hrmas_sparse.run.folder import all_runs
+from hrmas_sparse.settings.load import datasets, load, profiles
+from hrmas_sparse.storage.errors import InputError
+from runs import plan
+from runs.tuning import ranges
+from event_files import write_words
+
+optuna = pytest.importorskip("optuna", reason="TUNING NOT TESTED: Optuna is not installed (extra `tune`)")
+pytest.importorskip("distributed", reason="TUNING NOT TESTED: Dask is not installed (extra `cluster`)")
+
+SETTINGS = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
+            "training.search_epochs=1 training.retrain_epochs=2")
+RANGES = """
+prune = 25
+[training]
+lr = { low = 1e-3, high = 1e-2, log = true }
+schedule = ["constant", "cosine"]
+[network]
+inter = [true, false]
+"""
+
+
+def words(*more, settings=SETTINGS):
+    return ["tune", "ntidigits", "--raw", "words.hdf5", "--set", settings, "--ranges", "ranges.toml", *more]
+
+
+@pytest.fixture
+def study(house):
+    write_words(house / "words.hdf5", train=4)
+    (house / "ranges.toml").write_text(RANGES)
+    return house / "runs" / "out" / "tune-ntidigits"
+
+
+def trials(study):
+    return {run.path.name.partition("-valid")[0] for run in all_runs() if run.finished and study in run.path.parents}
+
+
+def test_the_same_command_goes_on_and_the_best_settings_are_settings(study, capfd):
+    assert cli.main(words("--trials", "1")) == 0
+    assert trials(Path("runs/out/tune-ntidigits")) == {"defaults", "trial-0000"}
+    first = capfd.readouterr().out
+    assert "1 of 1 trials went to their ends. Best is trial" in first and "the settings as they are" in first
+    assert cli.main(words("--trials", "2")) == 0
+    out = capfd.readouterr().out
+    assert "trial-0001" in out and "trial-0000-valid" not in out
+    for run in all_runs():
+        assert run.config().data.partition in ("valid-1", "valid-2")
+    best = load("runs/out/tune-ntidigits/best.toml", profile="paper")
+    assert best.data.partition == "official" and best.network.neurons == (6,)
+    assert best.training.search_epochs == load("ntidigits", profile="paper").training.search_epochs
+    assert 1e-3 <= best.training.lr <= 1e-2
+    assert cli.main(words("--trials", "4", settings=SETTINGS.replace("[6]", "[12]"))) == 2
+    assert "holds another study: settings" in capfd.readouterr().err
+
+
+def test_a_stopped_study_goes_on_with_the_trials_it_had_begun(study, capfd):
+    one = "--trials", "1", "--partitions", "valid-1"
+    long = SETTINGS.replace("retrain_epochs=2", "retrain_epochs=100")
+    client = subprocess.Popen([sys.executable, "-m", "hrmas_sparse", *words(*one, settings=long)],
+                              stderr=subprocess.PIPE, text=True, env=_environment())
+    begun = study / "trial-0000-valid-1-s0" / "checkpoint.h5"
+    for _ in range(6000):
+        if begun.exists():
+            break
+        time.sleep(0.01)
+    client.send_signal(signal.SIGINT)
+    _, err = client.communicate(timeout=60)
+    assert client.returncode == 130 and "every run is checkpointed" in err, err
+    assert not (begun.parent / "result.json").exists()
+    before = (begun.parent / "manifest.json").read_bytes()
+    assert cli.main(words(*one, settings=long)) == 0
+    assert "1 of 1 trials went to their ends" in capfd.readouterr().out
+    assert (begun.parent / "manifest.json").read_bytes() == before
+
+
+def _environment():
+    import os
+    return os.environ | {"PYTHONPATH": str(Path(plan.__file__).parents[1])}
+
+
+@pytest.mark.parametrize("partition", ["official", "resample-1", "ab"])
+def test_no_test_part_is_looked_at(study, capfd, partition):
+    assert cli.main(words("--partitions", f"valid-1 {partition}")) == 2
+    assert "settings are chosen on the training part alone" in capfd.readouterr().err
+    assert not study.exists()
+
+
+@pytest.mark.parametrize("text, message", [
+    ("", "at least one setting"),
+    ("[training]\nlearning_rate = { low = 1, high = 2 }", "training.learning_rate: unknown setting"),
+    ("[trainig]\nlr = { low = 1, high = 2 }", "unknown setting; nearest: training"),
+    ("[training]\nlr = { low = -1.0, high = 2 }", "training.lr: expected a finite number"),
+    ("[training]\nlr = { low = 2, high = 1 }", "low below high"),
+    ("[training]\nlr = { low = 1 }", "expected { low = 1, high = 2 } or a list"),
+    ("[training]\nschedule = ['cosine', 'sine']", "training.schedule: expected one of"),
+    ("[augmentation]\ndrop = { low = 0.0, high = 0.5, log = true }", "above 0"),
+    ("[data]\nsteps = [50, 100]", "the section data cannot be tuned"),
+    ("[set]\nboth = 3", "set.both: expected a list of texts"),
+    ("prune = 100\n[training]\nlr = { low = 1, high = 2 }", "prune: expected per cent"),
+    ("lr = 3", "expected a table"),
+])
+def test_mistakes_in_a_file_of_ranges(tmp_path, text, message):
+    (tmp_path / "ranges.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        ranges.read(tmp_path / "ranges.toml")
+
+
+def test_settings_that_do_not_go_together_are_passed_over(study, capfd):
+    Path("ranges.toml").write_text("[loss]\nname = ['psc', 'cross_entropy']\nsmoothing = { low = 0.1, high = 0.2 }")
+    assert cli.main(words("--trials", "2", "--partitions", "valid-1")) == 0
+    assert "2 of 2 trials went to their ends" in capfd.readouterr().out
+    names = {run.config().loss.name for run in all_runs() if "trial" in run.name}
+    assert names == {"cross_entropy"}
+
+
+def test_a_trial_that_is_worse_than_others_is_given_up(tmp_path):
+    from runs.tuning.study import Study
+    (tmp_path / "ranges.toml").write_text(RANGES)
+    own = Study(tmp_path / "journal.log", ranges.read(tmp_path / "ranges.toml"), 0, 30)
+
+    def lines(level):
+        return [{"accuracy": level * epoch / 30} for epoch in range(1, 31)]
+    for level in (0.5, 0.6, 0.7, 0.8, 0.9, 0.9, 0.9, 0.9):
+        name, _ = own.ask(lambda overrides: None)
+        assert not own.report(name, 0, lines(level), 0)
+        own.tell(name, level, False)
+    name, _ = own.ask(lambda overrides: None)
+    assert not own.report(name, 0, lines(0.1)[:9], 0), "too early to tell"
+    assert own.report(name, 0, lines(0.1)[:20], 9)
+    own.tell(name, None, False)
+    name, _ = own.ask(lambda overrides: None)
+    assert not own.report(name, 0, lines(0.75)[:20], 0)
+    assert own.best().value == 0.9 and len(own.finished()) == 8
+
+
+def test_a_journal_that_was_cut_off_goes_on(tmp_path):
+    from runs.tuning.study import Study
+    (tmp_path / "ranges.toml").write_text(RANGES)
+    first = Study(tmp_path / "journal.log", ranges.read(tmp_path / "ranges.toml"), 0, 30)
+    name, overrides = first.ask(lambda overrides: None)
+    with open(tmp_path / "journal.log", "ab") as file:
+        file.write(b'{"op_code": 6, "work')
+    again = Study(tmp_path / "journal.log", ranges.read(tmp_path / "ranges.toml"), 0, 30)
+    assert list(again.unfinished()) == [(name, overrides)]
+    again.tell(name, 0.5, False)
+    assert Study(tmp_path / "journal.log", ranges.read(tmp_path / "ranges.toml"), 0, 30).best().value == 0.5
+
+
+@pytest.mark.parametrize("dataset", datasets())
+@pytest.mark.parametrize("preset", ["default", "accurate", "published"])
+def test_settings_written_as_a_file_are_the_same_settings(tmp_path, dataset, preset):
+    from runs.tuning.report import as_toml
+    path = tmp_path / "best.toml"
+    path.write_text(as_toml(load(dataset, preset), dataset))
+    for profile in profiles(dataset):
+        assert load(path, "default", profile).fingerprint() == load(dataset, preset, profile).fingerprint()
+    path.write_text(as_toml(load(dataset, preset, overrides={"training.retrain_epochs": 7}), dataset,
+                            {"training.retrain_epochs"}))
+    assert load(path).training.retrain_epochs == 7
