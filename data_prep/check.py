@@ -47,16 +47,16 @@ def lyon_error(path: Path) -> float:
     for name, ours in (("sample_rate", lyon.RATE), ("decimation", lyon.DECIMATION)):
         if stored[name] != ours:
             raise InputError(f"{path}: {name}: expected {ours}, found {stored[name]}")
-    found, expected = lyon.lyon(stored["waveform"]).T, stored["cochleagram"]
-    if found.shape != expected.shape:
-        raise InputError(f"{path}: cochleagram: expected (frames, channels) = {found.shape}, found {expected.shape}")
-    return float(np.abs(found - expected).max(initial=0.0) / np.abs(expected).max(initial=1e-300))
+    computed, expected = lyon.lyon(stored["waveform"]).T, stored["cochleagram"]
+    if computed.shape != expected.shape:
+        raise InputError(f"{path}: cochleagram: expected (frames, channels) = {computed.shape}, found {expected.shape}")
+    return float(np.abs(computed - expected).max(initial=0.0) / np.abs(expected).max(initial=1e-300))
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
     try:
-        found = npy.load(path)
-        stored = {name: found[name] for name in _NUMBERS}
+        arrays = npy.load(path)
+        stored = {name: arrays[name] for name in _NUMBERS}
     except npy.BROKEN as error:
         raise InputError(f"{path}: expected {', '.join(_NUMBERS)} in an .npz file ({error}); get it again") from error
     for name, dimensions in _NUMBERS.items():

@@ -92,8 +92,8 @@ def _obtain(folder: Path, remote: Remote, say: Callable[[str], None]) -> None:
     if not file.exists():
         say(f"{file}: from {remote.url}")
         fetch(remote.url, file, remote.md5, say)
-    elif (found := _md5(file)) != remote.md5:
-        raise InputError(f"{file}: is there, but its MD5 is {found}, not {remote.md5}; remove it and start again")
+    elif (there := _md5(file)) != remote.md5:
+        raise InputError(f"{file}: is there, but its MD5 is {there}, not {remote.md5}; remove it and start again")
     if remote.holds:
         unpack(file, target)
         file.unlink()
@@ -108,7 +108,7 @@ def fetch(url: str, path: Path, md5: str, say: Callable[[str], None] = print) ->
         before = _size(part)
         try:
             _receive(url, part)
-            found = _md5(part)
+            digest = _md5(part)
         except _Broken as broken:
             failures = 0 if _size(part) > before else failures + 1
             if failures >= ATTEMPTS:
@@ -119,7 +119,7 @@ def fetch(url: str, path: Path, md5: str, say: Callable[[str], None] = print) ->
             say(f"  {broken}; trying again")
             time.sleep(PAUSE * 2**failures)
             continue
-        if found == md5:
+        if digest == md5:
             os.replace(part, path)
             return
         with files.opened(part) as file:
@@ -127,7 +127,7 @@ def fetch(url: str, path: Path, md5: str, say: Callable[[str], None] = print) ->
         part.unlink()
         if fresh:
             raise InputError(
-                f"{url}: expected a file of MD5 {md5}, found {found} ({size:,} bytes, the first are {start!r}); the "
+                f"{url}: expected a file of MD5 {md5}, found {digest} ({size:,} bytes, the first are {start!r}); the "
                 f"file behind the link has changed. Get {path.name} from elsewhere and put it at {path}"
             )
         fresh = True

@@ -143,7 +143,7 @@ def _find_aedat(root: Path) -> Source:
 
 def _recordings(root: Path) -> list[tuple[str, Path]]:
     """(split, recording) in the order of the lists."""
-    found, seen = [], {}
+    listed, seen = [], {}
     for split, name in _LISTS.items():
         entries = read_list(root / name)
         for line, entry in entries:
@@ -154,8 +154,8 @@ def _recordings(root: Path) -> list[tuple[str, Path]]:
             for path in (root / entry, _labels(root / entry)):
                 if not path.is_file():
                     raise InputError(f"{where}: {path} is not there; get it, or take the recording off the list")
-            found.append((split, root / entry))
-    return found
+            listed.append((split, root / entry))
+    return listed
 
 
 def _labels(recording: Path) -> Path:

@@ -53,12 +53,12 @@ def _find(raw: Path, name: str, classes: int) -> Source:
         Neither of them is there, or names other classes than the data set has.
     """
     folder = raw if raw.is_dir() else raw.parent
-    found = [path for part in _PARTS if (path := _file(folder, f"{name}_{part}.h5"))]
-    if not found:
+    paths = [path for part in _PARTS if (path := _file(folder, f"{name}_{part}.h5"))]
+    if not paths:
         raise InputError(f"{folder}: no recordings; expected {name}_train.h5 and {name}_test.h5 (or .h5.gz) there")
-    with _unpacked(found[0]) as path:
+    with _unpacked(paths[0]) as path:
         names = shd.names_of(path) or ()
-    return Source(folder, tuple(found), class_names=names if len(names) == classes == len(set(names)) else ())
+    return Source(folder, tuple(paths), class_names=names if len(names) == classes == len(set(names)) else ())
 
 
 def _file(folder: Path, name: str) -> Path | None:

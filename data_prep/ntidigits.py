@@ -53,8 +53,8 @@ def find(raw: Path) -> Source:
         for name in (f"{split}_{part}" for split in _GROUPS for part in ("labels", "addresses", "timestamps")):
             kind = h5py.Dataset if name.endswith("labels") else h5py.Group
             with _explained(path, name):
-                found = isinstance(hdf5.find(file, name), kind)
-            if not found:
+                right = isinstance(hdf5.find(file, name), kind)
+            if not right:
                 raise InputError(
                     f"{path}: {kind.__name__.lower()} /{name} is missing; is this N-TIDIGITS18? Get it again"
                 )

@@ -86,14 +86,14 @@ def _folder(parent: Path, name: str) -> Path | None:
 
 def _scan(root: Path) -> tuple[list[Path], int]:
     """Recordings of letters below `root`, by split and name, and the number of sound files that are none."""
-    found, others = [], 0
+    sounds, others = [], 0
     for split in _SPOKEN:
         folder = _folder(root, split)
         paths = recordings(folder, "*/*.wav") if folder else []
         letters = [path for path in paths if _WAV.fullmatch(path.name)]
         others += len(paths) - len(letters)
-        found += sorted(letters, key=lambda path: (path.stem.lower(), path))
-    return found, others
+        sounds += sorted(letters, key=lambda path: (path.stem.lower(), path))
+    return sounds, others
 
 
 def _sounds(source: Source, data, notes: Counter) -> Iterator[tuple]:

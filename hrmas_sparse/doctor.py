@@ -42,13 +42,13 @@ def require_gpu():
     InputError
         With the reason, and the command that installs what is missing.
     """
-    found = probe()
-    if found.simulated:
+    gpu = probe()
+    if gpu.simulated:
         raise InputError("GPU: NUMBA_ENABLE_CUDASIM is set, so kernels are simulated; unset it")
-    if found.reason:
+    if gpu.reason:
         instead = (". Without one, make test runs the kernels in a simulator, and make bench measures the CPU"
                    if environment.checkout() else "")
-        raise InputError(f"GPU: {found.reason}{instead}")
+        raise InputError(f"GPU: {gpu.reason}{instead}")
 
 
 def self_test():
@@ -62,11 +62,11 @@ def self_test():
     require_gpu()
     from hrmas_sparse.engine import selftest
     from hrmas_sparse.engine.backends import get_backend
-    found = probe()
-    failed = selftest.examine(found, get_backend("cuda"))
+    gpu = probe()
+    failed = selftest.examine(gpu, get_backend("cuda"))
     if failed:
-        return [f"{found.device} FAILS, --backend auto does not take it:", *(f"  {line}" for line in failed)], False
-    return [f"{found.device}: the self-test is passed ({', '.join(selftest.CASES)})"], True
+        return [f"{gpu.device} FAILS, --backend auto does not take it:", *(f"  {line}" for line in failed)], False
+    return [f"{gpu.device}: the self-test is passed ({', '.join(selftest.CASES)})"], True
 
 
 def kernels_work():
@@ -115,33 +115,33 @@ def instruction_set():
 def driver(path=Path("/proc/driver/nvidia/version")):
     """The version of the NVIDIA driver and a blank, or nothing where it is not told."""
     try:
-        found = re.search(r"\s(\d+\.[\d.]+)\s", files.read_system(path))
+        match = re.search(r"\s(\d+\.[\d.]+)\s", files.read_system(path))
     except OSError:
-        found = None
-    return f"{found[1]} " if found else ""
+        match = None
+    return f"{match[1]} " if match else ""
 
 
 def _plots():
-    found = version("matplotlib")
-    return [f"plots   matplotlib {found}" if found else f"plots   matplotlib is missing: {install('plots')}"]
+    installed = version("matplotlib")
+    return [f"plots   matplotlib {installed}" if installed else f"plots   matplotlib is missing: {install('plots')}"]
 
 
-def _gpu(found):
+def _gpu(gpu):
     """Lines about the GPU."""
-    if found.simulated:
+    if gpu.simulated:
         return ["GPU     NUMBA_ENABLE_CUDASIM is set: kernels for a GPU run in Python's simulator, slowly"]
-    if found.device is None:
-        have = [f"{name} {number}" for name, number in (("numba-cuda", found.numba_cuda), ("CuPy", found.cupy))
+    if gpu.device is None:
+        have = [f"{name} {number}" for name, number in (("numba-cuda", gpu.numba_cuda), ("CuPy", gpu.cupy))
                 if number]
-        return [f"GPU     none: {found.reason}; everything runs on the CPU",
+        return [f"GPU     none: {gpu.reason}; everything runs on the CPU",
                 *([f"        installed, without use here: {', '.join(have)}"] if have else [])]
-    cuda, capability = (".".join(map(str, pair)) for pair in (found.driver, found.capability))
-    lines = [f"GPU     {found.device}, {memory.text(found.memory)}, compute capability {capability}; driver "
-             f"{driver()}for CUDA up to {cuda}; numba-cuda {found.numba_cuda or 'is missing'}, "
-             f"CuPy {found.cupy or 'is missing'}"]
-    if found.reason:
-        return [*lines, f"        not used: {found.reason}"]
-    failed = verdict(found)
+    cuda, capability = (".".join(map(str, pair)) for pair in (gpu.driver, gpu.capability))
+    lines = [f"GPU     {gpu.device}, {memory.text(gpu.memory)}, compute capability {capability}; driver "
+             f"{driver()}for CUDA up to {cuda}; numba-cuda {gpu.numba_cuda or 'is missing'}, "
+             f"CuPy {gpu.cupy or 'is missing'}"]
+    if gpu.reason:
+        return [*lines, f"        not used: {gpu.reason}"]
+    failed = verdict(gpu)
     said = ("has passed the self-test" if failed == [] else f"FAILS THE SELF-TEST: {'; '.join(failed)}" if failed else
             "has not been tested yet, so --backend auto does not take it: hrmas doctor --self-test")
     return [*lines, f"        {said}"]

@@ -122,8 +122,8 @@ def new_figure(**options: Any) -> Any:
 
 def home() -> Path | None:
     """The user's folder; None where there is none, as for a user without a name in a container."""
-    found = os.path.expanduser("~") if os.environ.get("HOME") != "" else ""  # Python takes the root for that
-    return Path(found) if os.path.isabs(found) else None
+    folder = os.path.expanduser("~") if os.environ.get("HOME") != "" else ""  # Python takes the root for that
+    return Path(folder) if os.path.isabs(folder) else None
 
 
 def user_cache() -> Path | None:
@@ -173,8 +173,8 @@ def as_path(text: str) -> Path:
     if os.path.lexists(text):
         return Path(text)
     escape = r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8})|([nrt]))"
-    return Path(re.sub(escape, lambda found: {"n": "\n", "r": "\r", "t": "\t"}.get(found[4]) or chr(
-        min(int(found[1] or found[2] or found[3], 16), sys.maxunicode)), text))
+    return Path(re.sub(escape, lambda match: {"n": "\n", "r": "\r", "t": "\t"}.get(match[4]) or chr(
+        min(int(match[1] or match[2] or match[3], 16), sys.maxunicode)), text))
 
 
 # ---- cores and control groups ------------------------------------------------------------------------------
@@ -272,4 +272,4 @@ def _mounted(lines: list[str], controller: str) -> Iterator[tuple[str, str]]:
 
 def _unescaped(text: str) -> str:
     r"""A path of mountinfo, in which \040 is a space."""
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -55,16 +55,16 @@ def main(arguments):
     except InputError as error:
         print(f"gpu-report: {error}", file=sys.stderr)
         return 2
-    left_out, found = options.without.split(","), []
+    left_out, parts = options.without.split(","), []
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for title, words in PARTS.items():
         if words[0] in left_out:
             continue
         print(f"{title} ...", flush=True)
-        found.append(run(title, words))
-        write_text(options.out, "\n".join(["# hrmas_sparse on a GPU", "", *(text for text, _ in found)]))
-    print(f"{options.out}: {sum(well for _, well in found)} of {len(found)} parts succeeded")
-    return int(not all(well for _, well in found))
+        parts.append(run(title, words))
+        write_text(options.out, "\n".join(["# hrmas_sparse on a GPU", "", *(text for text, _ in parts)]))
+    print(f"{options.out}: {sum(well for _, well in parts)} of {len(parts)} parts succeeded")
+    return int(not all(well for _, well in parts))
 
 
 if __name__ == "__main__":

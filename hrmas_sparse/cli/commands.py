@@ -119,10 +119,10 @@ def doctor(options):
 
 
 def runs(options):
-    found = all_runs()
-    if not found:
+    known = all_runs()
+    if not known:
         print(f"no runs in {environment.printable(places.out())}; make one: hrmas search ntidigits")
-    for run in found:
+    for run in known:
         print(status_line(run))
     return 0
 
@@ -140,16 +140,16 @@ def show(options):
     print(status_line(run))
     if run.architecture_path.exists():
         from hrmas_sparse.engine import architecture
-        for found in architecture.load(run.architecture_path):
-            print("\n".join(found.describe()))
+        for each in architecture.load(run.architecture_path):
+            print("\n".join(each.describe()))
     return 0
 
 
 def diff(options):
     from hrmas_sparse.run import diff as compare
     a, b = open_run(options.a), open_run(options.b)
-    found = compare.exact_differences(a, b) if options.exact else compare.differences(a, b)
-    if not found:
+    differing = compare.exact_differences(a, b) if options.exact else compare.differences(a, b)
+    if not differing:
         print("bit-identical, wall clock apart" if options.exact else "same settings, data and results")
-    print("\n".join(found), end="\n" if found else "")
-    return 1 if found and options.exact else 0
+    print("\n".join(differing), end="\n" if differing else "")
+    return 1 if differing and options.exact else 0

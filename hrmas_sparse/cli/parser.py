@@ -143,16 +143,16 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the program."""
-    found = _Parser(prog="hrmas", description="Recurrent spiking networks built from motifs: search, train, compare.")
-    found.add_argument("--version", action="version", version=f"hrmas_sparse {__version__}")
-    commands = found.add_subparsers(dest="command", required=True, metavar="command")
+    program = _Parser(prog="hrmas", description="Recurrent spiking networks built from motifs: search, train, compare.")
+    program.add_argument("--version", action="version", version=f"hrmas_sparse {__version__}")
+    commands = program.add_subparsers(dest="command", required=True, metavar="command")
     for name, command in COMMANDS.items():
         sub = commands.add_parser(name, help=command.help, description=command.help)
         for argument_name, how in command.positional:
             sub.add_argument(argument_name, **how)
         for option in command.options.split():
             sub.add_argument(f"--{option}", **OPTIONS[option] | command.changed.get(option, {}))
-    return found
+    return program
 
 
 def parse(argv: Sequence[str] | None = None) -> tuple[Callable[[argparse.Namespace], int], argparse.Namespace]:

@@ -33,49 +33,49 @@ def seed(value: Any) -> int:
 def array(name: str, values: Any, kinds: str, what: str, dimensions: int = 1) -> np.ndarray:
     """An array of as many dimensions, its dtype of one of the `kinds`; no entries at all are of any kind."""
     try:
-        found = np.asarray(values)
+        checked = np.asarray(values)
     except (ValueError, TypeError, RuntimeError, MemoryError) as error:  # ragged lists, tensors on a device
         raise InputError(f"{name}: expected an array of {what}, found {type(values).__name__} ({error})") from None
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):  # else it would be read as it lies there
         raise InputError(f"{name}: expected an array without masked entries, found {int(np.ma.count_masked(values))}; "
                          "leave them out, or fill them with .filled(...)")
-    if found.ndim != dimensions:
+    if checked.ndim != dimensions:
         raise InputError(f"{name}: expected an array of {dimensions} dimension{'s' * (dimensions > 1)}, "
-                         f"found shape {found.shape}")
-    if found.dtype.kind not in kinds:
-        if not found.size:
-            return np.zeros(found.shape, np.uint8)
-        raise InputError(f"{name}: expected {what}, found dtype {found.dtype}; convert it, for example with "
+                         f"found shape {checked.shape}")
+    if checked.dtype.kind not in kinds:
+        if not checked.size:
+            return np.zeros(checked.shape, np.uint8)
+        raise InputError(f"{name}: expected {what}, found dtype {checked.dtype}; convert it, for example with "
                          ".astype(...)")
-    return found
+    return checked
 
 
 def whole(name: str, values: Any, high: int, dtype: type, where: Callable[[int], str] = lambda entry: "") -> np.ndarray:
     """Whole numbers 0 .. high - 1 as a vector of `dtype`; `where` says more about an entry."""
-    found = array(name, values, "iu", "whole numbers")
-    if found.size and (found.min() < 0 or found.max() >= high):
-        entry = int(np.argmax((found < 0) | (found >= high)))
-        raise InputError(f"{name}[{entry}]{where(entry)}: expected 0 to {high - 1}, found {found[entry]}")
-    return found.astype(dtype, copy=False)
+    numbers = array(name, values, "iu", "whole numbers")
+    if numbers.size and (numbers.min() < 0 or numbers.max() >= high):
+        entry = int(np.argmax((numbers < 0) | (numbers >= high)))
+        raise InputError(f"{name}[{entry}]{where(entry)}: expected 0 to {high - 1}, found {numbers[entry]}")
+    return numbers.astype(dtype, copy=False)
 
 
 def strength(name: str, values: Any, dimensions: int = 1, zeros: bool = False) -> np.ndarray:
     """Spike counts as uint8, or intensities as they are: float32 or float64, finite and above 0 (or 0, if `zeros`)."""
-    found = array(name, values, "biuf", "counts or intensities", dimensions)
-    if found.size > LARGE:  # a view may claim more than there is
-        require_room(name, found.size, copies=4)
-    if found.dtype.kind != "f":
+    strengths = array(name, values, "biuf", "counts or intensities", dimensions)
+    if strengths.size > LARGE:  # a view may claim more than there is
+        require_room(name, strengths.size, copies=4)
+    if strengths.dtype.kind != "f":
         high = LARGEST_COUNT
-        good = (found <= high) & ((found >= 0) if zeros else (found > 0))
+        good = (strengths <= high) & ((strengths >= 0) if zeros else (strengths > 0))
         expected = f"a count of {0 if zeros else 1} to {high}"
     else:
-        found = found.astype(np.float32, copy=False) if found.dtype.itemsize < 4 else found
-        good = np.isfinite(found) & ((found >= 0) if zeros else (found > 0))
+        strengths = strengths.astype(np.float32, copy=False) if strengths.dtype.itemsize < 4 else strengths
+        good = np.isfinite(strengths) & ((strengths >= 0) if zeros else (strengths > 0))
         expected = f"a finite number {'of at least' if zeros else 'above'} 0"
     if not good.all():
         entry = np.unravel_index(int(np.argmin(good)), good.shape)
-        refuse(name, entry, expected, found[entry])
-    return found if found.dtype.kind == "f" else found.astype(np.uint8, copy=False)
+        refuse(name, entry, expected, strengths[entry])
+    return strengths if strengths.dtype.kind == "f" else strengths.astype(np.uint8, copy=False)
 
 
 def single(name: str, values: np.ndarray) -> np.ndarray:
@@ -83,12 +83,12 @@ def single(name: str, values: np.ndarray) -> np.ndarray:
     if values.dtype.kind != "f" or values.dtype == np.float32:
         return values
     with np.errstate(over="ignore"):
-        found = values.astype(np.float32)
-    bad = ~np.isfinite(found) | ((found == 0) & (values != 0))
+        narrowed = values.astype(np.float32)
+    bad = ~np.isfinite(narrowed) | ((narrowed == 0) & (values != 0))
     if bad.any():
         entry = np.unravel_index(int(np.argmax(bad)), bad.shape)
         refuse(name, entry, "a number that single precision can hold", values[entry])
-    return found
+    return narrowed
 
 
 def refuse(name: str, entry: tuple, expected: str, found: Any) -> NoReturn:

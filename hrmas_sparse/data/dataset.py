@@ -225,15 +225,15 @@ class Dataset:
         shape = tonic.grid(sources)
         channels = checks.extent("channels (polarities x rows x columns)", int(np.prod(shape)))
         names = tuple(class_names) if class_names is not None else None
-        found = []
+        parts = []
         for split, source in sources.items():
             notes, labels, samples = Counter(), [], []
             for where, events, label in tonic.read(split, source):
                 labels.append(label)
                 samples.append(tonic.sample(where, events, shape, steps, step_us, value, notes))
             numbers, names = tonic.numbered(labels, names)
-            found.append(made_of.collected(zip(numbers.tolist(), samples), steps, channels, notes))
-        made = cls(*found, class_names=names, name=name or tonic.name_of(train), provenance=provenance)
+            parts.append(made_of.collected(zip(numbers.tolist(), samples), steps, channels, notes))
+        made = cls(*parts, class_names=names, name=name or tonic.name_of(train), provenance=provenance)
         return made._described(step_ms=step_us / 1000, grid=list(shape))
 
     def _described(self, **encoding: Any) -> Dataset:

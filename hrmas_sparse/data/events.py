@@ -222,20 +222,20 @@ class Events:
                     index.min() >= 0 and index.max() < len(self))):
                 return np.asarray(index)
         try:
-            found: np.ndarray = np.atleast_1d(np.arange(len(self))[index])
+            numbers: np.ndarray = np.atleast_1d(np.arange(len(self))[index])
         except (IndexError, TypeError, ValueError, OverflowError) as error:
             raise NoSample(f"events[...]: expected numbers of samples from 0 to {len(self) - 1}, a slice or a mask of "
                            f"{len(self)}; found {index!r} ({error})") from None
-        if found.ndim != 1:
-            raise NoSample(f"events[...]: expected one dimension of samples, found {found.ndim}")
-        return found
+        if numbers.ndim != 1:
+            raise NoSample(f"events[...]: expected one dimension of samples, found {numbers.ndim}")
+        return numbers
 
     def dense(self) -> np.ndarray:
         """Return a dense array, (S, steps, channels), of the dtype of `value`; 0 where there is no event."""
         sample = np.repeat(np.arange(len(self)), np.diff(self.indptr))
-        found = np.zeros((len(self), self.steps, self.channels), self.value.dtype)
-        found[sample, self.step, self.channel] = self.value
-        return found
+        x = np.zeros((len(self), self.steps, self.channels), self.value.dtype)
+        x[sample, self.step, self.channel] = self.value
+        return x
 
 
 _FIELDS = tuple(field.name for field in dataclasses.fields(Events))

@@ -103,12 +103,12 @@ def one_of_values(value: str) -> str:
 def positive(name: str, number: float) -> float:
     """A number above 0."""
     try:
-        found = float(number)
+        real = float(number)
     except (TypeError, ValueError, OverflowError):
-        found = 0.0
-    if not 0 < found < 1e12 or isinstance(number, (bool, str)):
+        real = 0.0
+    if not 0 < real < 1e12 or isinstance(number, (bool, str)):
         raise InputError(f"{name}: expected a number above 0, found {number!r}")
-    return found
+    return real
 
 
 def plain_name(path: Path) -> str:

@@ -61,9 +61,9 @@ def names_of(path: Path) -> tuple[str, ...] | None:
         keys = hdf5.find(file, "extra/keys")
         if not isinstance(keys, h5py.Dataset) or keys.ndim != 1 or keys.dtype.kind not in "SO":
             return None
-        found = hdf5.read(keys, _LARGEST_NAMES).tolist()
+        stored = hdf5.read(keys, _LARGEST_NAMES).tolist()
         return tuple(printable(name.decode(errors="replace") if isinstance(name, bytes) else str(name))
-                     for name in found)
+                     for name in stored)
 
 
 def samples(path: Path, binning: Binning, notes: Counter) -> Iterator[tuple[int, Sample]]:
@@ -121,10 +121,10 @@ def _explained(path: Path, name: str) -> Iterator[None]:
 
 def _dataset(path: Path, file: h5py.File, name: str) -> h5py.Dataset:
     with _explained(path, name):
-        found = hdf5.find(file, name)
-    if not isinstance(found, h5py.Dataset):
+        dataset = hdf5.find(file, name)
+    if not isinstance(dataset, h5py.Dataset):
         raise InputError(f"{path}: expected the data sets spikes/times, spikes/units and labels, found no {name}")
-    return found
+    return dataset
 
 
 def _labels(path: Path, file: h5py.File) -> np.ndarray:

@@ -47,10 +47,10 @@ def texts(dataset: h5py.Dataset) -> np.ndarray:
     """Return texts of variable length, an array of `bytes` in the shape of the data set; raises as :func:`lists`."""
     if h5py.check_string_dtype(dataset.dtype) is None or dataset.chunks is not None and dataset.ndim != 1:
         raise ValueError(f"expected texts, found {dataset.dtype} {dataset.shape}")
-    found = np.empty(dataset.size, dtype=object)
+    entries = np.empty(dataset.size, dtype=object)
     for number, (length, content) in enumerate(_contents(dataset, 1)):
-        found[number] = content[:length].partition(b"\0")[0]
-    return found.reshape(dataset.shape)
+        entries[number] = content[:length].partition(b"\0")[0]
+    return entries.reshape(dataset.shape)
 
 
 def _contents(dataset, width):
@@ -73,7 +73,7 @@ def _entries(dataset, file):
         file.seek(dataset.id.get_offset() or 0)  # the user block is counted in
         content = file.read(dataset.size * _ENTRY.itemsize)
         return np.frombuffer(content, _ENTRY, dataset.size) if dataset.size else np.empty(0, _ENTRY)
-    found, width = np.zeros(dataset.size, _ENTRY), dataset.chunks[0]
+    entries, width = np.zeros(dataset.size, _ENTRY), dataset.chunks[0]
     if width * _ENTRY.itemsize > _LARGEST_HEAP:
         raise ValueError(f"has chunks of {width:,} lists")
     filters = _filters(dataset)
@@ -84,17 +84,17 @@ def _entries(dataset, file):
                 content = _undone(filters[place], content, width * _ENTRY.itemsize)
         if len(content) != width * _ENTRY.itemsize:
             raise ValueError(f"the chunk at {begin} has {len(content)} bytes")
-        part = found[begin:begin + width]
+        part = entries[begin:begin + width]
         part[:] = np.frombuffer(content, _ENTRY)[:len(part)]
-    return found
+    return entries
 
 
 def _filters(dataset):
     made = dataset.id.get_create_plist()
-    found = [made.get_filter(n)[0] for n in range(made.get_nfilters())]
-    if not set(found) <= {_GZIP, _SHUFFLE}:
+    numbers = [made.get_filter(n)[0] for n in range(made.get_nfilters())]
+    if not set(numbers) <= {_GZIP, _SHUFFLE}:
         raise ValueError("is packed in a way that is not read here; `h5repack -f NONE IN OUT` unpacks it")
-    return found
+    return numbers
 
 
 def _undone(kind, content, size):
@@ -130,7 +130,7 @@ class _Heaps:
         mark, version, size = _HEADER.unpack(self._file.read(_HEADER.size).ljust(_HEADER.size))
         if mark != b"GCOL" or version != 1 or not _HEADER.size <= size <= min(self._size, _LARGEST_HEAP):
             raise ValueError(f"no heap at byte {address}")
-        content, at, found = self._file.read(size - _HEADER.size), 0, {}
+        content, at, objects = self._file.read(size - _HEADER.size), 0, {}
         while at + _OBJECT.size <= len(content):
             index, _, length = _OBJECT.unpack_from(content, at)
             at += _OBJECT.size
@@ -138,6 +138,6 @@ class _Heaps:
                 break
             if at + length > len(content):
                 raise ValueError(f"an object of the heap at byte {address} is cut short")
-            found[index] = content[at:at + length]
+            objects[index] = content[at:at + length]
             at += -(-length // 8) * 8
-        return found
+        return objects

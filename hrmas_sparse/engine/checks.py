@@ -57,9 +57,9 @@ def check_parameters(parameters: Any, shapes: list[dict[str, Any]], dtype: np.dt
             neurons = wanted["w"][1]
             fits = [wanted[name]] if name in wanted else [(neurons,), (steps, neurons), (samples, steps, neurons)]
             if not hasattr(array, "dtype") or array.dtype != dtype or array.shape not in fits:
-                found = f"{array.dtype} {array.shape}" if hasattr(array, "dtype") else type(array).__name__
+                shown = f"{array.dtype} {array.shape}" if hasattr(array, "dtype") else type(array).__name__
                 raise InputError(f"parameters: layer {n}, {name}: expected {dtype} "
-                                 f"{' or '.join(map(str, fits))}, found {found}")
+                                 f"{' or '.join(map(str, fits))}, found {shown}")
 
 
 def check_finite(parameters: Parameters) -> None:

@@ -35,14 +35,14 @@ def test(backend) -> list[str]:
 
 def _compare(backend, sizes, hidden, dtype, plastic):
     inputs, neurons, outputs, samples, steps = sizes
-    rng, found = np.random.default_rng(0), []
+    rng, outcomes = np.random.default_rng(0), []
     events = Events.from_dense(rng.random((samples, steps, inputs)) < 0.1, rng.integers(0, outputs, samples))
     plasticity = Plasticity(tau_cal=16.0, gamma=0.02, mu=0.1) if plastic else None
     for where in (backend, get_backend("cpu")):
         net = Network(channels=inputs, classes=outputs, hidden=hidden(neurons), neuron=LIF(v_th=1, v_th_out=0.5),
                       backend=where, dtype=dtype)
-        found.append(net.gradients(net.init(seed=1), events, plasticity, record=True))
-    one, other = found
+        outcomes.append(net.gradients(net.init(seed=1), events, plasticity, record=True))
+    one, other = outcomes
     if not min(other.rates) > 0:
         return "nothing spikes, so nothing was tested"
     moved = np.any([(a != b).any(axis=(1, 2)) for a, b in zip(one.spikes, other.spikes)], axis=0)
@@ -59,8 +59,8 @@ def _compare(backend, sizes, hidden, dtype, plastic):
     return "" if errors[worst] <= CLOSE else f"the gradient of {worst} differs by {errors[worst]:.1e}"
 
 
-def examine(found, backend) -> list[str]:
+def examine(gpu, backend) -> list[str]:
     """Test the device of a :class:`Probe` and keep the verdict, which is returned."""
     failed = test(backend)
-    keep(found, failed)
+    keep(gpu, failed)
     return failed

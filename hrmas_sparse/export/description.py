@@ -183,7 +183,7 @@ def _check(key: str, layer: LayerDescription, senders: int | None, dtype: np.dty
 
 def _array(name: str, array: np.ndarray, shape: tuple[int | None, ...], dtype: np.dtype) -> None:
     wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
-    fits = array.ndim == len(shape) and all(n is None or n == found for n, found in zip(shape, array.shape))
+    fits = array.ndim == len(shape) and all(n is None or n == size for n, size in zip(shape, array.shape))
     if not fits or array.dtype != dtype or dtype not in (np.float32, np.float64):
         kind = dtype if dtype in (np.float32, np.float64) else "float32 or float64"
         _refuse(name, f"{kind} of shape {wanted}", f"{array.dtype} {array.shape}")

@@ -32,20 +32,20 @@ class GraphFile:
 
     def text(self, name: str) -> str | None:
         """Return a text."""
-        found = self._read(name, "a text", "OS", 0, _TEXT)
-        return None if found is None else _decoded(name, found.item())
+        value = self._read(name, "a text", "OS", 0, _TEXT)
+        return None if value is None else _decoded(name, value.item())
 
     def pairs(self, name: str) -> list[tuple[str, str]]:
         """Return the edges."""
-        found = self._read(name, "pairs of node names", "OS", 2, _TEXT)
-        if found is None or found.shape[1] != 2:
-            _refuse(name, "pairs of node names", "nothing" if found is None else found.shape)
-        return [(_decoded(name, a), _decoded(name, b)) for a, b in found]
+        values = self._read(name, "pairs of node names", "OS", 2, _TEXT)
+        if values is None or values.shape[1] != 2:
+            _refuse(name, "pairs of node names", "nothing" if values is None else values.shape)
+        return [(_decoded(name, a), _decoded(name, b)) for a, b in values]
 
     def array(self, name: str, ndim: int) -> np.ndarray | None:
         """Return numbers, as float32 if they are, else as float64."""
-        found = self._read(name, f"numbers with {ndim} dimensions (our layers have one)", "fiub", ndim)
-        return None if found is None else found.astype(np.float32 if found.dtype == np.float32 else np.float64)
+        values = self._read(name, f"numbers with {ndim} dimensions (our layers have one)", "fiub", ndim)
+        return None if values is None else values.astype(np.float32 if values.dtype == np.float32 else np.float64)
 
     def _read(self, name: str, expected: str, kinds: str, ndim: int, largest: int | None = None) -> np.ndarray | None:
         item = hdf5.find(self._file, name)
@@ -93,9 +93,9 @@ def chain(kinds: dict[str, str], edges: list[tuple[str, str]]) -> list[tuple[str
         after[a].append(b)
         before[b].append(a)
     ends = {kind: [name for name in kinds if kinds[name] == kind] for kind in ("Input", "Output")}
-    for kind, found in ends.items():
-        if len(found) != 1:
-            raise InputError(f"expected one node of kind {kind}, found {len(found)}; our networks have one input and "
+    for kind, names in ends.items():
+        if len(names) != 1:
+            raise InputError(f"expected one node of kind {kind}, found {len(names)}; our networks have one input and "
                              "one output")
     layers: list[tuple[str, str, str | None]] = []
     place, seen = ends["Input"][0], {ends["Input"][0], ends["Output"][0]}

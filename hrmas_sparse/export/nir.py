@@ -126,9 +126,9 @@ def _description(file: GraphFile, path: Path, dt: float | None) -> Description:
         dt = _scalar(file, "node/metadata/dt")
     if dt is None or not 0 < dt < 1e3:
         raise InputError(f"node/metadata/dt: expected the seconds of a step, found {dt}; give dt=")
-    found = [_layer(file, *names, dt) for names in chain(kinds, file.pairs("node/edges"))]
-    layers, tau_s = [layer for layer, _ in found], found[0][1]
-    for n, (_, other) in enumerate(found):
+    pairs = [_layer(file, *names, dt) for names in chain(kinds, file.pairs("node/edges"))]
+    layers, tau_s = [layer for layer, _ in pairs], pairs[0][1]
+    for n, (_, other) in enumerate(pairs):
         if not np.isclose(other, tau_s, rtol=1e-6):
             raise InputError(f"layer {n + 1}: tau_syn: expected that of the first layer, {tau_s} steps, found {other}; "
                              "our layers share one synaptic time constant")

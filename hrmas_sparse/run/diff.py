@@ -40,31 +40,31 @@ def exact_differences(a, b):
     Compares every array and attribute of checkpoint, search and weights, the metrics, the architecture, the
     diagnosis, the result, and of the manifest config, seed and data.
     """
-    found = []
+    differing = []
     for kind in ("checkpoint", "search", "weights"):
         paths = [getattr(run, f"{kind}_path") for run in (a, b)]
         if not all(path.exists() for path in paths):
             if any(path.exists() for path in paths):
-                found.append(f"{kind}.h5: only one of the runs has it")
+                differing.append(f"{kind}.h5: only one of the runs has it")
             continue
         (arrays_a, meta_a), (arrays_b, meta_b) = (arrayfile.load(path, kind) for path in paths)
-        found += [f"{kind}.h5: {name}" for name in _arrays_differ(arrays_a, arrays_b)]
+        differing += [f"{kind}.h5: {name}" for name in _arrays_differ(arrays_a, arrays_b)]
         if _without_wall_clock(meta_a) != _without_wall_clock(meta_b):
-            found.append(f"{kind}.h5: attributes")
+            differing.append(f"{kind}.h5: attributes")
     lines_a, lines_b = ([_without_wall_clock(line) for line in run.metrics()] for run in (a, b))
-    found += [f"metrics.jsonl: line {n}" for n, (x, y) in enumerate(zip(lines_a, lines_b), start=1) if x != y]
+    differing += [f"metrics.jsonl: line {n}" for n, (x, y) in enumerate(zip(lines_a, lines_b), start=1) if x != y]
     if len(lines_a) != len(lines_b):
-        found.append(f"metrics.jsonl: {len(lines_a)} and {len(lines_b)} lines")
+        differing.append(f"metrics.jsonl: {len(lines_a)} and {len(lines_b)} lines")
     for name in ("architecture.json", "diagnosis.json", "result.json"):
         x, y = (read_json(run.path / name) if (run.path / name).exists() else None for run in (a, b))
         x, y = _in_common(_without_wall_clock(x), _without_wall_clock(y))
         if x != y:
-            found.append(name)
+            differing.append(name)
     x, y = a.manifest(), b.manifest()
-    found += [f"manifest.json: {key}" for key in ("config", "seed") if x[key] != y[key]]
+    differing += [f"manifest.json: {key}" for key in ("config", "seed") if x[key] != y[key]]
     if x["data"]["fingerprint"] != y["data"]["fingerprint"]:
-        found.append("manifest.json: data")
-    return found
+        differing.append("manifest.json: data")
+    return differing
 
 
 def _shown(key, value):

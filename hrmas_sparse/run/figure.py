@@ -26,13 +26,13 @@ def draw(run, path):
     plots()
     if not run.finished:
         raise InputError(f"{run.path}: unfinished; a figure shows the whole run")
-    found = architecture.load(run.architecture_path) if run.architecture_path.exists() else []
-    figure = environment.new_figure(figsize=(4.6 + 7.8 * bool(found), 4.1))
-    axes = figure.subplots(1, 1 + 2 * bool(found), squeeze=False)[0]
+    architectures = architecture.load(run.architecture_path) if run.architecture_path.exists() else []
+    figure = environment.new_figure(figsize=(4.6 + 7.8 * bool(architectures), 4.1))
+    axes = figure.subplots(1, 1 + 2 * bool(architectures), squeeze=False)[0]
     _curves(axes[0], run.metrics())
-    if found:
-        motif_table(axes[1], found[0])
-        weight_corner(axes[2], found[0], *recurrent_weights(run, found[0]))
+    if architectures:
+        motif_table(axes[1], architectures[0])
+        weight_corner(axes[2], architectures[0], *recurrent_weights(run, architectures[0]))
     figure.suptitle(_title(run), fontsize=10)
     figure.tight_layout()
     save(figure, path)
@@ -88,20 +88,21 @@ def _curves(axis, lines):
     axis.legend(loc="lower right", fontsize=8)
 
 
-def motif_table(axis, found):
+def motif_table(axis, architecture):
     """Types of the motif's connections; rows receive, columns send, the neighbours at the right."""
-    if not found.tied:
+    if not architecture.tied:
         axis.set_axis_off()
         axis.text(0.5, 0.5, "every connection has its own type", ha="center")
         return
-    table = np.concatenate([found.intra_types, found.inter_types], axis=1)
+    table = np.concatenate([architecture.intra_types, architecture.inter_types], axis=1)
     axis.imshow(table, cmap=_map(), vmin=0, vmax=2)
-    if found.motif_size <= 16:
+    if architecture.motif_size <= 16:
         for (row, column), kind in np.ndenumerate(table):
             axis.text(column, row, MARKS[kind], ha="center", va="center", color="k" if kind == 0 else "w", fontsize=9)
-    if found.linked:
-        axis.axvline(found.motif_size - 0.5, color="k", linewidth=1)
-    axis.set(title=f"motif of {found.motif_size}", xlabel="sends (right of the line: neighbours)", ylabel="receives")
+    if architecture.linked:
+        axis.axvline(architecture.motif_size - 0.5, color="k", linewidth=1)
+    axis.set(title=f"motif of {architecture.motif_size}", xlabel="sends (right of the line: neighbours)",
+             ylabel="receives")
     axis.set_xticks([]), axis.set_yticks([])
     handles = [axis.scatter([], [], marker="s", s=60, color=colour, edgecolor="0.5", label=f"{mark or ' '} {name}")
                for mark, name, colour in zip(MARKS, TYPE_NAMES, COLOURS)]
@@ -113,23 +114,23 @@ def _map():
     return ListedColormap(COLOURS)
 
 
-def recurrent_weights(run, found):
+def recurrent_weights(run, architecture):
     """The first layer's links of a finished run, :class:`recurrence.Discrete`, and their weights."""
     arrays, _ = arrayfile.load(run.weights_path, "weights")
     net = run.config().network
-    motif = Discrete(found, net.w_exc, net.w_inh)
+    motif = Discrete(architecture, net.w_exc, net.w_inh)
     return motif, motif.effective({"w_exc": arrays["parameters/rec1.w_exc"]})
 
 
-def weight_corner(axis, found, motif, weights):
+def weight_corner(axis, architecture, motif, weights):
     """The upper left corner of the recurrent weight matrix: a few motifs along the diagonal."""
-    shown = min(found.neurons, 6 * found.motif_size)
+    shown = min(architecture.neurons, 6 * architecture.motif_size)
     inside = (motif.source < shown) & (motif.target < shown)
     matrix = np.full((shown, shown), np.nan)
     matrix[motif.target[inside], motif.source[inside]] = weights[inside]
     image = axis.imshow(matrix, cmap="PuOr_r", vmin=-2, vmax=2, interpolation="nearest")
     axis.figure.colorbar(image, ax=axis, shrink=0.8, label="weight")
-    axis.set(title=f"recurrent weights, {shown} of {found.neurons} neurons", xlabel="sends", ylabel="receives")
+    axis.set(title=f"recurrent weights, {shown} of {architecture.neurons} neurons", xlabel="sends", ylabel="receives")
     return shown
 
 
@@ -149,25 +150,25 @@ def weight_matrix(axis, motif, weights, pixels=400):
 # ---- a motif as a graph ----------------------------------------------------------------------------------------
 
 
-def motif_graph(axis, found, kinds=(EXCITATORY, INHIBITORY)):
+def motif_graph(axis, architecture, kinds=(EXCITATORY, INHIBITORY)):
     """A tied motif as a graph: neurons on a circle, who sends to whom, and what comes from the neighbouring motifs.
 
     Excitatory connections are solid and end in an arrow head, inhibitory ones are dashed and end in a bar.
     """
-    v = found.motif_size
+    v = architecture.motif_size
     angle = np.pi / 2 - 2 * np.pi * np.arange(v) / v
     place = np.stack([np.cos(angle), np.sin(angle)], axis=1) if v > 1 else np.zeros((1, 2))
     outward = np.stack([np.cos(angle), np.sin(angle)], axis=1)
     scale = min(1.0, 0.35 + 3.2 / v)                                # of lines, heads and neurons
     radius = 0.13 * scale
-    for target, source in zip(*np.nonzero(np.isin(found.intra_types, kinds))):
-        kind = found.intra_types[target, source]
+    for target, source in zip(*np.nonzero(np.isin(architecture.intra_types, kinds))):
+        kind = architecture.intra_types[target, source]
         if target == source:
             _loop(axis, place[target], outward[target], radius, kind, scale)
         else:
             _curve(axis, place[source], place[target], radius, kind, scale)
-    if found.linked:
-        _neighbours(axis, found, place, outward, radius, kinds, scale)
+    if architecture.linked:
+        _neighbours(axis, architecture, place, outward, radius, kinds, scale)
     for k, (x, y) in enumerate(place):
         axis.add_patch(patch("Circle", (x, y), radius, facecolor="w", edgecolor="k", linewidth=1.2 * scale, zorder=3))
         axis.text(x, y, str(k), ha="center", va="center", fontsize=max(4.5, 9 * scale), zorder=4)
@@ -209,10 +210,10 @@ def _loop(axis, centre, outward, radius, kind, scale):
     _head(axis, centre + radius * direction, -direction, kind, scale)
 
 
-def _neighbours(axis, found, place, outward, radius, kinds, scale):
+def _neighbours(axis, architecture, place, outward, radius, kinds, scale):
     """What a neuron hears from the same position of the previous (filled) and the next motif (open)."""
-    for target, side in zip(*np.nonzero(np.isin(found.inter_types, kinds))):
-        kind = found.inter_types[target, side]
+    for target, side in zip(*np.nonzero(np.isin(architecture.inter_types, kinds))):
+        kind = architecture.inter_types[target, side]
         across = np.array([-outward[target][1], outward[target][0]]) * (1, -1)[side]
         direction = outward[target] + 0.9 * across
         direction /= np.linalg.norm(direction)

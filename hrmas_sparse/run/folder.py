@@ -112,13 +112,13 @@ class RunDir:
         """The result as a dict, or None while the run is unfinished."""
         if not self.finished:
             return None
-        found = read_json(self.result_path, _RESULT)
-        counts = found["test"]["confusion"] if found["test"] else [[0]]
+        stored = read_json(self.result_path, _RESULT)
+        counts = stored["test"]["confusion"] if stored["test"] else [[0]]
         if {len(row) for row in counts} != {len(counts)} or min(map(min, counts)) < 0:
             raise Damaged(f"{self.result_path}: test.confusion: expected as many rows as columns, all counts")
-        if self.config().network.recurrence == "motif" and not all(c and c["dense"] > 0 for c in found["recurrence"]):
+        if self.config().network.recurrence == "motif" and not all(c and c["dense"] > 0 for c in stored["recurrence"]):
             raise Damaged(f"{self.result_path}: recurrence: expected the connections of every hidden layer")
-        return found
+        return stored
 
     def architecture(self):
         """The architecture of every hidden layer; an empty list before the search has ended, and without motifs."""
@@ -128,10 +128,10 @@ class RunDir:
         """What :func:`diagnosis.diagnose` found; None without a search, or of a version that had none."""
         if not os.path.lexists(self.diagnosis_path):
             return None
-        found = read_json(self.diagnosis_path, _DIAGNOSIS)
-        if (found["reset"] is None) != (found["adapted"] is None):
+        stored = read_json(self.diagnosis_path, _DIAGNOSIS)
+        if (stored["reset"] is None) != (stored["adapted"] is None):
             raise Damaged(f"{self.diagnosis_path}: reset, adapted: expected both or neither")
-        return found
+        return stored
 
     def metrics(self):
         """Lines of metrics as dicts, up to the first that is cut off or damaged."""
@@ -201,8 +201,8 @@ def open_run(name):
 def all_runs(out=None):
     """The runs under a folder and those of the experiments in it, by name."""
     out = Path(out or places.out())
-    found = [*out.glob("*/manifest.json"), *out.glob("*/*/manifest.json")]
-    return [RunDir(path.parent) for path in sorted(found)]
+    manifests = [*out.glob("*/manifest.json"), *out.glob("*/*/manifest.json")]
+    return [RunDir(path.parent) for path in sorted(manifests)]
 
 
 def start(run, settings, seed, data, origin):
@@ -231,17 +231,17 @@ def start(run, settings, seed, data, origin):
     about = {"fingerprint": meta.fingerprint, "provenance": meta.provenance,
              "cache": environment.printable(data.path) if data.path else None, "class_names": list(meta.class_names)}
     if run.manifest_path.exists():
-        found = run.manifest()
+        before = run.manifest()
         differs = differences(run.config(), settings)
-        pairs = [("seed", found["seed"], seed),
-                 ("data", found["data"]["fingerprint"], meta.fingerprint),
-                 ("architecture", found.get("architecture"), origin.get("architecture"))]
+        pairs = [("seed", before["seed"], seed),
+                 ("data", before["data"]["fingerprint"], meta.fingerprint),
+                 ("architecture", before.get("architecture"), origin.get("architecture"))]
         differs += [f"{key}: {a} != {b}" for key, a, b in pairs if a != b]
         if differs:
             raise InputError(f"{run.path}: holds another run: {'; '.join(differs)}. "
                              f"Give another {option('name')}, or {option('fresh')} to set the old one aside")
         if not run.finished:
-            _note_resume(run, found)
+            _note_resume(run, before)
         return True
     if foreign := [name for name in _RESULTS if os.path.lexists(run.path / name)]:
         raise InputError(f"{run.path}: expected a run's folder or a new one, found {', '.join(foreign)} without a "

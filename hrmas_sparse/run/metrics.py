@@ -48,27 +48,27 @@ class Totals:
         def mean(value):
             return value / self.samples
 
-        found = {"loss": mean(self.loss), "accuracy": mean(self.correct)}
+        line = {"loss": mean(self.loss), "accuracy": mean(self.correct)}
         if self.norm is not None:
-            found["gradient_norm"] = mean(self.norm)
+            line["gradient_norm"] = mean(self.norm)
         for n, (rate, norm, largest) in enumerate(zip(self.rates, self.norms, self.largest_norms), start=1):
-            found |= {f"rate{n}": mean(rate), f"gradient_norm{n}": mean(norm), f"gradient_norm{n}_max": largest}
+            line |= {f"rate{n}": mean(rate), f"gradient_norm{n}": mean(norm), f"gradient_norm{n}_max": largest}
         if self.valid_loss is not None:
-            found |= {"valid_loss": mean(self.valid_loss), "valid_accuracy": mean(self.valid_correct)}
-        return found
+            line |= {"valid_loss": mean(self.valid_loss), "valid_accuracy": mean(self.valid_correct)}
+        return line
 
     def flat(self):
         """Return the totals as checkpoints keep them: {name: number}, empty before the first batch."""
         if not self.samples:
             return {}
-        found = {"samples": self.samples, "loss": self.loss, "correct": self.correct}
+        line = {"samples": self.samples, "loss": self.loss, "correct": self.correct}
         if self.norm is not None:
-            found["gradient_norm"] = self.norm
+            line["gradient_norm"] = self.norm
         for n, (rate, norm, largest) in enumerate(zip(self.rates, self.norms, self.largest_norms), start=1):
-            found |= {f"rate{n}": rate, f"gradient_norm{n}": norm, f"gradient_norm{n}_max": largest}
+            line |= {f"rate{n}": rate, f"gradient_norm{n}": norm, f"gradient_norm{n}_max": largest}
         if self.valid_loss is not None:
-            found |= {"valid_loss": self.valid_loss, "valid_correct": self.valid_correct}
-        return found
+            line |= {"valid_loss": self.valid_loss, "valid_correct": self.valid_correct}
+        return line
 
     @classmethod
     def of_flat(cls, flat):
@@ -81,8 +81,8 @@ class Totals:
         """
         layers = range(1, 1 + sum(key.startswith("rate") for key in flat))
         lists = ([flat.get(name.format(n)) for n in layers] for name in _PER_LAYER)
-        found = cls(flat.get("samples", 0), flat.get("loss", 0), flat.get("correct", 0), flat.get("gradient_norm"),
+        totals = cls(flat.get("samples", 0), flat.get("loss", 0), flat.get("correct", 0), flat.get("gradient_norm"),
                     *lists, flat.get("valid_loss"), flat.get("valid_correct"))
-        if found.flat() != flat:
+        if totals.flat() != flat:
             raise ValueError("not the totals of an epoch")
-        return found
+        return totals

@@ -41,25 +41,25 @@ class Position:
 
     def as_dict(self):
         """What JSON can hold; "sums" are the totals."""
-        found = dict(vars(self))
+        fields = dict(vars(self))
         return {("sums" if key == "totals" else key): value.flat() if key == "totals" else value
-                for key, value in found.items()}
+                for key, value in fields.items()}
 
     @classmethod
-    def of(cls, found, path):
+    def of(cls, stored, path):
         """The position that :meth:`as_dict` gave; ``path`` is named if it is none."""
         number = int
         form = {"phase": set(PHASES), "epoch": number, "batch": number, "updates": number, "sums": {str: float},
                 "lines": number, "sizes": (None, [int]), "seconds": {str: float}}
         damaged = Damaged(f"{path}: damaged: its position in the run")
-        if not fits(found, form) or found.keys() != form.keys() or min(
-                found[key] for key, kind in form.items() if kind is number) < 0:
+        if not fits(stored, form) or stored.keys() != form.keys() or min(
+                stored[key] for key, kind in form.items() if kind is number) < 0:
             raise damaged
         try:
-            totals = Totals.of_flat(found["sums"])
+            totals = Totals.of_flat(stored["sums"])
         except (ValueError, TypeError):
             raise damaged from None
-        return cls(**{key: value for key, value in found.items() if key != "sums"}, totals=totals)
+        return cls(**{key: value for key, value in stored.items() if key != "sums"}, totals=totals)
 
 
 def learner_arrays(learner):
@@ -152,8 +152,8 @@ def load_state(path, learner, identity, expected):
     return None
 
 
-def _same_run(path, found, wanted):
-    flat = [_leaves(identity) for identity in (found, wanted)]
+def _same_run(path, stored, wanted):
+    flat = [_leaves(identity) for identity in (stored, wanted)]
     keys = sorted(flat[0].keys() | flat[1].keys())
     differs = [f"{key}: {flat[0].get(key)!r} != {flat[1].get(key)!r}" for key in keys
                if flat[0].get(key) != flat[1].get(key)]

@@ -38,13 +38,13 @@ def summary(run, result):
               *_made_discrete(run.diagnosis()),
               "time            " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result["seconds"].items())]
     net = run.config().network
-    found = architecture.load_fitting(run.architecture_path, net) or []
-    for n, (own, counts) in enumerate(zip(found, result["recurrence"]), start=1):
+    architectures = architecture.load_fitting(run.architecture_path, net) or []
+    for n, (own, counts) in enumerate(zip(architectures, result["recurrence"]), start=1):
         lines += ["", f"layer {n}: {counts['excitatory']:,} excitatory, {counts['inhibitory']:,} inhibitory, "
                   f"{counts['none']:,} none of {counts['possible']:,} possible connections; "
                   f"{100 * (counts['excitatory'] + counts['inhibitory']) / counts['dense']:.2f} % of a dense matrix"]
         lines += own.describe()
-    if not found:
+    if not architectures:
         lines += ["", "fully connected recurrence, every weight trained" if net.recurrence == "full"
                   else "no recurrent connections"]
     return lines + _warnings(run.metrics(), test and complaints_of_test(test, names_of(run, test)))
@@ -86,15 +86,15 @@ def changed(settings):
             for section in sections for key, value in own[section].items() if value != theirs[section][key]]
 
 
-def _made_discrete(found):
+def _made_discrete(diagnosis):
     """What making the searched network discrete cost, see diagnosis.py."""
-    if found is None:
+    if diagnosis is None:
         return []
-    text = {name: f"{100 * score['accuracy']:.2f} %" for name, score in found.items() if isinstance(score, dict)}
+    text = {name: f"{100 * score['accuracy']:.2f} %" for name, score in diagnosis.items() if isinstance(score, dict)}
     lines = [f"made discrete   {text['relaxed']} -> {text['discrete']}  "
-             f"(weights of the search, {found['relaxed']['samples']} samples that judged alpha)"]
+             f"(weights of the search, {diagnosis['relaxed']['samples']} samples that judged alpha)"]
     if "adapted" in text:
-        lines.append(f"  plasticity    {text['adapted']} after {found['windows']} windows; "
+        lines.append(f"  plasticity    {text['adapted']} after {diagnosis['windows']} windows; "
                      f"{text['reset']} with R and tau as the search began")
     return lines
 

@@ -18,19 +18,19 @@ def complaints(totals):
     ----------
     totals : :class:`hrmas_sparse.run.metrics.Totals` of an epoch
     """
-    layers, found = len(totals.rates), []
+    layers, lines = len(totals.rates), []
     for n, (rate, norm) in enumerate(zip(totals.rates, totals.largest_norms), start=1):
         name, rate = "the output layer" if n == layers else f"layer {n}", rate / totals.samples
         if rate < DEAD_RATE:
-            found.append(f"{name} is dead: {rate:.1e} spikes per neuron and step; lower its threshold "
+            lines.append(f"{name} is dead: {rate:.1e} spikes per neuron and step; lower its threshold "
                          f"(network.{'v_th_out' if n == layers else 'v_th'})")
         if rate > SATURATED_RATE:
-            found.append(f"{name} is saturated: {rate:.2f} spikes per neuron and step; raise its threshold "
+            lines.append(f"{name} is saturated: {rate:.2f} spikes per neuron and step; raise its threshold "
                          f"(network.{'v_th_out' if n == layers else 'v_th'})")
         if norm > EXPLODING_NORM:
-            found.append(f"the gradient of {name} explodes: norm {norm:.1e}; lower network.slope_cap or raise "
+            lines.append(f"the gradient of {name} explodes: norm {norm:.1e}; lower network.slope_cap or raise "
                          "network.v_th")
-    return found
+    return lines
 
 
 def complaints_of_test(test, class_names):
@@ -41,16 +41,16 @@ def complaints_of_test(test, class_names):
     test : dict as :meth:`hrmas_sparse.run.score.Score.as_dict` gives it; older versions had no "output_rates"
     class_names : list of str
     """
-    counts, found = np.array(test["confusion"]), []
+    counts, lines = np.array(test["confusion"]), []
     never = [name for name, n in zip(class_names, counts.sum(axis=0)) if n == 0]
     if never:
-        found.append(f"{_some(never)} {'is' if len(never) == 1 else 'are'} never decided for")
+        lines.append(f"{_some(never)} {'is' if len(never) == 1 else 'are'} never decided for")
     rates = np.array(test.get("output_rates", []))
     silent = [name for name, rate in zip(class_names, rates) if rate < NEARLY_SILENT * rates.mean()]
     if silent and rates.mean() > 0:
-        found.append(f"the output neuron{'s' * (len(silent) > 1)} of {_some(silent)} nearly never "
+        lines.append(f"the output neuron{'s' * (len(silent) > 1)} of {_some(silent)} nearly never "
                      f"spike{'s' * (len(silent) == 1)}: less than {100 * NEARLY_SILENT:g} % of the mean")
-    return found
+    return lines
 
 
 def _some(names):

@@ -147,16 +147,16 @@ def partition(value: Any) -> str:
 
 def partitions(text: str) -> list[str]:
     """"official resample-1..4", commas allowed -> list of different names, not checked one by one."""
-    found: list[str] = []
+    expanded: list[str] = []
     for part in text.replace(",", " ").split():
         drawn = re.fullmatch(r"([a-z]+-)([0-9]{1,6})\.\.([0-9]{1,6})", part)
         numbers = range(int(drawn[2]), int(drawn[3]) + 1) if drawn else ()
-        if len(found) + len(numbers) > MOST_PARTITIONS:
+        if len(expanded) + len(numbers) > MOST_PARTITIONS:
             raise ValueError(f"at most {MOST_PARTITIONS} partitions")
-        found += [f"{drawn[1]}{n}" for n in numbers] if drawn else [part]
-    if not found:
+        expanded += [f"{drawn[1]}{n}" for n in numbers] if drawn else [part]
+    if not expanded:
         raise ValueError("partitions, such as official or resample-1..4")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(expanded))
 
 
 seed = integer(0, LAST_SEED)
@@ -164,15 +164,15 @@ seed = integer(0, LAST_SEED)
 
 def seeds(text: str) -> list[int]:
     """"0", "0-4" or "0,2,5" -> list of different ints."""
-    found: list[int] = []
+    listed: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"\s*([0-9]{1,20})(?:\s*-\s*([0-9]{1,20}))?\s*", part, re.ASCII)
         first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, -1)
-        if not first <= last <= LAST_SEED or last - first >= MOST_SEEDS - len(found):
+        if not first <= last <= LAST_SEED or last - first >= MOST_SEEDS - len(listed):
             raise ValueError(f"a seed, a range or a list, such as 0, 0-4 or 0,2,5 (at most {MOST_SEEDS} seeds, "
                              f"none above {LAST_SEED})")
-        found += range(first, last + 1)
-    return list(dict.fromkeys(found))
+        listed += range(first, last + 1)
+    return list(dict.fromkeys(listed))
 
 
 def count(text: str) -> int:
@@ -191,10 +191,10 @@ def hours(text: str) -> float:
 
 def whole_numbers(text: str) -> list[int]:
     """"800 1600" or "800,1600" -> list of ints."""
-    found = text.replace(",", " ").split()
-    if not found or not all(re.fullmatch("[0-9]{1,10}", word, re.ASCII) for word in found):
+    words = text.replace(",", " ").split()
+    if not words or not all(re.fullmatch("[0-9]{1,10}", word, re.ASCII) for word in words):
         raise ValueError("whole numbers, such as 800 1600")
-    return [int(word) for word in found]
+    return [int(word) for word in words]
 
 
 def argument(check: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -84,10 +84,10 @@ def load(path, kind, expected=None):
     try:
         with hdf5.opened_image(image) as file:
             about = attributes(file)
-            found, schema = about.get("kind"), about.get("schema")
-            if found != kind or schema != SCHEMA:
-                raise InputError(f"{path}: expected a {kind} of schema {SCHEMA}, found a {found!r} of schema {schema}; "
-                                 f"{option('fresh')} sets the run aside and starts over")
+            stored_kind, schema = about.get("kind"), about.get("schema")
+            if stored_kind != kind or schema != SCHEMA:
+                raise InputError(f"{path}: expected a {kind} of schema {SCHEMA}, found a {stored_kind!r} of schema "
+                                 f"{schema}; {option('fresh')} sets the run aside and starts over")
             text = about["meta"]
             if about["meta_sha256"] != _sha256(text.encode()):
                 raise Damaged(f"{path}: damaged: its description does not match its checksum")

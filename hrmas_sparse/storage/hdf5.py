@@ -187,14 +187,14 @@ def find(file: h5py.File | h5py.Group, name: str) -> h5py.Dataset | h5py.Group |
 
     A data set must be plainly stored, see :func:`stored`.
     """
-    found = file
+    node = file
     for part in name.strip("/").split("/"):
-        if not isinstance(found, h5py.Group) or not isinstance(found.get(part, getlink=True), h5py.HardLink):
+        if not isinstance(node, h5py.Group) or not isinstance(node.get(part, getlink=True), h5py.HardLink):
             return None
-        found = found[part]
-    if isinstance(found, h5py.Dataset):
-        stored(found)
-    return found if isinstance(found, (h5py.Dataset, h5py.Group)) else None
+        node = node[part]
+    if isinstance(node, h5py.Dataset):
+        stored(node)
+    return node if isinstance(node, (h5py.Dataset, h5py.Group)) else None
 
 
 def datasets(file: h5py.File) -> dict[str, h5py.Dataset]:
@@ -263,13 +263,13 @@ def read(dataset: h5py.Dataset, largest: int | None = None) -> np.ndarray:
 
 def _texts(dataset: h5py.Dataset, left: int) -> np.ndarray:
     """Text of variable length, one by one: a thousand names may point to one gigabyte."""
-    found = np.empty(dataset.size, dtype=object)
+    texts = np.empty(dataset.size, dtype=object)
     for n, index in enumerate(np.ndindex(dataset.shape)):
-        found[n] = dataset[index]
-        left -= len(found[n])
+        texts[n] = dataset[index]
+        left -= len(texts[n])
         if left < 0:
             _refuse(dataset, "holds more text than fits")
-    return found.reshape(dataset.shape)
+    return texts.reshape(dataset.shape)
 
 
 # ---- attributes ------------------------------------------------------------------------------------------------
@@ -289,14 +289,14 @@ def attributes(item: h5py.HLObject) -> dict[str, str | int]:
     ValueError
         One of them is anything but a single integer or a text of fixed length; it has not been read.
     """
-    found: dict[str, str | int] = {}
+    values: dict[str, str | int] = {}
     for name in item.attrs:
         held = item.attrs.get_id(name)
         if held.shape != () or held.dtype.kind not in "iuS" or held.dtype.itemsize > LARGEST_TEXT:
             raise ValueError(f"attribute {name!r} is neither an integer nor text of fixed length")
         value = item.attrs[name]
-        found[name] = value.decode() if held.dtype.kind == "S" else int(value)
-    return found
+        values[name] = value.decode() if held.dtype.kind == "S" else int(value)
+    return values
 
 
 def attribute(item: h5py.HLObject, name: str, default: Any = None) -> Any:

@@ -120,8 +120,8 @@ def _by_note(path, what, error):
 
 def _may_run(note):
     """Whether the process of a note may still run: it does, or is another machine's."""
-    found = re.match(r"process (\d{1,9}) on (.*), since ", note)
-    return bool(note) and not (found and found[2] == socket.gethostname() and not alive(int(found[1])))
+    match = re.match(r"process (\d{1,9}) on (.*), since ", note)
+    return bool(note) and not (match and match[2] == socket.gethostname() and not alive(int(match[1])))
 
 
 def alive(process: int) -> bool:

@@ -46,32 +46,32 @@ def arguments(argv):
     parser.add_argument("--peer-python", help="the Python that has PyTorch, default that of .venv-bench, or "
                         ".venv-bench-cuda")
     parser.add_argument("--out", type=environment.user_path, default=report.OUT)
-    found = parser.parse_args(argv)
-    if found.cpu and found.backend != "cpu":
+    options = parser.parse_args(argv)
+    if options.cpu and options.backend != "cpu":
         parser.error("--cpu: processor time says nothing about a GPU")
-    folder = ".venv-bench" if found.backend == "cpu" else f".venv-bench-{found.backend}"
-    found.peer_python = found.peer_python or str(report.ROOT / folder / "bin" / "python")
-    if found.quick:
-        found.rounds = 1
-        found.only = "W1" if found.only == parser.get_default("only") else found.only
-    found.only = found.only.split(",")
-    unknown = set(found.only) - set(w.WORKLOADS)
+    folder = ".venv-bench" if options.backend == "cpu" else f".venv-bench-{options.backend}"
+    options.peer_python = options.peer_python or str(report.ROOT / folder / "bin" / "python")
+    if options.quick:
+        options.rounds = 1
+        options.only = "W1" if options.only == parser.get_default("only") else options.only
+    options.only = options.only.split(",")
+    unknown = set(options.only) - set(w.WORKLOADS)
     if unknown:
         parser.error(f"no such workload: {', '.join(sorted(unknown))}; there are {', '.join(w.WORKLOADS)}")
-    return found
+    return options
 
 
 def chosen(patterns, entrants):
     """Entrants whose key matches one of the patterns, a comma between them."""
-    found = [e for e in entrants if any(fnmatch.fnmatchcase(e.key, p) for p in patterns.split(","))]
-    if not found:
+    kept = [e for e in entrants if any(fnmatch.fnmatchcase(e.key, p) for p in patterns.split(","))]
+    if not kept:
         raise SystemExit(f"no entrant matches {patterns}; there are {', '.join(e.key for e in entrants)}")
-    return found
+    return kept
 
 
 def missing(entrants, python):
     """Entrants that cannot run, by key, with the reason: the last line of what importing their package said."""
-    found, tried = {}, {}
+    reasons, tried = {}, {}
     for entrant in entrants:
         if entrant.ours:
             continue
@@ -84,8 +84,8 @@ def missing(entrants, python):
             except OSError as error:
                 tried[entrant.needs] = f"no bench environment ({error}); make bench makes it"
         if tried[entrant.needs]:
-            found[entrant.key] = tried[entrant.needs]
-    return found
+            reasons[entrant.key] = tried[entrant.needs]
+    return reasons
 
 
 def process(entrant, problem, options, *flags):
@@ -101,8 +101,10 @@ def process(entrant, problem, options, *flags):
         return {"failed": f"more than {LIMIT} s"}
     for line in answer.stdout.splitlines():
         if line.startswith(MARK):
-            found = json.loads(line[len(MARK):])
-            return found | {"ms": found["cpu_ms"], "wall_ms": found["ms"]} if options.cpu and "ms" in found else found
+            result = json.loads(line[len(MARK):])
+            if options.cpu and "ms" in result:
+                result |= {"ms": result["cpu_ms"], "wall_ms": result["ms"]}
+            return result
     return {"failed": (answer.stderr.strip().splitlines() or [f"exit status {answer.returncode}"])[-1]}
 
 
@@ -120,14 +122,14 @@ def check(jobs, folder, options):
 
     Compiled and captured ones run the same source, and compiling in float64 takes long: they are checked on W1 alone.
     """
-    found = {}
+    errors = {}
     for name, entrant in jobs:
         if entrant.our_rule and (not (entrant.compiled or entrant.graph) or name == "W1"):
             result = process(entrant, folder / f"{name}-{entrant.kind}-check.npz", options, "--check")
-            found[f"{name} {entrant.key}"] = f"{result['error']:.1e}" if "error" in result else result["failed"]
-            print(f"gradients of {entrant.key} on {name}: relative error {found[f'{name} {entrant.key}']}",
+            errors[f"{name} {entrant.key}"] = f"{result['error']:.1e}" if "error" in result else result["failed"]
+            print(f"gradients of {entrant.key} on {name}: relative error {errors[f'{name} {entrant.key}']}",
                   flush=True)
-    return found
+    return errors
 
 
 def measured(jobs, folder, options):
@@ -155,15 +157,15 @@ def measured(jobs, folder, options):
 
 def rooflines(jobs, folder, options):
     """Our kernels on a GPU, one by one: {"W1 motif": as :func:`roofline.table` takes it}."""
-    found = {}
+    rows = {}
     for name, entrant in jobs:
         if entrant.function == "ours.make" and entrant.device != "cpu":
             result = process(entrant, folder / f"{name}-{entrant.kind}.npz", options, "--kernels")
             if "failed" in result:
                 print(f"kernels of {name} {entrant.kind}: {result['failed']}", flush=True)
             else:
-                found[f"{name} {entrant.kind}"] = result
-    return found
+                rows[f"{name} {entrant.kind}"] = result
+    return rows
 
 
 def rates_outside(results):
@@ -191,34 +193,34 @@ def main(argv=None):
     entrants = [e for e in chosen(options.peers, entrants) if e.threads is None or e.threads < options.threads]
     skipped = missing(entrants, options.peer_python)
     jobs = [(name, e) for name in options.only for e in entrants if name in e.workloads and e.key not in skipped]
-    found = report.header(options.threads) | there
+    record = report.header(options.threads) | there
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         problems(folder, sorted({(name, e.kind) for name, e in jobs}))
-        found["gradients"] = {} if options.no_check else check(jobs, folder, options)
-        found["results"], failed = measured(jobs, folder, options)
-        found["rooflines"] = rooflines(jobs, folder, options)
-    found |= {"rounds": options.rounds, "quick": options.quick, "cpu": options.cpu, "skipped": skipped | failed,
-              "rates_outside": rates_outside(found["results"])}
-    path = report.write("bench" if options.backend == "cpu" else f"bench-{options.backend}", found, options.out)
-    show(found, path, targets)
+        record["gradients"] = {} if options.no_check else check(jobs, folder, options)
+        record["results"], failed = measured(jobs, folder, options)
+        record["rooflines"] = rooflines(jobs, folder, options)
+    record |= {"rounds": options.rounds, "quick": options.quick, "cpu": options.cpu, "skipped": skipped | failed,
+              "rates_outside": rates_outside(record["results"])}
+    path = report.write("bench" if options.backend == "cpu" else f"bench-{options.backend}", record, options.out)
+    show(record, path, targets)
     return path
 
 
-def show(found, path, targets):
+def show(record, path, targets):
     """Print everything about a result."""
-    print("\n" + report.describe(found) + "\n\n" + report.bench_table(found) + "\n")
-    print(report.ratio_table(report.ratios(found, targets), found["rounds"]) + "\n")
-    if "gpu" in found:
-        print(report.device_table(found) + "\n")
-    for name, kernels in found["rooflines"].items():
+    print("\n" + report.describe(record) + "\n\n" + report.bench_table(record) + "\n")
+    print(report.ratio_table(report.ratios(record, targets), record["rounds"]) + "\n")
+    if "gpu" in record:
+        print(report.device_table(record) + "\n")
+    for name, kernels in record["rooflines"].items():
         print(f"Kernels of a step, {name}:\n\n{roofline.table(kernels)}\n")
-    for title, lines in (("Skipped", found["skipped"]), ("Relative error of gradients", found["gradients"])):
+    for title, lines in (("Skipped", record["skipped"]), ("Relative error of gradients", record["gradients"])):
         if lines:
             print(title + ": " + "; ".join(f"{key} ({value})" for key, value in lines.items()) + ".")
-    for line in found["rates_outside"]:
+    for line in record["rates_outside"]:
         print("WARNING, rate outside 2-5 %: " + line)
-    picture = report.bench_plot(found, path.with_suffix(".png"))
+    picture = report.bench_plot(record, path.with_suffix(".png"))
     print(f"\nwritten: {path}" + (f", {picture}" if picture else "; no plot, matplotlib is not installed"))
 
 

@@ -32,12 +32,12 @@ def _multiply_adds(x, rounds):
 def best(function, seconds=0.3):
     """Shortest time of a call, in seconds."""
     function()
-    found, until = np.inf, time.perf_counter() + seconds
+    least, until = np.inf, time.perf_counter() + seconds
     while time.perf_counter() < until:
         start = time.perf_counter()
         function()
-        found = min(found, time.perf_counter() - start)
-    return found
+        least = min(least, time.perf_counter() - start)
+    return least
 
 
 def ceilings():

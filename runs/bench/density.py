@@ -20,12 +20,12 @@ DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 1.0)
 def clock(work, times=9):
     """Least processor time of a call, in ms."""
     work()
-    found = []
+    seconds = []
     for _ in range(times):
         started = time.thread_time()
         work()
-        found.append(time.thread_time() - started)
-    return 1e3 * min(found)
+        seconds.append(time.thread_time() - started)
+    return 1e3 * min(seconds)
 
 
 def compare(density, rng):

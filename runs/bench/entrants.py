@@ -45,11 +45,11 @@ class Entrant:
 
     def environment(self, threads, cache):
         """Environment variables of its process."""
-        found = {name: str(threads) for name in (
+        variables = {name: str(threads) for name in (
             "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         if self.compiled:
-            found |= MALLOC | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
-        return found
+            variables |= MALLOC | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
+        return variables
 
 
 def _peer(key, label, function, kind, needs="torch", **others):
@@ -105,20 +105,20 @@ class Target:
 def _targets():
     blocks, dense = ("blocks", "blocks-compiled"), ("dense", "dense-compiled")
     libraries = ("snntorch", "spikingjelly", "norse")
-    found = []
+    targets = []
     for name, b, d, q in (("W1", 3, 9, 40), ("W2", 5, 8, 130), ("W3", 10, 10, 40), ("W4", 2.5, 40, 75)):
-        found += [Target("best motif-block PyTorch / ours", name, blocks, ("ours",), b),
+        targets += [Target("best motif-block PyTorch / ours", name, blocks, ("ours",), b),
                   Target("best dense PyTorch / ours", name, dense, ("ours",), d),
                   Target("published O(T^2) / ours, both feedforward", name, ("quadratic",), ("ours-feedforward",), q)]
     for name, d in (("W1", 5), ("W4", 20)):
-        found.append(Target("best dense PyTorch / ours, supernet with alpha", name, ("supernet", "supernet-compiled"),
+        targets.append(Target("best dense PyTorch / ours, supernet with alpha", name, ("supernet", "supernet-compiled"),
                             ("ours-supernet",), d))
     for name in ALL:
-        found += [Target("best library / ours", name, libraries, ("ours",), None),
+        targets += [Target("best library / ours", name, libraries, ("ours",), None),
                   Target("leanest peer / ours, memory", name, blocks + dense + libraries, ("ours",), 3, "mb"),
                   Target("one thread / two threads, ours", name, ("ours-1thread",), ("ours",), 1.7)]
-    found.append(Target("whole HRMAS iteration / w step", "W1", ("ours-iteration",), ("ours-w-step",), None))
-    return found
+    targets.append(Target("whole HRMAS iteration / w step", "W1", ("ours-iteration",), ("ours-w-step",), None))
+    return targets
 
 
 TARGETS = _targets()
@@ -151,16 +151,16 @@ GPU_ENTRANTS = (
 
 def _gpu_targets():
     blocks, dense, supernet = (tuple(key + way for way in WAYS) for key in ("blocks", "dense", "supernet"))
-    found = [Target("ours, ms (wanted on an H200)", "W1", ("ours",), (), most=1)]
+    targets = [Target("ours, ms (wanted on an H200)", "W1", ("ours",), (), most=1)]
     for name, least in (("W1", 10), ("W2", None), ("W3", None), ("W4", 20)):
-        found += [Target("best PyTorch / ours", name, blocks + dense, ("ours",), least),
+        targets += [Target("best PyTorch / ours", name, blocks + dense, ("ours",), least),
                   Target("best motif-block PyTorch / ours", name, blocks, ("ours",)),
                   Target("best dense PyTorch / ours", name, dense, ("ours",)),
                   Target("best dense PyTorch / ours, supernet with alpha", name, supernet, ("ours-supernet",)),
                   Target("published O(T^2) / ours, both feedforward", name, ("quadratic",), ("ours-feedforward",)),
                   Target("leanest peer / ours, memory", name, blocks + dense, ("ours",), field="mb"),
                   Target("five seeds together / one, ours", name, ("ours-seeds",), ("ours",), most=1.5)]
-    return found
+    return targets
 
 
 GPU_TARGETS = _gpu_targets()

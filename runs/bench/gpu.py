@@ -40,14 +40,14 @@ class Device(measure.Gpu):
 
 def best(function):
     """Shortest time of a call, in seconds between events."""
-    device, found = Device(), []
+    device, seconds = Device(), []
     for _ in range(REPEATS):
         start = device.mark()
         function()
         end = device.mark()
         device.wait()
-        found.append(device.between(start, end) / 1e3)
-    return min(found)
+        seconds.append(device.between(start, end) / 1e3)
+    return min(seconds)
 
 
 def ceilings():

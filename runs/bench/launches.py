@@ -24,14 +24,14 @@ def recorded(mark=lambda: None):
     """
     from hrmas_sparse.engine.backends.cuda import arrays, synapses
 
-    found, kernels, xp = [], type(synapses.spread), arrays.xp
+    launches, kernels, xp = [], type(synapses.spread), arrays.xp
     configured = kernels.__getitem__
 
     def timed(name, call):
         def launch(*arguments, **options):
             start = mark()
             result = call(*arguments, **options)
-            found.append(Launch(name, start, mark()))
+            launches.append(Launch(name, start, mark()))
             return result
         return launch
 
@@ -40,7 +40,7 @@ def recorded(mark=lambda: None):
 
     with mock.patch.object(kernels, "__getitem__", configure), \
             mock.patch.object(xp, "matmul", timed("GEMM", xp.matmul)):
-        yield found
+        yield launches
 
 
 def by_kernel(launches, between):
@@ -55,9 +55,9 @@ def by_kernel(launches, between):
     -------
     {name: {"launches": n, "ms": sum}}
     """
-    found = {}
+    rows = {}
     for launch in launches:
-        row = found.setdefault(launch.name, {"launches": 0, "ms": 0.0})
+        row = rows.setdefault(launch.name, {"launches": 0, "ms": 0.0})
         row["launches"] += 1
         row["ms"] += between(launch.start, launch.end)
-    return found
+    return rows

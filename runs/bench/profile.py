@@ -97,12 +97,12 @@ class Chunk:
         """The hidden layer backward, errors from above or, where they are left out, some that are there already."""
         if above is None:
             above = Above(self.synapses[1].w[:0], self.effects.copy())
-        found = self.gradients(0)
+        gradients = self.gradients(0)
         if not feedforward:
-            found = found._replace(dw=found.dw[:0])
+            gradients = gradients._replace(dw=gradients.dw[:0])
         if not links.data.size:
-            found = found._replace(dlinks=found.dlinks[:0])
-        return clock(self.layer(0, links).backward, self.hidden, above, found, False)
+            gradients = gradients._replace(dlinks=gradients.dlinks[:0])
+        return clock(self.layer(0, links).backward, self.hidden, above, gradients, False)
 
     def reduction(self):
         """Sums over all chunks."""
@@ -159,28 +159,28 @@ def parts(problem):
         "neurons backward": backward[0], "effect on hidden": backward[1] - backward[0],
         "links backward": backward[2] - backward[1], "input gradient": backward[3] - backward[2],
     }
-    found = {name: chunks * ms for name, ms in each.items()}
-    found["packing"] = repeated(lambda: clock(c.backend.pack, c.events, c.net.dtype))
+    ms_of = {name: chunks * ms for name, ms in each.items()}
+    ms_of["packing"] = repeated(lambda: clock(c.backend.pack, c.events, c.net.dtype))
     if c.net.hidden[0].recurrence is not None:
-        found["relaxation and chain rule"] = repeated(c.relaxation)
-    found["sums over chunks"] = repeated(c.reduction)
+        ms_of["relaxation and chain rule"] = repeated(c.relaxation)
+    ms_of["sums over chunks"] = repeated(c.reduction)
     whole = repeated(lambda: clock(c.net.gradients, c.parameters, c.events))
     rate = c.net.evaluate(c.parameters, c.events).rates[0]
-    return found, whole, rate, len(links.data)
+    return ms_of, whole, rate, len(links.data)
 
 
-def table(found):
+def table(record):
     """Markdown: parts, their floors, what bounds them."""
     rows = []
-    for name, ms in found["parts"].items():
-        floor, bound = found["floors"].get(name, (None, ""))
-        rows.append([name, f"{ms:.2f}", f"{100 * ms / found['whole_ms']:.0f} %",
+    for name, ms in record["parts"].items():
+        floor, bound = record["floors"].get(name, (None, ""))
+        rows.append([name, f"{ms:.2f}", f"{100 * ms / record['whole_ms']:.0f} %",
                      "" if floor is None else f"{floor:.2f}", bound, "" if floor is None else f"{ms / floor:.1f}"])
-    rest = found["whole_ms"] - sum(found["parts"].values())
-    floors = sum(floor for floor, _ in found["floors"].values())
-    rows.append(["not in any part", f"{rest:.2f}", f"{100 * rest / found['whole_ms']:.0f} %", "", "", ""])
-    rows.append(["whole step", f"{found['whole_ms']:.2f}", "100 %", f"{floors:.2f}", "",
-                 f"{found['whole_ms'] / floors:.1f}"])
+    rest = record["whole_ms"] - sum(record["parts"].values())
+    floors = sum(floor for floor, _ in record["floors"].values())
+    rows.append(["not in any part", f"{rest:.2f}", f"{100 * rest / record['whole_ms']:.0f} %", "", "", ""])
+    rows.append(["whole step", f"{record['whole_ms']:.2f}", "100 %", f"{floors:.2f}", "",
+                 f"{record['whole_ms'] / floors:.1f}"])
     return report.table(["part", "ms", "share", "floor, ms", "bound by", "times its floor"], rows)
 
 
@@ -198,14 +198,14 @@ def main(argv=None):
     for name, work in counts(problem, rate, links).items():
         floors[name] = max((1e3 * amount / limits[limit], limit)
                            for amount, limit in zip(work, ("madds", "memory", "cache")))
-    found = report.header(1) | {"workload": options.workload, "kind": options.kind, "ceilings": limits,
+    record = report.header(1) | {"workload": options.workload, "kind": options.kind, "ceilings": limits,
                                 "whole_ms": whole, "parts": times, "floors": floors, "hidden_rate": rate}
-    path = report.write("profile", found, options.out)
-    m = found["machine"]
-    print(f"{options.workload} {options.kind}, one thread, {m['processor']}, load before {found['load_before']:.1f}, "
-          f"commit {found['commit']}. Ceilings of one core: {limits['madds'] / 1e9:.0f} G multiply-adds/s, memory "
+    path = report.write("profile", record, options.out)
+    m = record["machine"]
+    print(f"{options.workload} {options.kind}, one thread, {m['processor']}, load before {record['load_before']:.1f}, "
+          f"commit {record['commit']}. Ceilings of one core: {limits['madds'] / 1e9:.0f} G multiply-adds/s, memory "
           f"{limits['memory'] / 1e9:.0f} GB/s, cache {limits['cache'] / 1e9:.0f} GB/s (read and written together).\n")
-    print(table(json.loads(json.dumps(found))))
+    print(table(json.loads(json.dumps(record))))
     print(f"\nwritten: {path}")
     return path
 

@@ -25,8 +25,8 @@ def machine():
 
 def commit():
     """The checkout's commit, "+" if something in it has changed since; None outside a checkout."""
-    found, _ = environment.commit()
-    return found and found["commit"][:7] + "+" * found["changed"]
+    state, _ = environment.commit()
+    return state and state["commit"][:7] + "+" * state["changed"]
 
 
 def header(threads):
@@ -35,11 +35,11 @@ def header(threads):
             "load_before": os.getloadavg()[0]}
 
 
-def write(name, found, out=OUT):
+def write(name, record, out=OUT):
     """Write a result as JSON; returns the path."""
     out.mkdir(parents=True, exist_ok=True)
-    path = out / f"{name}-{found['date'].replace(':', '')}.json"
-    path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    path = out / f"{name}-{record['date'].replace(':', '')}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path
 
 
@@ -60,37 +60,37 @@ def give_or_take(spread, rounds):
     return f" ±{50 * spread:.0f} %" if rounds > 1 else ""
 
 
-def describe(found):
+def describe(record):
     """A paragraph: machine, threads, load, versions."""
-    m = found["machine"]
+    m = record["machine"]
     versions = {}
-    for result in found["results"]:
+    for result in record["results"]:
         versions |= result["runs"][0].get("versions", {})
-    loads = [run["load"] for result in found["results"] for run in result["runs"] if "load" in run]
-    return (f"{found['date'][:10]}, commit {found['commit']}, {gpu(found)}{m['processor']}, {m['cores']} cores, "
-            f"{m['memory_gib']} GiB; threads: {found['threads']}; "
-            + ("processor time, not wall time; " if found.get("cpu") else "")
+    loads = [run["load"] for result in record["results"] for run in result["runs"] if "load" in run]
+    return (f"{record['date'][:10]}, commit {record['commit']}, {gpu(record)}{m['processor']}, {m['cores']} cores, "
+            f"{m['memory_gib']} GiB; threads: {record['threads']}; "
+            + ("processor time, not wall time; " if record.get("cpu") else "")
             + ", ".join(f"{name} {version}" for name, version in versions.items())
             + f". Load of the machine before each process: {min(loads):.1f} to {max(loads):.1f}"
             + (", so it was shared: only ratios mean something, and OpenMP's barriers suffer more than most."
                if max(loads) > m["cores"] + 0.5 else "."))
 
 
-def gpu(found):
+def gpu(record):
     """The GPU of a result, a comma behind it; nothing if there was none."""
-    if "gpu" not in found:
+    if "gpu" not in record:
         return ""
-    g = found["gpu"]
+    g = record["gpu"]
     return (f"{g['device']}, {g['memory'] / 2**30:.0f} GiB, driver for CUDA {'.'.join(map(str, g['driver']))}, "
             f"numba-cuda {g['numba_cuda']}, CuPy {g['cupy']}; ")
 
 
-def device_table(found):
+def device_table(record):
     """A step as the GPU saw it: time between events, how often it was asked for work, how many kernels that was."""
-    names = sorted({result["workload"] for result in found["results"]})
-    keys = list(dict.fromkeys((result["label"], result["kind"]) for result in found["results"]))
+    names = sorted({result["workload"] for result in record["results"]})
+    keys = list(dict.fromkeys((result["label"], result["kind"]) for result in record["results"]))
     cells = {}
-    for result in found["results"]:
+    for result in record["results"]:
         ms = statistics.median(run["device_ms"] for run in result["runs"])
         cells[result["label"], result["kind"], result["workload"]] = "{:.3g} / {calls} / {kernels}".format(
             ms, **result["runs"][0]["launches"])
@@ -98,12 +98,12 @@ def device_table(found):
                  [[label, kind, *(cells.get((label, kind, name), "") for name in names)] for label, kind in keys])
 
 
-def bench_table(found):
+def bench_table(record):
     """Time and memory of every entrant on every workload."""
-    names = sorted({result["workload"] for result in found["results"]})
-    keys = list(dict.fromkeys((result["label"], result["kind"]) for result in found["results"]))
+    names = sorted({result["workload"] for result in record["results"]})
+    keys = list(dict.fromkeys((result["label"], result["kind"]) for result in record["results"]))
     cells = {}
-    for result in found["results"]:
+    for result in record["results"]:
         ms, spread = middle([run["ms"] for run in result["runs"]])
         mb = statistics.median(run["mb"] for run in result["runs"])
         cells[result["label"], result["kind"], result["workload"]] = (
@@ -112,9 +112,9 @@ def bench_table(found):
     return table(["ms a step ± half the spread / MB", "problem", *names], rows)
 
 
-def ratios(found, targets):
+def ratios(record, targets):
     """Every target's ratio, taken round by round: [(target, median, spread)]; those without numbers are left out."""
-    runs = {(result["workload"], result["key"]): result["runs"] for result in found["results"]}
+    runs = {(result["workload"], result["key"]): result["runs"] for result in record["results"]}
     answers = []
     for target in targets:
         sides = [[runs[target.workload, key] for key in keys if (target.workload, key) in runs]
@@ -138,17 +138,17 @@ def ratio_table(answers, rounds):
     return table(["", "ratio", "measured", "wanted", "met"], rows)
 
 
-def bench_plot(found, path):
+def bench_plot(record, path):
     """Bars of time a step, one panel a workload; returns the path, or None without matplotlib."""
-    names = sorted({result["workload"] for result in found["results"]})
+    names = sorted({result["workload"] for result in record["results"]})
     try:
         figure = environment.new_figure(figsize=(1 + 3.6 * len(names), 5))
     except ImportError:
         return None
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)
-    keys = list(dict.fromkeys(result["key"] for result in found["results"]))[::-1]
+    keys = list(dict.fromkeys(result["key"] for result in record["results"]))[::-1]
     for axis, name in zip(axes[0], names):
-        times = {result["key"]: middle([run["ms"] for run in result["runs"]])[0] for result in found["results"]
+        times = {result["key"]: middle([run["ms"] for run in result["runs"]])[0] for result in record["results"]
                  if result["workload"] == name}
         bars = axis.barh(keys, [times.get(key, 0) for key in keys],
                          color=["tab:green" if key.startswith("ours") else "tab:gray" for key in keys])

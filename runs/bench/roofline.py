@@ -29,7 +29,7 @@ def work(meta, links, events, rate, dense):
     cells, bits = rows * (n + o), rows * (n + o) / 8
     relaxed = sum(n * (v + 2) - 2 * v for v in meta["sizes"])  # connections of all motif sizes of a supernet
     heard = rate * rows * links  # spikes times those who hear them: rate x rows x N spikes, links / N each
-    found = {
+    amounts = {
         "forward": (2 * REAL * cells + 2 * bits + REAL * rows * o + (REAL + INDEX) * links, FORWARD * cells + heard),
         "backward": (3 * REAL * cells + bits + (REAL + INDEX) * links, BACKWARD * cells + 2 * rows * links),
         "filter_back": (2 * REAL * rows * o, 2 * rows * o),
@@ -40,25 +40,25 @@ def work(meta, links, events, rate, dense):
         "feedforward_gradient": ((REAL + INDEX) * events + REAL * (c * n + rows * n), 2 * events * n),
     }
     products = [(rows, n, o)] * 3 + [(rows, c, n)] * 2 * dense  # forward, back, gradient; input: forward, gradient
-    found["GEMM"] = (sum(REAL * (a * b + b * d + a * d) for a, b, d in products),
+    amounts["GEMM"] = (sum(REAL * (a * b + b * d + a * d) for a, b, d in products),
                      sum(2 * a * b * d for a, b, d in products))
-    return found
+    return amounts
 
 
-def table(found):
+def table(record):
     """Markdown: what a step's kernels take, what they achieve, and that as a share of the device's rates.
 
-    ``found``: {"kernels": {name: {"launches", "ms"}}, "work": as :func:`work`, "ceilings": {"bytes", "flops"},
+    ``record``: {"kernels": {name: {"launches", "ms"}}, "work": as :func:`work`, "ceilings": {"bytes", "flops"},
     "ms": the whole step between events}
     """
-    rows, limits = [], found["ceilings"]
-    for name, row in sorted(found["kernels"].items(), key=lambda item: -item[1]["ms"]):
+    rows, limits = [], record["ceilings"]
+    for name, row in sorted(record["kernels"].items(), key=lambda item: -item[1]["ms"]):
         cells = [name, row["launches"], f"{row['ms']:.3f}"]
-        if name in found["work"]:
-            for amount, limit in zip(found["work"][name], (limits["bytes"], limits["flops"])):
+        if name in record["work"]:
+            for amount, limit in zip(record["work"][name], (limits["bytes"], limits["flops"])):
                 rate = 1e3 * amount / row["ms"]
                 cells += [f"{amount / 1e6:.3g}", f"{rate / 1e9:.3g}", f"{100 * rate / limit:.0f} %"]
         rows.append(cells + [""] * (9 - len(cells)))
-    rest = found["ms"] - sum(row["ms"] for row in found["kernels"].values())
-    rows += [["everything else", "", f"{rest:.3f}", *[""] * 6], ["whole step", "", f"{found['ms']:.3f}", *[""] * 6]]
+    rest = record["ms"] - sum(row["ms"] for row in record["kernels"].values())
+    rows += [["everything else", "", f"{rest:.3f}", *[""] * 6], ["whole step", "", f"{record['ms']:.3f}", *[""] * 6]]
     return report.table(["kernel", "launches", "ms", "MB", "GB/s", "of copying", "Mflop", "Gflop/s", "of GEMM"], rows)

@@ -31,10 +31,10 @@ def arguments(argv):
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cpu", action="store_true", help="processor time in place of time, with --threads 1")
     parser.add_argument("--out", type=environment.user_path, default=report.OUT)
-    found = parser.parse_args(argv)
-    found.peer_python = ""
-    found.neurons, found.kinds = [int(n) for n in found.neurons.split(",")], found.kinds.split(",")
-    return found
+    options = parser.parse_args(argv)
+    options.peer_python = ""
+    options.neurons, options.kinds = [int(n) for n in options.neurons.split(",")], options.kinds.split(",")
+    return options
 
 
 def exponent(neurons, values):
@@ -65,19 +65,19 @@ def series(results, kind, field):
     return [r["neurons"] for r in own], [statistics.median(run[field] for run in r["runs"]) for r in own]
 
 
-def table(found):
+def table(record):
     """Markdown: a row a size, and the exponents."""
-    kinds, columns = found["kinds"], []
+    kinds, columns = record["kinds"], []
     for kind in kinds:
         for field in ("ms", "mb"):
-            columns.append(series(found["results"], kind, field))
+            columns.append(series(record["results"], kind, field))
     rows = [[n, *(f"{values[i]:.4g}" for _, values in columns)] for i, n in enumerate(columns[0][0])]
     if len(columns[0][0]) > 1:
         rows.append([f"exponent (wanted: at most {LIMIT})", *(f"{exponent(n, values):.3f}" for n, values in columns)])
     return report.table(["neurons", *(f"{kind}, {unit}" for kind in kinds for unit in ("ms", "MB"))], rows)
 
 
-def plot(found, path):
+def plot(record, path):
     """Time and memory over neurons, both logarithmic; None without matplotlib."""
     try:
         figure = environment.new_figure(figsize=(10, 4))
@@ -85,8 +85,8 @@ def plot(found, path):
         return None
     axes = figure.subplots(1, 2)
     for axis, field, unit in zip(axes, ("ms", "mb"), ("ms a training step", "MB")):
-        for kind in found["kinds"]:
-            neurons, values = series(found["results"], kind, field)
+        for kind in record["kinds"]:
+            neurons, values = series(record["results"], kind, field)
             label = f"{kind}, N^{exponent(neurons, values):.2f}" if len(neurons) > 1 else kind
             axis.loglog(neurons, values, "o-", label=label)
         axis.set(xlabel="hidden neurons", ylabel=unit)
@@ -99,14 +99,14 @@ def plot(found, path):
 def main(argv=None):
     """Run it; returns the path of its JSON."""
     options = arguments(argv)
-    found = report.header(options.threads) | {"kinds": options.kinds, "rounds": options.rounds, "cpu": options.cpu}
+    record = report.header(options.threads) | {"kinds": options.kinds, "rounds": options.rounds, "cpu": options.cpu}
     with tempfile.TemporaryDirectory() as folder:
-        found["results"] = measured(options, Path(folder))
-    found["exponents"] = {f"{kind} {field}": exponent(*series(found["results"], kind, field))
+        record["results"] = measured(options, Path(folder))
+    record["exponents"] = {f"{kind} {field}": exponent(*series(record["results"], kind, field))
                           for kind in options.kinds for field in ("ms", "mb") if len(options.neurons) > 1}
-    path = report.write("scaling", found, options.out)
-    picture = plot(found, path.with_suffix(".png"))
-    print("\n" + report.describe(found) + "\n\n" + table(found))
+    path = report.write("scaling", record, options.out)
+    picture = plot(record, path.with_suffix(".png"))
+    print("\n" + report.describe(record) + "\n\n" + table(record))
     print(f"\nwritten: {path}" + (f", {picture}" if picture else "; no plot, matplotlib is not installed"))
     return path
 

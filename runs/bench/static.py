@@ -81,13 +81,13 @@ def kernels(dtype):
     r1, r2, r3 = (array(real, n) for n in (1, 2, 3))
     i1, i2, l1, bits = array(int32, 1), array(int32, 2), array(int64, 1), array(uint32, 3)
     links, u1 = (i2, i1, r1), array(uint32, 1)
-    found = {}
+    signatures = {}
     for per, neurons in NEURONS.items():
         for recurrent in (True, False)[:1 if per > 1 else 2]:
             _, width, _ = launch.layer(50, neurons, recurrent)
             words, room = 12 * (-(-neurons // 32)) * recurrent, neurons * real.bitwidth // 8 * recurrent
             name = f"{per} a thread" if recurrent else "feedforward"
-            found |= {
+            signatures |= {
                 f"forward, {name}": (step.forward(per, recurrent, not recurrent),
                                      (k, r2, r2, *links, r1, u1, u1, i2, r1),
                                      width, words),
@@ -107,7 +107,7 @@ def kernels(dtype):
         "smooth_links_gradient": (synapses.smooth_links_gradient, (i1, i1, i1, int64, r3, r3, r1)),
         "sum_samples": (synapses.sum_samples, (r2, r2)),
     }
-    return found | {name: (*given, launch.TILE, 0) for name, given in rest.items()}
+    return signatures | {name: (*given, launch.TILE, 0) for name, given in rest.items()}
 
 
 def figures(name, dtype="float32", capability=(9, 0)):
@@ -167,10 +167,10 @@ def table(names, dtype, capabilities):
     """The table as lines of Markdown."""
     jobs = [(name, dtype, capability) for name in names for capability in capabilities]
     with ProcessPoolExecutor() as pool:
-        found = list(pool.map(figures, *zip(*jobs)))
+        rows = list(pool.map(figures, *zip(*jobs)))
     lines = [f"| {dtype} | sm | {' | '.join(HEAD)} |", "|---|" + "--:|" * (len(HEAD) + 1)]
     return lines + [f"| {name} | {capability[0]}{capability[1]} | {' | '.join(row.cells)} |"
-                    for (name, _, capability), row in zip(jobs, found)]
+                    for (name, _, capability), row in zip(jobs, rows)]
 
 
 def main(arguments):

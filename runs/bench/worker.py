@@ -26,26 +26,27 @@ PACKAGES = ("numpy", "numba", "llvmlite", "cupy", "torch", "snntorch", "spikingj
 
 def versions():
     """Versions of Python and of what is loaded."""
-    found = {"python": platform.python_version()}
+    numbers = {"python": platform.python_version()}
     for name in PACKAGES:
         if name in sys.modules:
-            found[name] = getattr(sys.modules[name], "__version__", None) or importlib.metadata.version(name)
-    return found
+            numbers[name] = getattr(sys.modules[name], "__version__", None) or importlib.metadata.version(name)
+    return numbers
 
 
-def relative_error(found, wanted):
+def relative_error(gradients, wanted):
     """Norm of the difference over the norm of what was wanted, the worst of all arrays of ``wanted``."""
     errors = {}
     for name, value in wanted.items():
         norm = np.linalg.norm(value)
-        errors[name] = float(np.linalg.norm(np.asarray(found[name], np.float64) - value) / (norm or 1.0))
+        errors[name] = float(np.linalg.norm(np.asarray(gradients[name], np.float64) - value) / (norm or 1.0))
     return max(errors.values()), errors
 
 
 def check(make, problem):
     """Gradients in float64 against the reference the problem carries under ``g.<parameter>``."""
-    found = make(problem, dtype="float64").gradients()
-    worst, errors = relative_error(found, {key[2:]: value for key, value in problem.items() if key.startswith("g.")})
+    gradients = make(problem, dtype="float64").gradients()
+    wanted = {key[2:]: value for key, value in problem.items() if key.startswith("g.")}
+    worst, errors = relative_error(gradients, wanted)
     return {"error": worst, "errors": errors}
 
 
@@ -58,14 +59,14 @@ def run(arguments):
         make, device = _on_gpu(make, arguments)
     problem = w.load(arguments.problem)
     if arguments.check:
-        found = check(make, problem)
+        record = check(make, problem)
     elif arguments.kernels:
         from runs.bench.gpu import kernels
-        found = kernels(make, problem)
+        record = kernels(make, problem)
     else:
-        found = measure.measure(make, problem, w.shortened(problem, measure.WARM_STEPS), arguments.seconds,
+        record = measure.measure(make, problem, w.shortened(problem, measure.WARM_STEPS), arguments.seconds,
                                 arguments.least, arguments.most, device)
-    return found | {"versions": versions()}
+    return record | {"versions": versions()}
 
 
 def _on_gpu(make, arguments):

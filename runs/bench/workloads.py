@@ -63,16 +63,16 @@ def problem(workload, kind, samples=SAMPLES, seed=0, scale=None):
     """Make a problem; needs hrmas_sparse, which says what the connections are."""
     rng = np.random.default_rng(seed)
     scale = workload.scale[kind] if scale is None else scale
-    found = _events(workload, samples, rng)
+    arrays = _events(workload, samples, rng)
     w1 = rng.standard_normal((workload.inputs, workload.hidden)) * np.sqrt(2 / workload.inputs) * scale
     w_out = rng.standard_normal((workload.hidden, workload.outputs)) * np.sqrt(2 / workload.hidden)
-    found |= {"p.w1": w1.astype(np.float32), "p.w_out": w_out.astype(np.float32)}
-    found["meta"] = {"name": workload.name, "kind": kind, "samples": samples, "steps": workload.steps,
+    arrays |= {"p.w1": w1.astype(np.float32), "p.w_out": w_out.astype(np.float32)}
+    arrays["meta"] = {"name": workload.name, "kind": kind, "samples": samples, "steps": workload.steps,
                      "inputs": workload.inputs, "hidden": workload.hidden, "outputs": workload.outputs,
                      "density": workload.density, "scale": scale, "motif": MOTIF, "sizes": list(workload.sizes)}
     if kind != "feedforward":
-        found |= _recurrence(workload, kind, rng)
-    return found
+        arrays |= _recurrence(workload, kind, rng)
+    return arrays
 
 
 def _recurrence(workload, kind, rng):
@@ -81,17 +81,17 @@ def _recurrence(workload, kind, rng):
 
     if kind == "supernet":
         layer = Relaxed(workload.hidden, workload.sizes)
-        found, union = {}, layer.source * workload.hidden + layer.target
+        arrays, union = {}, layer.source * workload.hidden + layer.target
         for v in workload.sizes:
             own = motif_connections(workload.hidden, v)
             places = np.searchsorted(union, own.source * workload.hidden + own.target)
-            found |= {f"rows_{v}": own.row, f"places_{v}": places}
+            arrays |= {f"rows_{v}": own.row, f"places_{v}": places}
     else:
         architecture = random_architecture(workload.hidden, [MOTIF], rng, inter=kind == "motif")
         layer = Discrete(architecture)
-        found = {"types": architecture.types, "excitatory": layer.excitatory}
-    found |= {f"p.rec1.{name}": value for name, value in layer.initial(np.float32, rng).items()}
-    return found | {"source": layer.source, "target": layer.target}
+        arrays = {"types": architecture.types, "excitatory": layer.excitatory}
+    arrays |= {f"p.rec1.{name}": value for name, value in layer.initial(np.float32, rng).items()}
+    return arrays | {"source": layer.source, "target": layer.target}
 
 
 def shortened(problem, steps):
@@ -129,5 +129,5 @@ def save(path, problem):
 def load(path):
     """Read what :func:`save` wrote."""
     with np.load(path) as file:
-        found = {key: file[key] for key in file.files}
-    return found | {"meta": json.loads(str(found["meta"]))}
+        arrays = {key: file[key] for key in file.files}
+    return arrays | {"meta": json.loads(str(arrays["meta"]))}

@@ -31,18 +31,18 @@ def _caches(options, partitions):
     from data_prep.load import configured, is_file, prepared
     each = {p: configured(options.dataset, overrides=[*options.set, f"data.partition={p}"]) for p in partitions}
     raw = options.raw or (options.dataset if is_file(options.dataset) else None)
-    found = {p: prepared(settings, raw, options.strict) for p, settings in each.items()}
-    return found, each[partitions[-1]].data
+    caches = {p: prepared(settings, raw, options.strict) for p, settings in each.items()}
+    return caches, each[partitions[-1]].data
 
 
 def _partitions(options):
     """Partitions asked for; of trials none that holds a sample of the official test part."""
-    found = options.partitions or (["valid-1", "valid-2"] if options.trials else ["official"])
-    bad = [name for name in found if options.trials and not name.startswith("valid-")]
+    wanted = options.partitions or (["valid-1", "valid-2"] if options.trials else ["official"])
+    bad = [name for name in wanted if options.trials and not name.startswith("valid-")]
     if bad:
         raise InputError(f"--partitions: expected valid-1 or the like with --trials, found {bad[0]!r}: settings are "
                          "chosen on the training part alone")
-    return found
+    return wanted
 
 
 def _missing(python):
@@ -103,7 +103,7 @@ def run(options):
     except (KeyboardInterrupt, Signalled):
         print("what is computed is kept, and the same command goes on from here", file=sys.stderr)
         raise
-    results = [found for job in plan if (found := jobs.result(job))]
+    results = [result for job in plan if (result := jobs.result(job))]
     _say("\n" + (tables.tried(results) if options.trials else tables.scored(results)))
     return status
 

@@ -44,15 +44,15 @@ def _changed(settings, change, where):
 
 def methods(text):
     """"gru,logistic" or "gru logistic" -> list; InputError for one there is not."""
-    found = text.replace(",", " ").split()
-    for name in found:
+    words = text.replace(",", " ").split()
+    for name in words:
         if name not in METHODS:
             near = difflib.get_close_matches(name, METHODS, 1)
             raise InputError(f"--methods: expected some of {', '.join(METHODS)}, found {name!r}"
                              + (f"; nearest: {near[0]}" if near else ""))
-    if not found:
+    if not words:
         raise InputError(f"--methods: expected some of {', '.join(METHODS)}, found {text!r}")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(words))
 
 
 def planned(names, caches, seeds, data, folder, git, tried=False):
@@ -106,13 +106,13 @@ def result(job):
     path = Path(job["folder"]) / "result.json"
     if not path.exists():
         return None
-    found = read_json(path, _FORM)
-    differs = [f"{key}: {found[key]!r} != {job[key]!r}" for key in ("method", "partition", "seed", "fingerprint")
-               if found[key] != job[key]]
+    stored = read_json(path, _FORM)
+    differs = [f"{key}: {stored[key]!r} != {job[key]!r}" for key in ("method", "partition", "seed", "fingerprint")
+               if stored[key] != job[key]]
     for key in ("settings", "data"):
-        differs += [f"{key}.{name}: {found[key].get(name)!r} != {job[key].get(name)!r}"
-                    for name in {**found[key], **job[key]} if found[key].get(name) != job[key].get(name)]
+        differs += [f"{key}.{name}: {stored[key].get(name)!r} != {job[key].get(name)!r}"
+                    for name in {**stored[key], **job[key]} if stored[key].get(name) != job[key].get(name)]
     if differs:
         raise InputError(f"{path}: holds another result: {'; '.join(differs)}. Give another {option('name')}, or "
                          f"{option('fresh')} to compute it anew")
-    return found
+    return stored

@@ -114,9 +114,9 @@ def _epoch(network, cache, s, seed, gain, optimiser, schedule):
 def _right(network, events, bins, gain):
     """(S,) bool"""
     network.eval()
-    found = []
+    right = []
     for begin in range(0, len(events), SCORED_AT_ONCE):
         batch = events[np.arange(begin, min(begin + SCORED_AT_ONCE, len(events)))]
         scores = network(torch.from_numpy(np.float32(gain) * binned(batch, bins)))
-        found.append(scores.argmax(1).numpy() == batch.labels)
-    return np.concatenate(found)
+        right.append(scores.argmax(1).numpy() == batch.labels)
+    return np.concatenate(right)

@@ -41,11 +41,11 @@ def _percent(results, split="test", spread=False):
 
 
 def _different(dicts):
-    found = []
+    different = []
     for one in dicts:
-        if one not in found:
-            found.append(one)
-    return found
+        if one not in different:
+            different.append(one)
+    return different
 
 
 def _words(settings):

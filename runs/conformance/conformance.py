@@ -106,13 +106,13 @@ def compare(run, events, folder, peers):
                 why = done.stderr.strip().splitlines()[-1][:120]
                 print(f"| {peer} | {file} | refused: {why} | | | | |", flush=True)
                 continue
-            with np.load(folder / "output.npz") as found, np.load(folder / file.replace(".nir", ".npz")) as net:
-                whole = "s0" in found.files
-                spikes = [found[f"s{n}"] if whole else None for n in range(len(ours) - 1)]
-                spikes.append(found[f"s{len(ours) - 1}" if whole else "out"])
+            with np.load(folder / "output.npz") as output, np.load(folder / file.replace(".nir", ".npz")) as net:
+                whole = "s0" in output.files
+                spikes = [output[f"s{n}"] if whole else None for n in range(len(ours) - 1)]
+                spikes.append(output[f"s{len(ours) - 1}" if whole else "out"])
                 rule = rules.RULES.get(peer)
                 by_rule = rule and rules.spikes({name: net[name] for name in net.files}, x, rule)
-                row(f"{peer} {found['version']}", file, spikes, decided(spikes[-1], scale), float(found["seconds"]),
+                row(f"{peer} {output['version']}", file, spikes, decided(spikes[-1], scale), float(output["seconds"]),
                     by_rule)
 
 
@@ -129,10 +129,10 @@ def by_document(folder, x):
     with np.load(folder / "net.npz") as file:
         net = {name: file[name] for name in file.files}
     started = time.perf_counter()
-    found = [space["run"](net, sample) for sample in x]
+    outputs = [space["run"](net, sample) for sample in x]
     seconds = time.perf_counter() - started
-    return ([np.array(layer) > 0 for layer in zip(*(spikes for spikes, _ in found))],
-            np.array([decision for _, decision in found]), seconds)
+    return ([np.array(layer) > 0 for layer in zip(*(spikes for spikes, _ in outputs))],
+            np.array([decision for _, decision in outputs]), seconds)
 
 
 def by_c(folder, x, layers):

@@ -56,8 +56,8 @@ def snntorch_nodes(path, x):
             signal = torch.from_numpy(x[:, t])
             for n, node in enumerate(nodes):
                 if n in state:
-                    found = node(signal, *state[n])
-                    signal, state[n] = found[0], found if type(node).__name__ == "RSynaptic" else found[1:]
+                    output = node(signal, *state[n])
+                    signal, state[n] = output[0], output if type(node).__name__ == "RSynaptic" else output[1:]
                     sent[n].append(signal.numpy() > 0)
                 elif node is not None:
                     signal = node(signal)
@@ -72,7 +72,7 @@ def rockpool(path, x):
     net, seen = from_nir(_nested(nir, nir.read(path))), []
     for module in net.modules():
         if type(module).__name__ == "LIFTorch":
-            module.register_forward_hook(lambda module, given, found: seen.append(_first(found).numpy() > 0))
+            module.register_forward_hook(lambda module, given, output: seen.append(_first(output).numpy() > 0))
     with torch.no_grad():
         net.float()(torch.from_numpy(x))
     return {f"s{n}": spikes for n, spikes in enumerate(seen)}
@@ -104,17 +104,17 @@ def _stepped(net, x, kinds):
     watched = {name: module for name, module in net.named_modules() if type(module).__name__ in kinds}
     seen, state = {name: [] for name in watched}, None
     for name, module in watched.items():
-        module.register_forward_hook(lambda module, given, found, name=name: seen[name].append(
-            _first(found).numpy() > 0))
+        module.register_forward_hook(lambda module, given, output, name=name: seen[name].append(
+            _first(output).numpy() > 0))
     with torch.no_grad():
         for t in range(x.shape[1]):
-            found = net(x[:, t]) if state is None else net(x[:, t], state)
-            state = found[1] if isinstance(found, tuple) else None
+            output = net(x[:, t]) if state is None else net(x[:, t], state)
+            state = output[1] if isinstance(output, tuple) else None
     return {f"s{n}": np.stack(seen[name], 1) for n, name in enumerate(sorted(seen))}
 
 
-def _first(found):
-    return found[0] if isinstance(found, tuple) else found
+def _first(output):
+    return output[0] if isinstance(output, tuple) else output
 
 
 def main(program, path, given, to):
@@ -122,9 +122,9 @@ def main(program, path, given, to):
     started = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = globals()[program](path, x)
+        arrays = globals()[program](path, x)
     np.savez_compressed(to, version=metadata.version(program.split("_")[0]), seconds=time.perf_counter() - started,
-                        **found)
+                        **arrays)
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ RULES = {"norse": ours, "snntorch_nodes": reset_a_step_late, "spyx": spike_a_ste
 
 def spikes(net, x, rule):
     """Return the spikes of every layer, (B, T, N) bool; x (B, T, C)."""
-    below, found = x, []
+    below, layers = x, []
     for key in net["layers"]:
         w, tau, first = net[f"w{key}"], net[f"tau{key}"], net[f"rec{key}_indptr"]
         W = np.zeros((tau.size, tau.size), w.dtype)
@@ -62,5 +62,5 @@ def spikes(net, x, rule):
             c, u, s = rule(w.dtype.type(net[f"v_th{key}"]), decay, leak, gain, c, u, s, received, bool(W.any()))
             sent.append(s)
         below = np.stack(sent, 1)
-        found.append(below > 0)
-    return found
+        layers.append(below > 0)
+    return layers

@@ -156,9 +156,9 @@ def read(name):
         if not run.finished:
             missing.append(key)
             continue
-        found = Finished(one["row"], tuple(one["neurons"]), one["partition"], one["seed"], run, run.config(),
+        finished = Finished(one["row"], tuple(one["neurons"]), one["partition"], one["seed"], run, run.config(),
                          run.manifest(), run.result())
-        groups.setdefault((found.row, found.neurons), []).append(found)
+        groups.setdefault((finished.row, finished.neurons), []).append(finished)
     if not groups:
         raise InputError(f"{folder}: no run has finished yet; the command that began it goes on")
     return Study(folder, record, groups, missing)
@@ -174,8 +174,8 @@ def _order(record, run):
 
 def provenance(runs):
     """Where the data of some runs come from: real, a part of the real recordings, or synthetic."""
-    found = {one.manifest["data"]["provenance"] for one in runs}
-    if found != {"real"}:
+    kinds = {one.manifest["data"]["provenance"] for one in runs}
+    if kinds != {"real"}:
         return "synthetic stand-in: not the real recordings"
     result, data = runs[0].result, runs[0].settings.data
     train, test = result["train"]["samples"], result["test"]["samples"]
@@ -240,10 +240,10 @@ def settings_in_words(settings):
 
 def commits(runs):
     """Commits of the program that the runs were made with, as text."""
-    found = []
+    names = []
     for one in runs:
         for git in [one.manifest.get("git"), *(again.get("git") for again in one.manifest.get("resumed") or [])]:
             known = isinstance(git, dict) and isinstance(git.get("commit"), str)
-            found.append(git["commit"][:7] + (" with changes" if git.get("changed") else "") if known else "unknown")
-    found = list(dict.fromkeys(found))
-    return f"commit{'s' if len(found) > 1 else ''} {', '.join(found)}"
+            names.append(git["commit"][:7] + (" with changes" if git.get("changed") else "") if known else "unknown")
+    names = list(dict.fromkeys(names))
+    return f"commit{'s' if len(names) > 1 else ''} {', '.join(names)}"

@@ -102,17 +102,18 @@ def series(runs, value, phases=("search-1", "search-2")):
     -------
     epochs, mean, std, each (E,): as far as every run goes; std is 0 for one run
     """
-    found = [[value(line) for line in one.metrics if line["phase"] in phases] for one in runs]
-    length = min(map(len, found))
-    found = np.array([own[:length] for own in found], float)
-    return np.arange(1, length + 1), found.mean(axis=0), found.std(axis=0, ddof=1) if len(found) > 1 else 0 * found[0]
+    values = [[value(line) for line in one.metrics if line["phase"] in phases] for one in runs]
+    length = min(map(len, values))
+    values = np.array([own[:length] for own in values], float)
+    spread = values.std(axis=0, ddof=1) if len(values) > 1 else 0 * values[0]
+    return np.arange(1, length + 1), values.mean(axis=0), spread
 
 
 def stage_change(runs):
     """Number of epochs of stage 1, if all runs have as many and a second stage."""
-    found = {sum(line["phase"] == "search-1" for line in one.metrics) for one in runs}
+    ends = {sum(line["phase"] == "search-1" for line in one.metrics) for one in runs}
     total = {sum(line["phase"].startswith("search") for line in one.metrics) for one in runs}
-    return found.pop() if len(found) == 1 and found != total else None
+    return ends.pop() if len(ends) == 1 and ends != total else None
 
 
 def curves(axis, groups, value, scale=1.0):
@@ -180,14 +181,14 @@ def entropies(study):
 
 def rates_and_intrinsic(study):
     """Firing rate, R and tau of the first hidden layer over the search."""
-    figure, found = axes(3)
+    figure, panels = axes(3)
     groups = with_and_without(study)
-    curves(found[0], groups, lambda line: line["rate1"], 100)
-    found[0].set(title="firing rate of the hidden layer", ylabel="% of the steps")
-    for axis, key in zip(found[1:], ("R", "tau")):
+    curves(panels[0], groups, lambda line: line["rate1"], 100)
+    panels[0].set(title="firing rate of the hidden layer", ylabel="% of the steps")
+    for axis, key in zip(panels[1:], ("R", "tau")):
         curves(axis, groups, lambda line: line[f"{key}1"][1])                                         # noqa: B023
         axis.set(title=f"{_symbol(key)}, mean over neurons", ylabel=UNITS[key])
-    found[1].legend(loc="center right")
+    panels[1].legend(loc="center right")
     text = ("Firing rate, R and \N{GREEK SMALL LETTER TAU} of the hidden layer during the search, mean over neurons in "
             f"each epoch; without IP R and \N{GREEK SMALL LETTER TAU} do not move. {BAND}")
     return figure, text, runs_of(groups)
@@ -211,9 +212,9 @@ def intrinsic(study):
         if plastic:
             raise InputError("these runs are of a version that did not keep search.h5, R and tau after the search")
         return None
-    figure, found = axes(2)
+    figure, panels = axes(2)
     tau_m = runs[0].settings.network.tau_m
-    for axis, key in zip(found, ("R", "tau")):
+    for axis, key in zip(panels, ("R", "tau")):
         values = np.concatenate([one.searched[f"intrinsic/{key}1"] for one in runs])
         low, high = min(values.min(), tau_m), max(values.max(), tau_m)
         margin = 0.05 * (high - low) + 1e-3 * tau_m

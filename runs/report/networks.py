@@ -22,16 +22,16 @@ def motif(study):
     one = first_tied(study)
     if one is None:
         return None
-    found = one.architecture[0]
-    kinds = [(EXCITATORY, INHIBITORY)] if found.motif_size <= CROWDED else [(EXCITATORY,), (INHIBITORY,)]
+    architecture = one.architecture[0]
+    kinds = [(EXCITATORY, INHIBITORY)] if architecture.motif_size <= CROWDED else [(EXCITATORY,), (INHIBITORY,)]
     figure, parts = axes(len(kinds) + 1, width=3.9 * (len(kinds) + 1), height=4.3)
     for axis, own in zip(parts, kinds):
-        drawing.motif_graph(axis, found, own)
+        drawing.motif_graph(axis, architecture, own)
         if len(own) == 1:
             axis.set_title(TYPE_NAMES[own[0]], loc="center")
-    drawing.motif_table(parts[-1], found)
+    drawing.motif_table(parts[-1], architecture)
     parts[-1].grid(False)
-    return figure, (f"The motif of {found.motif_size} neurons found with seed {one.seed}, "
+    return figure, (f"The motif of {architecture.motif_size} neurons found with seed {one.seed}, "
                     f"{one.test_in_words}. In the graph excitatory connections are solid and end in an arrow head, "
                     "inhibitory ones are dashed and end in a bar; squares are the corresponding neurons of the "
                     "previous (filled) and the next motif (open). The table has the same connections. The paper's "
@@ -40,15 +40,15 @@ def motif(study):
 
 def motifs(study):
     """The motifs of all seeds side by side, as tables; None if there is only one."""
-    found = [one for one in study.shown if one.architecture and one.architecture[0].tied][:10]
-    if len(found) < 2:
+    tied = [one for one in study.shown if one.architecture and one.architecture[0].tied][:10]
+    if len(tied) < 2:
         return None
-    columns = min(5, len(found))
-    rows = -(-len(found) // columns)
+    columns = min(5, len(tied))
+    rows = -(-len(tied) // columns)
     figure, parts = axes(columns, width=8.8, height=0.4 + 2.1 * rows, rows=rows, squeeze=False)
     for axis in parts.ravel():
         axis.set_axis_off()
-    for axis, one in zip(parts.ravel(), found):
+    for axis, one in zip(parts.ravel(), tied):
         own = one.architecture[0]
         drawing.motif_table(axis, own)
         axis.set_axis_on()
@@ -58,7 +58,7 @@ def motifs(study):
         drawn = "" if one.partition == "official" else f", {one.partition}"
         axis.set_title(f"seed {one.seed}{drawn}: motif of {own.motif_size}", fontsize=7.5 if drawn else 8.5)
     return figure, ("The motifs of all seeds as tables; rows receive, columns send, right of the line the neighbouring "
-                    "motifs. Orange (+) is excitatory, blue (\N{MINUS SIGN}) inhibitory, light none."), found
+                    "motifs. Orange (+) is excitatory, blue (\N{MINUS SIGN}) inhibitory, light none."), tied
 
 
 def weights(study):

@@ -57,18 +57,18 @@ def intervals(values, test_over_train):
         test_over_train) times theirs. A partition's share is its part of the values, 1/J for each of J partitions with
         equally many seeds (Nadeau and Bengio, Machine Learning 52, 2003).
     """
-    found = np.array(list(values.values()), float)
-    if found.size < 2:
+    differences = np.array(list(values.values()), float)
+    if differences.size < 2:
         return None, None
     by_partition = {}
     for (_, partition), value in values.items():
         by_partition.setdefault(partition, []).append(value)
-    plain = _around(found.mean(), found, 1 / found.size)
+    plain = _around(differences.mean(), differences, 1 / differences.size)
     if len(by_partition) < 2:
         return plain, None
-    shares = np.array([len(own) for own in by_partition.values()]) / found.size
+    shares = np.array([len(own) for own in by_partition.values()]) / differences.size
     means = np.array([np.mean(own) for own in by_partition.values()])
-    return plain, _around(found.mean(), means, (shares**2).sum() + test_over_train)
+    return plain, _around(differences.mean(), means, (shares**2).sum() + test_over_train)
 
 
 def _around(middle, values, variance_factor):
@@ -95,6 +95,6 @@ def difference(base, other, test_over_train):
     pairs = {key: other[key] - base[key] for key in sorted(base.keys() & other.keys())}
     if not pairs:
         return None
-    found = np.array(list(pairs.values()))
-    return Difference(found.size, float(found.mean()), *intervals(pairs, test_over_train),
-                      int((found > 0).sum()), int((found == 0).sum()), int((found < 0).sum()))
+    differences = np.array(list(pairs.values()))
+    return Difference(differences.size, float(differences.mean()), *intervals(pairs, test_over_train),
+                      int((differences > 0).sum()), int((differences == 0).sum()), int((differences < 0).sum()))

@@ -16,27 +16,27 @@ def milliseconds(runs):
 
 def scores(study):
     """One dict for each row and layer size: how many runs, best, mean and std of the test accuracy, ..."""
-    found = []
+    rows = []
     for (row, neurons), runs in study.groups.items():
         base = study.baseline(neurons)
-        found.append({
+        rows.append({
             "row": row, "title": study.title(row), "neurons": list(neurons),
             "changes": collect.changes(runs[0].settings, base[0].settings) if base else [],
             **stats.summarise([one.accuracy for one in runs])._asdict(),
             "trained_weights": sum(one.result["trained_weights"] for one in runs) / len(runs)})
-    return found
+    return rows
 
 
 def counts_baseline(study):
     """Accuracy of logistic regression on spikes per channel, mean over the partitions; None where it was not done."""
-    found = {one.partition: one.result["counts_baseline"] for one in study.runs}
-    values = [value for value in found.values() if value is not None]
+    baselines = {one.partition: one.result["counts_baseline"] for one in study.runs}
+    values = [value for value in baselines.values() if value is not None]
     return sum(values) / len(values) if values else None
 
 
 def differences(study):
     """One dict for each row but the baseline's: its difference to the baseline at the same size, pair by pair."""
-    found = []
+    rows = []
     for (row, neurons), runs in study.groups.items():
         base = study.baseline(neurons)
         if row == study.record["baseline"] or not base:
@@ -44,8 +44,8 @@ def differences(study):
         own, other = ({one.pair: one.accuracy for one in group} for group in (runs, base))
         difference = stats.difference(other, own, runs[0].test_over_train)
         if difference:
-            found.append({"row": row, "title": study.title(row), "neurons": list(neurons), **difference._asdict()})
-    return found
+            rows.append({"row": row, "title": study.title(row), "neurons": list(neurons), **difference._asdict()})
+    return rows
 
 
 def made_discrete(study):
@@ -54,7 +54,7 @@ def made_discrete(study):
     "cost" and "repair" are paired differences of accuracies, discrete - relaxed and adapted - discrete; what a search
     without plasticity has not is None. See :mod:`hrmas_sparse.run.diagnosis`.
     """
-    found = []
+    rows = []
     for (row, neurons), runs in study.groups.items():
         scored = {one.pair: one.diagnosis for one in runs if one.diagnosis}
         if not scored:
@@ -64,23 +64,23 @@ def made_discrete(study):
         # Each run scores one half of its training part and has learnt from the other.
         cost, repair = (stats.difference(each[before], each[after], 1.0)
                         for before, after in (("relaxed", "discrete"), ("discrete", "adapted")))
-        found.append({"row": row, "title": study.title(row), "neurons": list(neurons), "n": len(scored),
+        rows.append({"row": row, "title": study.title(row), "neurons": list(neurons), "n": len(scored),
                       "windows": max(one["windows"] for one in scored.values()),
                       **{name: sum(own.values()) / len(own) if own else None for name, own in each.items()},
                       "cost": cost._asdict(), "repair": repair and repair._asdict()})
-    return found
+    return rows
 
 
 def times(study):
     """One dict for each row and layer size: milliseconds a batch, minutes a run; wall clock."""
-    found = []
+    rows = []
     for (row, neurons), runs in study.groups.items():
         search, retrain = milliseconds(runs)
-        found.append({"row": row, "title": study.title(row), "neurons": list(neurons), "search_ms": search,
+        rows.append({"row": row, "title": study.title(row), "neurons": list(neurons), "search_ms": search,
                       "retrain_ms": retrain,
                       "search_minutes": sum(one.seconds("search-1", "search-2") for one in runs) / len(runs) / 60,
                       "retrain_minutes": sum(one.seconds("retrain") for one in runs) / len(runs) / 60})
-    return found
+    return rows
 
 
 def single_runs(study):

@@ -31,11 +31,11 @@ class Drawn:
         """A figure as HTML, written as PNG and SVG; empty text where there is nothing to draw."""
         with plots().rc_context(figures.STYLE):
             try:
-                found = draw(self.study)
+                drawn = draw(self.study)
             except InputError as error:
                 self.left_out.append(f"{name}: {error}")
                 return ""
-            return "" if found is None else self._written(name, *found)
+            return "" if drawn is None else self._written(name, *drawn)
 
     def _written(self, name, image, text, runs):
         vector = io.BytesIO()
@@ -56,8 +56,8 @@ def write(study):
         parts.append(page.section("The search", *(drawn(name, draw) for name, draw in SEARCH)))
     parts += _made_discrete(study)
     if study.shown:
-        found = [drawn(name, draw) for name, draw in FOUND]
-        parts += [page.section("What was found", *found)] if any(found) else []
+        sections = [drawn(name, draw) for name, draw in FOUND]
+        parts += [page.section("What was found", *sections)] if any(sections) else []
         classes = page.table(*tables.class_rows(study, networks.class_names(study)))
         parts.append(page.section("What it does", *(drawn(name, draw) for name, draw in DOES), classes))
     parts.append(_appendix(study, drawn))
@@ -77,21 +77,21 @@ def _about(study):
 
 
 def _warnings(study):
-    found = []
+    texts = []
     words = collect.provenance(study.runs)
     if words.startswith("synthetic"):
-        found.append("These runs used a synthetic stand-in. Nothing here is a result on the real recordings.")
+        texts.append("These runs used a synthetic stand-in. Nothing here is a result on the real recordings.")
     elif words.startswith("a part"):
-        found.append(f"The recordings are {words}. Accuracies cannot be compared with those on the whole data set.")
+        texts.append(f"The recordings are {words}. Accuracies cannot be compared with those on the whole data set.")
     if study.missing:
-        found.append(f"Not finished, and so not in here: {', '.join(study.missing)}.")
+        texts.append(f"Not finished, and so not in here: {', '.join(study.missing)}.")
     mixed = [study.title(row) for (row, _), runs in study.groups.items()
              if any(collect.settings_differ(runs[0].settings, one.settings) for one in runs)]
     if mixed:
-        found.append(f"Not all runs of a row have the same settings: {', '.join(dict.fromkeys(mixed))}.")
+        texts.append(f"Not all runs of a row have the same settings: {', '.join(dict.fromkeys(mixed))}.")
     if len({one.manifest["data"]["fingerprint"] for one in study.runs}) > 1:
-        found.append("The runs were made from recordings that are not all the same.")
-    return [page.paragraph(text, "warning") for text in found]
+        texts.append("The runs were made from recordings that are not all the same.")
+    return [page.paragraph(text, "warning") for text in texts]
 
 
 def _results(study, drawn):

@@ -26,25 +26,25 @@ def get_backend(name="auto", threads=None):
     if name == "cpu":
         return _cpu(threads)
     from hrmas_sparse.engine.backends.cuda import probe
-    found = probe()
-    if found.reason or (name == "auto" and found.simulated):
-        return _cpu(threads, found.reason or "the CUDA simulator is for tests")
-    doubt = "" if found.simulated else _doubt(found)
+    gpu = probe()
+    if gpu.reason or (name == "auto" and gpu.simulated):
+        return _cpu(threads, gpu.reason or "the CUDA simulator is for tests")
+    doubt = "" if gpu.simulated else _doubt(gpu)
     if name == "auto" and doubt:
         return _cpu(threads, doubt)
     from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
     backend = CudaBackend()
-    backend.notice = doubt or (f"using {found.device}, which has passed the self-test" if name == "auto" else "")
+    backend.notice = doubt or (f"using {gpu.device}, which has passed the self-test" if name == "auto" else "")
     return backend
 
 
-def _doubt(found):
+def _doubt(gpu):
     """Why a GPU's results are not to be trusted; empty if it has passed the self-test."""
     from hrmas_sparse.engine.backends.cuda.verdict import verdict
-    failed = verdict(found)
+    failed = verdict(gpu)
     if failed is None:
-        return f"{found.device} has not passed the self-test yet: hrmas doctor --self-test"
-    return f"{found.device} FAILS THE SELF-TEST: {'; '.join(failed)}" if failed else ""
+        return f"{gpu.device} has not passed the self-test yet: hrmas doctor --self-test"
+    return f"{gpu.device} FAILS THE SELF-TEST: {'; '.join(failed)}" if failed else ""
 
 
 def check_usable(name):
@@ -63,8 +63,8 @@ def on_gpu(name):
     if name != "auto":
         return name == "cuda"
     from hrmas_sparse.engine.backends.cuda import probe
-    found = probe()
-    return not (found.reason or found.simulated or _doubt(found))
+    gpu = probe()
+    return not (gpu.reason or gpu.simulated or _doubt(gpu))
 
 
 def _cpu(threads, why=""):

@@ -39,42 +39,42 @@ def probe():
     if simulated:
         return Probe(None, "the CUDA simulator", None, None, numba_cuda, cupy, "", True)
     try:
-        found = Probe(*_driver(), numba_cuda, cupy, "")
+        gpu = Probe(*_driver(), numba_cuda, cupy, "")
     except _DriverError as error:
         return Probe(None, None, None, None, numba_cuda, cupy, str(error))
-    return found._replace(reason=_missing(found, wheel))
+    return gpu._replace(reason=_missing(gpu, wheel))
 
 
-def _missing(found, wheel):
+def _missing(gpu, wheel):
     """What the packages lack for the GPU that is there."""
-    runs = f"{found.driver[0]}.{found.driver[1]}"
-    if found.driver[0] < 12:
+    runs = f"{gpu.driver[0]}.{gpu.driver[1]}"
+    if gpu.driver[0] < 12:
         return f"the NVIDIA driver runs CUDA {runs} at most, 12.0 is needed: update it"
-    lacking = [name for name, have in (("numba-cuda", found.numba_cuda), ("CuPy", found.cupy)) if have is None]
+    lacking = [name for name, have in (("numba-cuda", gpu.numba_cuda), ("CuPy", gpu.cupy)) if have is None]
     if lacking:
-        return f"{' and '.join(lacking)} missing: {install(found.extra)}"
+        return f"{' and '.join(lacking)} missing: {install(gpu.extra)}"
     compiler = _compiler()
-    if compiler and compiler > found.driver[0]:
+    if compiler and compiler > gpu.driver[0]:
         return (f"numba-cuda compiles for CUDA {compiler} (cuda-bindings {version('cuda-bindings')}), but the NVIDIA "
-                f"driver runs CUDA {runs} at most: {install(found.extra)}")
-    if wheel and wheel > found.driver[0]:
+                f"driver runs CUDA {runs} at most: {install(gpu.extra)}")
+    if wheel and wheel > gpu.driver[0]:
         return (f"CuPy is installed for CUDA {wheel}, but the NVIDIA driver runs CUDA {runs} at most: uninstall "
-                f"cupy-cuda{wheel}x, then {install(found.extra)}")
+                f"cupy-cuda{wheel}x, then {install(gpu.extra)}")
     return ""
 
 
 def _compiler():
     """The CUDA major of what numba-cuda compiles and loads with; None if it is not known."""
-    found = version("cuda-bindings") or ""
-    major = found.partition(".")[0]
+    bindings = version("cuda-bindings") or ""
+    major = bindings.partition(".")[0]
     return int(major) if major.isdecimal() else None
 
 
 def _cupy():
     """CuPy's version and the CUDA major its wheel is made for (None: built here)."""
     for name, wheel in (("cupy-cuda13x", 13), ("cupy-cuda12x", 12), ("cupy", None)):
-        if found := version(name):
-            return found, wheel
+        if installed := version(name):
+            return installed, wheel
     return None, None
 
 

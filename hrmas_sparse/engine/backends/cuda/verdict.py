@@ -15,20 +15,20 @@ from hrmas_sparse.storage.errors import InputError
 _TESTED: dict[str, dict] = {}   # verdicts of this process
 
 
-def verdict(found) -> list[str] | None:
+def verdict(gpu) -> list[str] | None:
     """Return what failed when the device of a :class:`Probe` was last tested; None where it has not been."""
-    path = _place(found)
+    path = _place(gpu)
     try:
-        kept = records.read_json(path, {"failed": [str]}) if path else _TESTED.get(_key(found))
+        kept = records.read_json(path, {"failed": [str]}) if path else _TESTED.get(_key(gpu))
     except InputError:      # none, or none of ours: it is tested anew
         kept = None
     return kept["failed"] if kept else None
 
 
-def keep(found, failed) -> None:
+def keep(gpu, failed) -> None:
     """Keep what failed when the device of a :class:`Probe` was tested, a line each."""
-    kept = _TESTED[_key(found)] = {"device": _key(found), "failed": failed}
-    path = _place(found)
+    kept = _TESTED[_key(gpu)] = {"device": _key(gpu), "failed": failed}
+    path = _place(gpu)
     if path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,9 +37,9 @@ def keep(found, failed) -> None:
             pass
 
 
-def _key(found):
+def _key(gpu):
     """What a verdict is about, as text."""
-    return " / ".join(map(str, (found.device, found.capability, found.driver, found.numba_cuda, found.cupy,
+    return " / ".join(map(str, (gpu.device, gpu.capability, gpu.driver, gpu.numba_cuda, gpu.cupy,
                                 _sources())))
 
 
@@ -52,8 +52,8 @@ def _sources():
     return digest.hexdigest()[:16]
 
 
-def _place(found):
+def _place(gpu):
     """The file of a verdict; None where the user has no cache."""
     cache = environment.user_cache()
-    name = hashlib.sha256(_key(found).encode()).hexdigest()[:16]
+    name = hashlib.sha256(_key(gpu).encode()).hexdigest()[:16]
     return cache / "hrmas_sparse" / f"gpu-{name}.json" if cache else None
