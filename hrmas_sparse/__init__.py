@@ -19,6 +19,7 @@ _PUBLIC = {
     "Events": "hrmas_sparse.data.events",
     "Feedforward": "hrmas_sparse.engine.layers",
     "InputError": "hrmas_sparse.storage.errors",
+    "Integrator": "hrmas_sparse.engine.layers",
     "LIF": "hrmas_sparse.engine.layers",
     "Motifs": "hrmas_sparse.engine.layers",
     "Network": "hrmas_sparse.engine.network",

@@ -7,7 +7,8 @@ from hrmas_sparse.run.api import load_run as load_run, retrain as retrain, searc
 from hrmas_sparse.run.stop import StopRequest as StopRequest
 from hrmas_sparse.run.trained import Run as Run
 from hrmas_sparse.engine.layers import (
-    LIF as LIF, Dense as Dense, Feedforward as Feedforward, Motifs as Motifs, Supernet as Supernet)
+    LIF as LIF, Dense as Dense, Feedforward as Feedforward, Integrator as Integrator, Motifs as Motifs,
+    Supernet as Supernet)
 from hrmas_sparse.engine.network import Network as Network
 from hrmas_sparse.engine.parameters import Parameters as Parameters
 from hrmas_sparse.gradcheck import gradcheck as gradcheck

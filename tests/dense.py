@@ -12,7 +12,7 @@ import numpy as np
 
 from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.engine.losses import CrossEntropyLoss, PscLoss
-from hrmas_sparse.engine.layers import LIF, Feedforward, Recurrent
+from hrmas_sparse.engine.layers import LIF, Feedforward, Integrator, Recurrent
 from hrmas_sparse.engine.network import Network
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.data.events import Events
@@ -153,8 +153,9 @@ class Case:
                   Feedforward(len(layer["W_in"]), layer["v_th"] / TAU_S)
                   for layer, recurrence in zip(self.layers, self.recurrences)]
         neuron = LIF(TAU_M, TAU_S, 1.0, self.layers[-1]["v_th"] / TAU_S, s["slope_cap"], s["width"])
-        classes = len(self.layers[-1]["W_in"])
-        return Network(self.X.shape[2], classes, hidden, neuron, loss, backend, dtype, s["smooth"])
+        classes, windows = len(self.layers[-1]["W_in"]), self.layers[-1].get("windows")
+        return Network(self.X.shape[2], classes, hidden, neuron, loss, backend, dtype, s["smooth"],
+                       Integrator(windows) if windows else None)
 
     def parameters(self, dtype="float64"):
         found = []
@@ -198,8 +199,12 @@ class Case:
         tolerance = TOLERANCE[dtype]
         smooth = self.settings.get("smooth", False)
         if not smooth:
-            assert_threshold_is_clear(expected["tapes"], [x["v_th"] for x in self.layers], dtype)
+            spiking = [tape for tape in expected["tapes"] if "s" in tape]
+            assert_threshold_is_clear(spiking, [x["v_th"] for x in self.layers], dtype)
         for n, (record, tape) in enumerate(zip(found.records, expected["tapes"])):
+            if "s" not in tape:  # integrators
+                assert_close({key: record[key] for key in ("v", "psc")}, dict(v=tape["v"], psc=tape["a"]), tolerance)
+                continue
             assert not busy or tape["s"].any(), f"layer {n + 1} of the test is silent"
             compared = dict(v=tape["v"], psc=tape["a"], spikes=tape["s"])
             if not smooth:
@@ -224,12 +229,13 @@ SHAPES = {"neuron": lambda B, T, N: (N,), "step": lambda B, T, N: (T, N), "sampl
 
 
 def random_case(seed, hidden=(("free", 8),), B=3, T=20, C=5, O=3, R="neuron", tau="neuron", real=True, density=0.2,
-                **settings):
+                windows=None, **settings):
     """A random batch and network.
 
     hidden : (kind, neurons, further arguments of motif_layer or supernet_layer) of each hidden layer
     R, tau : "fixed" at tau_m, or a name of SHAPES
     real : input of real values or of zeros and ones
+    windows : of an output layer of integrators; None for neurons that spike
     """
     rng = np.random.default_rng(seed)
     X = (rng.random((B, T, C)) < density) * (rng.random((B, T, C)) * 2 if real else 1.0)
@@ -250,6 +256,8 @@ def random_case(seed, hidden=(("free", 8),), B=3, T=20, C=5, O=3, R="neuron", ta
         recurrences.append(recurrence)
         senders = N
     fixed = np.full(O, TAU_M)
-    layers.append(dict(W_in=rng.normal(0.7, 1.2, (O, senders)) * np.sqrt(5 / senders), W_rec=None, v_th=8.0,
-                       R=fixed, tau=fixed))
+    layers.append(dict(W_in=rng.normal(0.7, 1.2, (O, senders * (windows or 1))) * np.sqrt(5 / senders), W_rec=None,
+                       v_th=8.0, R=fixed, tau=fixed, windows=windows))
+    if windows:
+        settings.setdefault("loss", "cross_entropy")
     return Case(X, rng.integers(0, O, B), layers, recurrences, settings)

@@ -96,6 +96,27 @@ def loss_cross_entropy(a_out, labels, scale=0.02):
     return total / B, g
 
 
+def windows_of(T, windows):
+    """The steps of each window: step t belongs to window floor(t windows / T); none may be left over."""
+    return [[t for t in range(T) if t * windows // T == k] for k in range(windows)]
+
+
+def integrate(s_in, W, windows, tau_s):
+    """Section 4, integrators: W (O, windows N) -> potential at the end (B, 1, O); the psc summed over windows."""
+    a = psc_double_sum(s_in, tau_s)
+    sums = np.stack([a[:, steps].sum(axis=1) for steps in windows_of(a.shape[1], windows)], axis=1)
+    return (sums.reshape(len(a), -1) @ W.T)[:, None], sums
+
+
+def integrate_back(g, W, windows, T):
+    """g = dL/dv (B, 1, O) -> dL/da of the senders, (B, T, N)."""
+    per_window = (g[:, 0] @ W).reshape(len(g), windows, -1)
+    da = np.zeros((len(g), T, per_window.shape[2]))
+    for k, steps in enumerate(windows_of(T, windows)):
+        da[:, steps] = per_window[:, [k]]
+    return da
+
+
 def decide(a_out):
     """argmax_o sum_t a_o[t] -> (B,); of equals the first."""
     return np.argmax(a_out.sum(axis=1), axis=1)
@@ -175,6 +196,10 @@ def network_forward(X, layers, tau_s, smooth=False, width=0.2):
     """-> one forward_layer dict per layer; feedforward synapses have no delay."""
     tapes, s = [], X
     for layer in layers:
+        if layer.get("windows"):
+            v, sums = integrate(s, layer["W_in"], layer["windows"], tau_s)
+            tapes.append(dict(v=v, a=v, sums=sums))
+            continue
         tapes.append(forward_layer(s, layer["W_in"], layer["W_rec"], layer["R"], layer["tau"], tau_s,
                                    layer["v_th"], smooth, width))
         s = tapes[-1]["s"]
@@ -202,6 +227,11 @@ def network_gradients(X, Y, layers, tau_s, loss="psc", period=1, scale=0.02, slo
     above = g if double_sum else filter_back(g, tau_s)
     for l in reversed(range(n)):
         layer, tape = layers[l], tapes[l]
+        if layer.get("windows"):
+            dW_in[l] = sum(g[b, 0][:, None] * tape["sums"][b].reshape(1, -1) for b in range(B)) / B
+            da = integrate_back(g, layer["W_in"], layer["windows"], T)
+            above = da if double_sum else filter_back(da, tau_s)
+            continue
         backward = backward_layer_double_sum if double_sum else backward_layer
         back = backward(tape, layer["W_rec"], layer["R"], layer["tau"], tau_s, layer["v_th"], above,
                         slope_cap, width, smooth)
@@ -215,7 +245,7 @@ def network_gradients(X, Y, layers, tau_s, loss="psc", period=1, scale=0.02, slo
             dW_rec[l] = sum((err[b, t + 1][:, None] * send[b, t][None, :] for b in range(B) for t in range(T - 1)),
                             np.zeros(layer["W_rec"].shape)) / B
         above = err @ layer["W_in"]                        # sum_p w_pr E_p[t] (or e_p[t]) for the layer below
-    return dict(loss=value, pred=decide(tapes[-1]["a"]), tapes=tapes, spikes=[x["s"] for x in tapes],
+    return dict(loss=value, pred=decide(tapes[-1]["a"]), tapes=tapes, spikes=[x["s"] for x in tapes if "s" in x],
                 delta=delta, dW_in=dW_in, dW_rec=dW_rec)
 
 

@@ -21,6 +21,9 @@ def describe(network: Any, params: Parameters, name: str, class_names: Sequence[
     if network.smooth:
         raise InputError("smooth: expected a network of spiking neurons, found the smooth variant, which is for checks "
                          "of gradients; build it with smooth=False")
+    if not network.spiking_output:
+        raise InputError("readout: expected output neurons that spike, found integrators, which no file format has; "
+                         "use the hidden layers alone, or train with readout=None")
     for n, own in enumerate(getattr(params, "layers", [])):
         for key in INTRINSIC:
             if getattr(own.get(key), "ndim", 1) != 1:

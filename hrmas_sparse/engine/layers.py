@@ -59,6 +59,31 @@ class LIF:
             object.__setattr__(self, name, _real(f"neuron: {name}", value, 1.0 if name.startswith("tau") else None))
 
 
+@dataclass(frozen=True)
+class Integrator:
+    """A readout whose neurons sum what they receive and never spike, one a class (mathematics 4).
+
+    Parameters
+    ----------
+    windows : int
+        Windows of equal length into which a sample is cut; each has weights of its own, so that a class can depend on
+        when a hidden neuron spikes.
+
+    Examples
+    --------
+    >>> import hrmas_sparse as hs
+    >>> net = hs.Network(channels=4, classes=2, hidden=[hs.Feedforward(8)], readout=hs.Integrator(windows=5),
+    ...                  loss="cross_entropy", backend="cpu")
+    >>> net.init().layers[-1].w.shape
+    (40, 2)
+    """
+
+    windows: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "windows", _count("readout: windows", self.windows))
+
+
 class HiddenLayer(Protocol):
     """A kind of hidden layer. ``v_th`` (units of tau_s) is this layer's own threshold, None for the network's."""
 

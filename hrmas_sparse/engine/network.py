@@ -9,7 +9,6 @@ A batch is cut into chunks by the backend, each goes through all layers by itsel
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +23,8 @@ from hrmas_sparse.engine import neuron as formulas
 from hrmas_sparse.engine.architecture import generator
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.checks import check_events, check_finite, check_parameters
-from hrmas_sparse.engine.layers import LIF, HiddenLayer
-from hrmas_sparse.engine.losses import Loss, make_loss
+from hrmas_sparse.engine.layers import LIF, HiddenLayer, Integrator
+from hrmas_sparse.engine.losses import Loss, PscLoss, make_loss
 from hrmas_sparse.engine.parameters import INTRINSIC, Entry, Parameters
 from hrmas_sparse.engine.passes import PassOptions, Request, Result, run
 from hrmas_sparse.engine.stack import Layer, Plasticity, Stack
@@ -92,6 +91,8 @@ class Network:
         Constants of the neurons.
     loss : str or object
         "psc", "cross_entropy" or a loss object, see losses.py.
+    readout : Integrator, optional
+        Output neurons that do not spike; by default they do.
     backend : str or Backend
         "auto" (a GPU if there is one), "cpu" or "cuda".
     dtype : str
@@ -127,7 +128,7 @@ class Network:
 
     def __init__(self, channels: int, classes: int, hidden: Sequence[HiddenLayer], neuron: LIF | None = None,
                  loss: str | Loss = "psc", backend: str | Any = "auto", dtype: Any = "float32",
-                 smooth: bool = False) -> None:
+                 smooth: bool = False, readout: Integrator | None = None) -> None:
         self.channels, self.classes = _count("channels", channels), _count("classes", classes)
         self.neuron = LIF() if neuron is None else neuron
         if not isinstance(self.neuron, LIF):
@@ -142,7 +143,8 @@ class Network:
         given = _list("hidden", hidden)
         self._kinds = [type(layer).__name__ for layer in given]
         self.hidden = [self._layer(n, layer) for n, layer in enumerate(given)]
-        self.output = Layer(self.classes, self.neuron.v_th_out * self.neuron.tau_s)
+        self.output = Layer(self.classes, self.neuron.v_th_out * self.neuron.tau_s,
+                            windows=0 if readout is None else self._windows(readout, criterion.func))
         self.layers = [*self.hidden, self.output]
         constants = [formulas.constants(self.dtype, self.neuron.tau_s, layer.v_th, self.neuron.slope_cap,
                                         self.neuron.surrogate_width) for layer in self.layers]
@@ -156,6 +158,15 @@ class Network:
         connections = layer.recurrence()
         return Layer(layer.neurons, v_th * self.neuron.tau_s, connections and connections.on(self.backend))
 
+    def _windows(self, readout: Any, loss: Loss) -> int:
+        if not isinstance(readout, Integrator) or not self.hidden:
+            raise InputError("readout: expected hrmas_sparse.Integrator above at least one hidden layer, or None, "
+                             f"found {readout!r} above {len(self.hidden)}")
+        if isinstance(loss, PscLoss):
+            raise InputError("loss: expected cross_entropy or a loss object where the readout is an Integrator, found "
+                             "psc, which compares spike trains")
+        return readout.windows
+
     def __repr__(self) -> str:
         hidden = ", ".join(f"{layer.size} {kind}" for layer, kind in zip(self.hidden, self._kinds))
         return (f"Network({self.channels} channels, hidden [{hidden}], {self.classes} classes, {self.dtype}, "
@@ -166,8 +177,7 @@ class Network:
     @property
     def forward_size(self) -> int:
         """Number of feedforward weights of all layers."""
-        sizes = [self.channels, *(layer.size for layer in self.layers)]
-        return sum(senders * size for senders, size in itertools.pairwise(sizes))
+        return sum(shapes["w"][0] * shapes["w"][1] for shapes in self.shapes())
 
     def init(self, seed: Any = 0) -> Parameters:
         """Return fresh parameters, NumPy's (paper 3.1.3).
@@ -184,12 +194,11 @@ class Network:
             They do not fit into memory.
         """
         memory.require_room("the feedforward weights", 8 * self.forward_size)
-        rng, layers, senders = generator(seed), [], self.channels
-        for layer in self.layers:
-            weights = rng.standard_normal((senders, layer.size)) * np.sqrt(2 / senders)
+        rng, layers = generator(seed), []
+        for layer, shapes in zip(self.layers, self.shapes()):
+            weights = rng.standard_normal(shapes["w"]) * np.sqrt(2 / shapes["w"][0])
             own = {} if layer.recurrence is None else layer.recurrence.initial(self.dtype, rng)
             layers.append({"w": weights.astype(self.dtype), **own})
-            senders = layer.size
         return Parameters(layers).replaced(self.initial_intrinsic())
 
     def initial_intrinsic(self) -> Parameters:
@@ -197,6 +206,11 @@ class Network:
         hidden = [{name: np.full(layer.size, self.neuron.tau_m, self.dtype) for name in INTRINSIC}
                   for layer in self.hidden]
         return Parameters([*hidden, {}])
+
+    @property
+    def spiking_output(self) -> bool:
+        """Whether the output neurons spike; integrators do not."""
+        return self.output.windows == 0
 
     @property
     def alpha_names(self) -> list[Entry]:
@@ -367,7 +381,8 @@ class Network:
 
     def shapes(self) -> list[dict[str, Any]]:
         """Return the shape of every parameter but R and tau, as one dict a layer."""
-        senders = [self.channels, *(layer.size for layer in self.layers)]
+        senders = [self.channels, *(layer.size for layer in self.hidden)]
+        senders[-1] *= max(1, self.output.windows)
         return [{"w": (count, layer.size), **(layer.recurrence.shapes() if layer.recurrence is not None else {})}
                 for count, layer in zip(senders, self.layers)]
 

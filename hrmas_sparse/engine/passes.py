@@ -140,12 +140,21 @@ class Pass:
     def _bound(self):
         """The layers, bound to the backend."""
         stack = self.stack
-        synapses = zip(*(request.stack.synapses(request.parameters) for request in self.requests))
+        *below, top = (_side_by_side(layer) for layer in zip(
+            *(request.stack.synapses(request.parameters) for request in self.requests)))
         hidden = zip(*(request.parameters.layers[:-1] for request in self.requests))
         intrinsic = [Intrinsic(*(_each([arrays[name] for arrays in layer]) for name in INTRINSIC)) for layer in hidden]
-        fixed = stack.backend.to_device(np.full(stack.layers[-1].size, stack.tau_m, stack.dtype))
-        return [stack.backend.layer(slot, stack.neurons(slot, self.options.plasticity), _side_by_side(layer), R_and_tau)
-                for slot, (layer, R_and_tau) in enumerate(zip(synapses, [*intrinsic, Intrinsic(fixed, fixed)]))]
+        layers = [stack.backend.layer(slot, stack.neurons(slot, self.options.plasticity), synapses, R_and_tau)
+                  for slot, (synapses, R_and_tau) in enumerate(zip(below, intrinsic))]
+        return [*layers, self._output(top)]
+
+    def _output(self, synapses):
+        stack, slot = self.stack, len(self.stack.layers) - 1
+        neurons, layer = stack.neurons(slot), stack.layers[slot]
+        if layer.windows:
+            return stack.backend.integrator(slot, neurons, layer.windows, self.requests[0].batch.steps, synapses.w)
+        fixed = stack.backend.to_device(np.full(layer.size, stack.tau_m, stack.dtype))
+        return stack.backend.layer(slot, neurons, synapses, Intrinsic(fixed, fixed))
 
     def run(self, index: int, chunk: Chunk) -> None:
         """Simulate one chunk; keeps its :class:`_Part`, adds its gradients to ``self.total``."""
@@ -199,7 +208,8 @@ class Pass:
         arrays = {"spikes": tape.spikes, "v": tape.v, "psc": tape.psc}
         if tape.plastic is not None:
             arrays["trajectory"] = tape.plastic.trajectory
-        return {name: self.stack.backend.unpack(array, chunk.size) for name, array in arrays.items()}
+        return {name: self.stack.backend.unpack(array, chunk.size) for name, array in arrays.items()
+                if array is not None}
 
     def results(self) -> list[Result]:
         """Return what the pass gave for each network, once all chunks have run."""

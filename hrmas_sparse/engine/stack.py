@@ -16,11 +16,15 @@ from hrmas_sparse.engine.recurrence import Links
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of a network: neurons, threshold (unit of psc), connections (see recurrence.py) or None."""
+    """One layer of a network: neurons, threshold (unit of psc), connections (see recurrence.py) or None.
+
+    windows : 0 for neurons that spike; the output layer may be one of integrators, with so many windows
+    """
 
     size: int
     v_th: float
     recurrence: Any = None
+    windows: int = 0
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class _Sizes(NamedTuple):
     def of(cls, settings, data):
         """Those of a configuration and a data set."""
         net = settings.network
-        layers = list(zip([data.meta.channels, *net.neurons], [*net.neurons, data.meta.classes]))
+        senders = [data.meta.channels, *net.neurons[:-1], net.neurons[-1] * net.windows]
+        layers = list(zip(senders, [*net.neurons, data.meta.classes]))
         links = alphas = listing = 0
         if net.recurrence == "motif":
             for n in net.neurons:
@@ -75,7 +76,9 @@ def estimate(settings, data, threads):
     # A worker's buffers of a layer: v, errors, and as many again for plasticity's trajectory in online mode.
     online = settings.plasticity.mode == "online"
     wide = sum(net.neurons) + classes
-    worker = wide * steps * (cpu.LANES * real * (6 if online else 2) + 4) + classes * steps * cpu.LANES * (real + 16)
+    sums = 2 * cpu.LANES * real * net.windows * net.neurons[-1] if net.readout == "integrator" else 0
+    worker = (wide * steps * (cpu.LANES * real * (6 if online else 2) + 4) + classes * steps * cpu.LANES * (real + 16)
+              + sums)
     chunk = channels * steps * (cpu.LANES * real if dense else 2)
     return {
         "the program": PROGRAM,

@@ -34,6 +34,7 @@ class Phase:
         :class:`hrmas_sparse.run.metrics.Totals`; raises :class:`NotFinite`
     describe : function () -> dict of further numbers for the epoch's line of metrics
     prefetch : function (batch) that is told of the batch ``step`` is about to take, then of the one after it
+    spiking_output : whether the output neurons spike
     """
 
     name: str
@@ -42,6 +43,7 @@ class Phase:
     step: Callable
     describe: Callable = dict
     prefetch: Callable = lambda batch: None
+    spiking_output: bool = True
 
 
 class Checkpoints:
@@ -133,7 +135,7 @@ def one_batch(phase, position, batches):
 def _end_epoch(phase, position, add_line, reporter):
     """Keep an epoch's line of metrics and say it; whether the run goes on."""
     totals, seconds = position.totals, round(position.seconds[phase.name], 3)
-    means, warnings = totals.means(), complaints(totals)
+    means, warnings = totals.means(), complaints(totals, phase.spiking_output)
     add_line({"phase": phase.name, "epoch": position.epoch + 1, **means, **phase.describe(),
               **({"warnings": warnings} if warnings else {}), "seconds": seconds})
     position.epoch, position.batch, position.totals = position.epoch + 1, 0, Totals()

@@ -9,7 +9,7 @@ import numpy as np
 
 from hrmas_sparse.engine import architecture
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Motifs, Supernet
+from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Integrator, Motifs, Supernet
 from hrmas_sparse.engine.losses import LOSSES
 from hrmas_sparse.engine.network import Network
 from hrmas_sparse.engine.parameters import Parameters
@@ -62,7 +62,8 @@ class Networks(NamedTuple):
         net, loss = self.settings.network, LOSSES[self.settings.loss.name].from_settings(self.settings.loss)
         neuron = LIF(net.tau_m, net.tau_s, v_th_out=net.v_th_out, slope_cap=net.slope_cap,
                      surrogate_width=net.surrogate_width)
-        return Network(self.channels, self.classes, hidden, neuron, loss, self.backend, net.dtype)
+        readout = Integrator(net.windows) if net.readout == "integrator" else None
+        return Network(self.channels, self.classes, hidden, neuron, loss, self.backend, net.dtype, readout=readout)
 
 
 def load_trained(run, backend="auto", meta=None):

@@ -105,7 +105,7 @@ def search_phase(context, network, learner, stage, epochs):
         for index in batch:
             loader.prefetch(index)
 
-    return Phase(f"search-{stage}", epochs, batches, step, describe, prefetch)
+    return Phase(f"search-{stage}", epochs, batches, step, describe, prefetch, network.spiking_output)
 
 
 def retrain_phase(context, network, learner):
@@ -121,7 +121,7 @@ def retrain_phase(context, network, learner):
         return _totals(weight_step(network, learner, batch, context.step_settings(network, 0, progress, update)), batch)
 
     return Phase("retrain", training.retrain_epochs, batches, step, lambda: _spread(learner.parameters),
-                 loader.prefetch)
+                 loader.prefetch, network.spiking_output)
 
 
 def _totals(result, batch):

@@ -18,7 +18,8 @@ class Score:
 
     loss : mean; accuracy : 0..1; samples : int
     rates : mean spikes per neuron and step of each layer, output last
-    output_rates : spikes per step of each output neuron, read off its summed psc: spikes near a sample's end count less
+    output_rates : spikes per step of each output neuron, read off its summed psc: spikes near a sample's end count
+        less; empty where these do not spike
     confusion : (classes, classes) nested lists of counts, [true][decided]
     predicted : (samples,) int64, the decided class of each sample
     """
@@ -79,5 +80,5 @@ def evaluate(network, parameters, events, stop=never, samples=None):
         scores += outcome.scores.sum(axis=0)
         decided.append(outcome.predicted)
     spikes = scores / (count * events.steps * network.neuron.tau_s)  # a spike adds tau_s to the summed psc
-    return Score(loss / count, float(confusion.trace() / count), count, (rates / count).tolist(), spikes.tolist(),
-                 confusion.tolist(), np.concatenate(decided))
+    return Score(loss / count, float(confusion.trace() / count), count, (rates / count).tolist(),
+                 spikes.tolist() if network.spiking_output else [], confusion.tolist(), np.concatenate(decided))

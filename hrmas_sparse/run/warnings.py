@@ -11,17 +11,18 @@ NEARLY_SILENT = 0.02    # of the mean rate of the output neurons: below it a cla
 EXPLODING_NORM = 1e5    # of a layer's gradient; networks that learn well stay near 1e3
 
 
-def complaints(totals):
+def complaints(totals, spiking_output=True):
     """What is wrong with the layers of a network, as sentences.
 
     Parameters
     ----------
     totals : :class:`hrmas_sparse.run.metrics.Totals` of an epoch
+    spiking_output : whether the output neurons spike
     """
     layers, lines = len(totals.rates), []
     for n, (rate, norm) in enumerate(zip(totals.rates, totals.largest_norms), start=1):
         name, rate = "the output layer" if n == layers else f"layer {n}", rate / totals.samples
-        if rate < DEAD_RATE:
+        if rate < DEAD_RATE and (n < layers or spiking_output):
             lines.append(f"{name} is dead: {rate:.1e} spikes per neuron and step; lower its threshold "
                          f"(network.{'v_th_out' if n == layers else 'v_th'})")
         if rate > SATURATED_RATE:

@@ -82,6 +82,8 @@ class NetworkConfig(_Section):
     tau_s: float = _setting(validators.real(1.0))                     # steps
     v_th: float | None = _setting(validators.real(0.0, above=True), none="auto")
     v_th_out: float = _setting(validators.real(0.0, above=True))
+    readout: str = _setting(validators.choice("spiking", "integrator"), "spiking")
+    windows: int = _setting(validators.integer(1), 1)                 # integrator only
     w_exc: float = _setting(validators.real(0.0), 0.2)
     w_inh: float = _setting(validators.real(-math.inf, 0.0), -2.0)
     slope_cap: float = _setting(validators.real(0.0, above=True))
@@ -90,6 +92,9 @@ class NetworkConfig(_Section):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.readout == "spiking" and self.windows != 1:
+            self._refuse("windows", "expected 1 where network.readout is spiking: only integrators have windows, found "
+                         f"{self.windows}")
         if self.recurrence != "motif":
             return
         sizes = self.motif_sizes
@@ -214,6 +219,12 @@ class Config:
         if self.loss.target_period > self.data.steps:
             raise InvalidSetting("loss", "target_period", f"expected at most data.steps = "
                                   f"{self.data.steps}, found {self.loss.target_period}")
+        if self.network.readout == "integrator" and self.loss.name == "psc":
+            raise InvalidSetting("loss", "name", "expected cross_entropy where network.readout is integrator: psc "
+                                  "compares spike trains, and integrators do not spike, found psc")
+        if self.network.windows > self.data.steps:
+            raise InvalidSetting("network", "windows", f"expected at most data.steps = {self.data.steps}, found "
+                                  f"{self.network.windows}")
         if self.plasticity.retrain and self.network.recurrence == "none":
             raise InvalidSetting("plasticity", "retrain", "expected false where network.recurrence is none: only "
                                   "recurrent layers adapt")

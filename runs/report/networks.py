@@ -136,21 +136,25 @@ def raster(study):
     outcome = network.evaluate(parameters, events, record=True)
     layers = [(events.step, events.channel, events.channels, "input channels")]
     for n, record in enumerate(outcome.records):
+        if "spikes" not in record:  # integrators
+            continue
         step, neuron = np.nonzero(record["spikes"][0])
         last = n == len(outcome.records) - 1
         layers.append((step, neuron, network.layers[n].size, "output neurons" if last else
                        "hidden neurons" if len(outcome.records) == 2 else f"hidden layer {n + 1}"))
+    of_whom = f"the input{', the hidden and the output' if network.spiking_output else ' and the hidden'} neurons"
     figure, parts = axes(1, width=8.8, height=1.7 * len(layers) + 0.6, rows=len(layers), sharex=True)
     names = cache.meta.class_names
     for axis, (step, neuron, size, label) in zip(parts, layers):
         height = 0.8 if size <= 40 else 1.6 if size <= 200 else size / 160       # of a mark, in neurons
         axis.vlines(step, neuron - height / 2, neuron + height / 2, color=INK, linewidth=0.9)
         axis.set(ylabel=label, ylim=(-0.5, size - 0.5), xlim=(-0.5, events.steps - 0.5))
-    if len(names) <= 30:
-        parts[-1].set_yticks(range(len(names)), names, fontsize=5 if len(names) > 12 else 7)
-    parts[-1].axhspan(events.labels[0] - 0.5, events.labels[0] + 0.5, color=GREY, alpha=0.2, linewidth=0)
+    if network.spiking_output:
+        if len(names) <= 30:
+            parts[-1].set_yticks(range(len(names)), names, fontsize=5 if len(names) > 12 else 7)
+        parts[-1].axhspan(events.labels[0] - 0.5, events.labels[0] + 0.5, color=GREY, alpha=0.2, linewidth=0)
     parts[-1].set_xlabel("step")
     right = "rightly" if outcome.predicted[0] == events.labels[0] else "wrongly"
     return figure, (f"One test sample ({cache.ids('test')[0]}, class {names[events.labels[0]]}, shaded) in the network "
-                    f"of seed {one.seed}: every spike of the input, the hidden and the output neurons. The network "
+                    f"of seed {one.seed}: every spike of {of_whom}. The network "
                     f"decides {right} for {names[outcome.predicted[0]]}."), [one]

@@ -34,6 +34,13 @@ def test_float32(cuda, stack):
     random_case(2, STACKS[stack], **TINY).check(cuda, "float32", busy=False)
 
 
+@pytest.mark.parametrize("smooth", [False, True])
+@pytest.mark.parametrize("windows", [1, 3])
+def test_integrators(cuda, windows, smooth):
+    case = random_case(9, STACKS["feedforward, supernet, motif"], windows=windows, smooth=smooth, **TINY)
+    case.check(cuda, busy=False)
+
+
 @pytest.mark.parametrize("real", [False, True], ids=["binary", "real"])
 @pytest.mark.parametrize("density", [0.03, 0.6], ids=["events", "dense"])
 def test_input_of_every_form(cuda, density, real):

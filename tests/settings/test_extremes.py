@@ -46,13 +46,13 @@ def anything(rng, depth=0):
 
 def outcome(function, *arguments, **named):
     """What a call gives, or its one line; it may not take long."""
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         found = function(*arguments, **named)
     except hs.InputError as error:
         found = str(error)
         assert "\n" not in found and "\x1b" not in found and len(found) < 1500, found
-    assert time.perf_counter() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     return found
 
 
@@ -119,10 +119,10 @@ def test_what_would_overflow_or_take_for_ever(change, message):
 @pytest.mark.parametrize("text", ["0-99999999999", str(2**53), f"0,{2**53}", f"{2**53 - 2}-{2**53}", "9" * 5000,
                                   "0-10000", ",".join(["0-4999"] * 3), "1_0", "٣", "+1", "1.0", "0x1", "-", "--"])
 def test_seeds_that_are_none(text):
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(ValueError, match="a seed, a range or a list"):
         validators.seeds(text)
-    assert time.perf_counter() - began < SECONDS
+    assert time.process_time() - began < SECONDS
     assert validators.seeds(f"{2**53 - 1}") == [2**53 - 1] and len(validators.seeds("0-9999")) == 10_000
 
 

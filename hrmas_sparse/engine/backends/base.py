@@ -175,6 +175,13 @@ class Backend:
         """Bind a layer for one pass; ``slot`` numbers it from 0, so that buffers can be used again."""
         raise NotImplementedError
 
+    def integrator(self, slot: int, neurons: Neurons, windows: int, steps: int, w) -> Layer:
+        """Bind the integrator readout for one pass over samples of T steps (mathematics 4); w (K N, O), K windows.
+
+        Its neurons never spike; their "psc" is the potential at the end, (b, 1, O).
+        """
+        raise NotImplementedError
+
     def pack(self, batch: Events, dtype, networks=1) -> list[Chunk]:
         """Cut a batch into chunks; of several networks, whose batches follow each other, into one."""
         raise NotImplementedError

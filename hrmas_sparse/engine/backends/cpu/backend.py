@@ -7,6 +7,7 @@ from hrmas_sparse import environment
 from hrmas_sparse.engine.backends.base import Backend, Chunk
 from hrmas_sparse.engine.backends.cpu import DENSE, LANES, chunks
 from hrmas_sparse.engine.backends.cpu.compile import KERNELS
+from hrmas_sparse.engine.backends.cpu.integrator import Integrator
 from hrmas_sparse.engine.backends.cpu.layer import Layer
 
 
@@ -24,6 +25,9 @@ class CpuBackend(Backend):
 
     def layer(self, slot, neurons, synapses, intrinsic):
         return Layer(self._buffers, slot, neurons, synapses, intrinsic)
+
+    def integrator(self, slot, neurons, windows, steps, w):
+        return Integrator(self._buffers, slot, neurons, windows, steps, w)
 
     def pack(self, batch, dtype, networks=1):
         return [Chunk(chunks.pack(batch, first, last, dtype), batch.labels[first:last], first, batch.steps)

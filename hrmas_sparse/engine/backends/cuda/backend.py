@@ -10,6 +10,7 @@ from hrmas_sparse.engine.backends.base import EVALUATION_BATCH, Backend, Chunk, 
 from hrmas_sparse.engine.backends.cuda import DENSE, RESIDENT, TOGETHER, chunks, launch, synapses as kernels
 from hrmas_sparse.engine.backends.cuda.arrays import memory_info, to_device, to_host, xp
 from hrmas_sparse.engine.backends.cuda.footprint import simulation
+from hrmas_sparse.engine.backends.cuda.integrator import Integrator
 from hrmas_sparse.engine.backends.cuda.layer import Layer
 from hrmas_sparse.engine.backends.cuda.links import Patterns
 from hrmas_sparse.engine.backends.cuda.loader import CarryingLoader, DeviceEvents
@@ -36,6 +37,9 @@ class CudaBackend(Backend):
             self._reached[slot] = (weights.w.shape, weights.pattern.source.size, weights.w.dtype.itemsize)
 
         return Layer(self._patterns, reached, neurons, synapses, intrinsic)
+
+    def integrator(self, slot, neurons, windows, steps, w):
+        return Integrator(neurons, windows, steps, w)
 
     def pack(self, batch, dtype, networks=1):
         packed, most = [], self.chunk * networks

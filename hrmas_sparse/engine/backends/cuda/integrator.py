@@ -1,0 +1,110 @@
+"""The integrator readout on the GPU (mathematics 4): output neurons that sum what they receive and never spike.
+
+Shapes: S samples, T steps, K windows, N senders, O outputs, M networks of S/M samples each.
+"""
+
+import numpy as np
+from numba import cuda
+
+from hrmas_sparse.engine.backends import base
+from hrmas_sparse.engine.backends.base import Above, Gradients, Tape
+from hrmas_sparse.engine.backends.cuda import chunks, launch
+from hrmas_sparse.engine.backends.cuda.arrays import add, to_device, xp
+from hrmas_sparse.engine.backends.cuda.compile import filtered, jit
+
+
+@jit
+def sum_windows(k, words, steps, sums):
+    """sums[b, w, i] = psc of sender i in sample b, summed over window w."""
+    b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    windows = sums.shape[1]
+    if i < sums.shape[2]:
+        psc, t = k.zero, 0
+        for window in range(windows):
+            total = k.zero
+            while t * windows < (window + 1) * steps:
+                psc = filtered(k, psc, k.one if (words[b, t >> 5, i] >> (t & 31)) & 1 else k.zero)
+                total += psc
+                t += 1
+            sums[b, window, i] = total
+
+
+@jit
+def sum_windows_of_values(k, sent, sums):
+    """As :func:`sum_windows`, for the smooth variant: spikes are numbers, sent (S, T, N)."""
+    b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    steps, windows = sent.shape[1], sums.shape[1]
+    if i < sums.shape[2]:
+        psc, t = k.zero, 0
+        for window in range(windows):
+            total = k.zero
+            while t * windows < (window + 1) * steps:
+                psc = filtered(k, psc, sent[b, t, i])
+                total += psc
+                t += 1
+            sums[b, window, i] = total
+
+
+@jit
+def effects(k, gradient, errors):
+    """errors[b, t, i] = A[t], the effect of a spike: gradient (S, K, N) of the window's sum, filtered back in time."""
+    b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    steps, windows = errors.shape[1], gradient.shape[1]
+    if i < errors.shape[2]:
+        effect, window = k.zero, windows - 1
+        for t in range(steps - 1, -1, -1):
+            while t * windows < window * steps:
+                window -= 1
+            effect = filtered(k, effect, gradient[b, window, i])
+            errors[b, t, i] = effect
+
+
+class Integrator(base.Layer):
+    """See :class:`hrmas_sparse.engine.backends.base.Layer`; its "psc" is the potential at the end, (S, 1, O)."""
+
+    def __init__(self, neurons, windows, steps, w):
+        self._k, self._windows, self._steps = neurons.k, windows, steps
+        self._w = w
+        self._rows = w if w.ndim == 3 else w[None]  # (M, K N, O)
+
+    def forward(self, chunk, received, keep_psc=False, keep_trajectory=False):
+        w = to_device(self._rows)
+        samples, _, senders = received.shape
+        sums = xp.empty((samples, self._windows, senders), w.dtype)
+        over = launch.over(samples, senders)
+        if isinstance(received, chunks.Values):
+            sum_windows_of_values[over](self._k, received.values, sums)
+        else:
+            sum_windows[over](self._k, received.words, self._steps, sums)
+        v = xp.matmul(self._of_networks(sums), w).reshape(samples, 1, w.shape[-1])
+        return Tape(sums, None, v, None, v, None, None, xp.zeros(len(w), np.int64))
+
+    def _of_networks(self, array):
+        """(M, S/M, everything of a sample)."""
+        return array.reshape(len(self._rows), len(array) // len(self._rows), -1)
+
+    def psc(self, tape, chunk):
+        return tape.v
+
+    def effect_of_loss(self, tape, psc_gradient):
+        return Above(np.zeros((0, 0), tape.v.dtype), to_device(psc_gradient).astype(tape.v.dtype))
+
+    def effect_below(self, errors):
+        gradient = xp.matmul(self._of_networks(errors), to_device(self._rows).transpose(0, 2, 1))
+        gradient = xp.ascontiguousarray(gradient).reshape(len(errors), self._windows, -1)
+        effect = xp.empty((len(errors), self._steps, gradient.shape[-1]), gradient.dtype)
+        effects[launch.over(len(errors), gradient.shape[-1])](self._k, gradient, effect)
+        return effect
+
+    def backward(self, tape, above, gradients, keep_errors=True, keep_delta=False):
+        self.weight_gradients(tape, above.errors, gradients)
+        return Above(np.zeros((0, 0), tape.v.dtype), self.effect_below(above.errors)), None
+
+    def zero_gradients(self, feedforward=True):
+        w = self._w
+        return Gradients(xp.zeros(w.shape if feedforward else (0, w.shape[-1]), w.dtype), xp.zeros(0, w.dtype))
+
+    def weight_gradients(self, tape, errors, gradients):
+        if gradients.dw.size:
+            dw = xp.matmul(self._of_networks(tape.received).transpose(0, 2, 1), self._of_networks(errors))
+            add(gradients.dw, dw.reshape(gradients.dw.shape))
