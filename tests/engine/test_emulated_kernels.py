@@ -85,9 +85,8 @@ def test_the_cpu_finds_the_same_whatever_the_order_of_threads(emulator, name):
 
 
 @pytest.mark.parametrize("windows", [1, 7])
-@pytest.mark.parametrize("smooth", [False, True])
-def test_integrators(emulator, windows, smooth):
-    compare(emulator, HIDDEN["odd"], readout=Integrator(windows), loss="cross_entropy", smooth=smooth)
+def test_integrators(emulator, windows):
+    compare(emulator, HIDDEN["odd"], readout=Integrator(windows), loss="cross_entropy")
 
 
 @pytest.mark.parametrize("density", [0.02, 0.4], ids=["events", "dense"])
