@@ -14,6 +14,7 @@ import numpy as np
 
 from hrmas_sparse.engine import recurrence as kinds
 from hrmas_sparse.engine.architecture import Architecture
+from hrmas_sparse.engine.losses import PscLoss
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.memory import require_room
 
@@ -82,6 +83,19 @@ class Integrator:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "windows", _count("readout: windows", self.windows))
+
+
+def windows_of(readout: Any, hidden: list[Any], loss: Any) -> int:
+    """Return the windows of a network's readout, 0 for output neurons that spike; refuse what does not go together."""
+    if readout is None:
+        return 0
+    if not isinstance(readout, Integrator) or not hidden:
+        raise InputError("readout: expected hrmas_sparse.Integrator above at least one hidden layer, or None, "
+                         f"found {readout!r} above {len(hidden)}")
+    if isinstance(loss, PscLoss):
+        raise InputError("loss: expected cross_entropy or a loss object where the readout is an Integrator, found "
+                         "psc, which compares spike trains")
+    return readout.windows
 
 
 class HiddenLayer(Protocol):

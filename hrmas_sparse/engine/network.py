@@ -23,8 +23,8 @@ from hrmas_sparse.engine import neuron as formulas
 from hrmas_sparse.engine.architecture import generator
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.checks import check_events, check_finite, check_parameters
-from hrmas_sparse.engine.layers import LIF, HiddenLayer, Integrator
-from hrmas_sparse.engine.losses import Loss, PscLoss, make_loss
+from hrmas_sparse.engine.layers import LIF, HiddenLayer, Integrator, windows_of
+from hrmas_sparse.engine.losses import Loss, make_loss
 from hrmas_sparse.engine.parameters import INTRINSIC, Entry, Parameters
 from hrmas_sparse.engine.passes import PassOptions, Request, Result, run
 from hrmas_sparse.engine.stack import Layer, Plasticity, Stack
@@ -144,7 +144,7 @@ class Network:
         self._kinds = [type(layer).__name__ for layer in given]
         self.hidden = [self._layer(n, layer) for n, layer in enumerate(given)]
         self.output = Layer(self.classes, self.neuron.v_th_out * self.neuron.tau_s,
-                            windows=0 if readout is None else self._windows(readout, criterion.func))
+                            windows=windows_of(readout, self.hidden, criterion.func))
         self.layers = [*self.hidden, self.output]
         constants = [formulas.constants(self.dtype, self.neuron.tau_s, layer.v_th, self.neuron.slope_cap,
                                         self.neuron.surrogate_width) for layer in self.layers]
@@ -157,15 +157,6 @@ class Network:
         v_th = self.neuron.v_th if layer.v_th is None else layer.v_th
         connections = layer.recurrence()
         return Layer(layer.neurons, v_th * self.neuron.tau_s, connections and connections.on(self.backend))
-
-    def _windows(self, readout: Any, loss: Loss) -> int:
-        if not isinstance(readout, Integrator) or not self.hidden:
-            raise InputError("readout: expected hrmas_sparse.Integrator above at least one hidden layer, or None, "
-                             f"found {readout!r} above {len(self.hidden)}")
-        if isinstance(loss, PscLoss):
-            raise InputError("loss: expected cross_entropy or a loss object where the readout is an Integrator, found "
-                             "psc, which compares spike trains")
-        return readout.windows
 
     def __repr__(self) -> str:
         hidden = ", ".join(f"{layer.size} {kind}" for layer, kind in zip(self.hidden, self._kinds))
