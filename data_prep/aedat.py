@@ -23,7 +23,7 @@ from hrmas_sparse.storage.errors import InputError
 _PACKET = struct.Struct("<HHIIIIII")  # eventType, source, eventSize, tsOffset, tsOverflow, capacity, number, valid
 _POLARITY, _SIZE, _TS_OFFSET = 1, 8, 4
 _LINE = 4096  # bytes, longest line of text
-_LARGEST = 1 << 30  # bytes; recordings have some 25 million
+LARGEST = 1 << 30  # bytes; recordings have some 25 million
 
 
 class Polarity(NamedTuple):
@@ -44,7 +44,7 @@ def read_aedat(path: Path, notes: Counter) -> Polarity:
         Naming file and byte: no AEDAT 3 header, a packet cut short, lengths that contradict each other, a negative
         timestamp.
     """
-    if path.stat().st_size > _LARGEST:
+    if path.stat().st_size > LARGEST:
         raise InputError(f"{path}: {path.stat().st_size:,} bytes are too many for one recording; split it")
     raw = files.read(path)
     pieces, overflow = [], []

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.aedat import read_aedat
+from data_prep.aedat import LARGEST, read_aedat
 from data_prep.encode import bin_spikes
-from data_prep.source import Remote, Source, in_order
+from data_prep.source import Remote, Source, in_order, recordings
 from hrmas_sparse import environment
 from hrmas_sparse.storage import files, npy
 from hrmas_sparse.storage.errors import InputError
@@ -105,7 +105,7 @@ def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
 
 def _read_trials(split: str, path: Path, data, notes: Counter) -> Iterator[tuple]:
     """The samples of one file."""
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         time, channel = read_npy(path, notes)
         events = bin_spikes(time // STEP_MS, channel, data, CHANNELS, notes)
         yield split, f"{path.parent.name}/{path.stem}", int(path.stem), *events
@@ -134,11 +134,12 @@ def _channel(x: np.ndarray, y: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def _find_aedat(root: Path) -> Source:
-    recordings = _recordings(root)
-    labels = [_labels(path) for _, path in recordings]
+    listed = _recordings(root)
+    labels = [_labels(path) for _, path in listed]
     lists = [root / name for name in _LISTS.values()]
-    files = lists + [path for pair in zip(labels, (path for _, path in recordings)) for path in pair]
-    return Source(root, tuple(files), layout="aedat", samples=sum(len(read_labels(path)) for path in labels))
+    files = lists + [path for pair in zip(labels, (path for _, path in listed)) for path in pair]
+    return Source(root, tuple(files), layout="aedat", samples=sum(len(read_labels(path)) for path in labels),
+                  largest=LARGEST)
 
 
 def _recordings(root: Path) -> list[tuple[str, Path]]:
@@ -238,14 +239,14 @@ def _clipped(path: Path, trials: list[Trial], notes: Counter) -> list[Trial]:
 def _find_npy(root: Path) -> Source:
     files, names = [], [str(label) for label in range(len(CLASS_NAMES))]
     for folder in _FOLDERS.values():
-        paths = [path for path in (root / folder).glob("*/*.npy") if not path.name.startswith(".")]
+        paths = recordings(root / folder, "*/*.npy")
         if not paths:
             raise InputError(f"{root / folder}: expected <recording>/<class>.npy here, found none; get it again")
         for path in paths:
             if path.stem not in names:
                 raise InputError(f"{path}: expected a name 0.npy .. {names[-1]}.npy, the class; rename or remove it")
         files += sorted(paths, key=lambda path: (path.parent.name, int(path.stem)))
-    return Source(root, tuple(files), layout="npy")
+    return Source(root, tuple(files), layout="npy", largest=LARGEST)
 
 
 def _split(path: Path) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from data_prep import speech
 from data_prep.source import Source, recordings
+from data_prep.wav import MAX_BYTES
 from hrmas_sparse.storage.errors import InputError
 
 CHANNELS = speech.CHANNELS
@@ -43,7 +44,7 @@ def find(raw: Path) -> Source:
     first = min(_parse(path)[2] for path in paths)
     if first > 9:
         raise InputError(f"{folder}: expected test recordings, of index 0-4 (or 5-9), found no index below {first}")
-    return Source(folder, tuple(paths), layout=_OFFICIAL if first < 5 else _SECOND)
+    return Source(folder, tuple(paths), layout=_OFFICIAL if first < 5 else _SECOND, largest=MAX_BYTES)
 
 
 def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:

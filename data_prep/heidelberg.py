@@ -30,6 +30,7 @@ BY_HAND = ("is under the Creative Commons licence CC BY 4.0. The checksums are o
            "has them. The unpacked files, plain or packed with gzip, may lie in {folder} as well")
 
 _LARGEST = 8 << 30  # bytes of a file unpacked; the largest published one has 1.5 GB
+_MOST_PACKED = 200  # times that a file may be larger unpacked; the published ones are less than 4 times as large
 _PARTS = {"train": "train", "test": "test"}
 
 
@@ -88,12 +89,13 @@ def _unpacked(path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=_scratch()) as folder:
         plain, size = Path(folder) / path.stem, 0
+        most = min(_LARGEST, _MOST_PACKED * path.stat().st_size + (1 << 20))
         try:
             with files.opened(path) as packed, gzip.GzipFile(fileobj=packed) as content, files.created(plain) as target:
                 while block := content.read(1 << 20):
                     size += len(block)
-                    if size > _LARGEST:
-                        raise InputError(f"{path}: more than {_LARGEST:,} bytes unpacked; is this the published file?")
+                    if size > most:
+                        raise InputError(f"{path}: more than {most:,} bytes unpacked; is this the published file?")
                     files.pour(target, block)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise InputError(f"{path}: expected a file packed with gzip, could not unpack it ({error}); get it "

@@ -35,7 +35,7 @@ LAYOUT = "{Train,Test}/<digit>/*.bin"
 
 _SPLITS = {"Train": "train", "Test": "test"}
 _EVENT = 5  # bytes
-_LARGEST = 16 << 20  # bytes; recordings have some 20 thousand
+LARGEST = 16 << 20  # bytes; recordings have some 20 thousand
 _OVERFLOW_Y, _OVERFLOW_US = 240, 1 << 13
 
 
@@ -56,7 +56,7 @@ def find(raw: Path) -> Source:
         files += paths
     if not files:
         raise InputError(f"{raw}: no recordings; expected {raw}/{LAYOUT}")
-    return Source(raw, tuple(files))
+    return Source(raw, tuple(files), largest=LARGEST)
 
 
 def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
@@ -78,7 +78,7 @@ def read_bin(path: Path, notes: Counter) -> tuple[np.ndarray, np.ndarray]:
     InputError
         An empty file, one that ends inside an event, or one far too large.
     """
-    if path.stat().st_size > _LARGEST:
+    if path.stat().st_size > LARGEST:
         raise InputError(f"{path}: {path.stat().st_size:,} bytes are too many for 300 ms; get the file again")
     raw = np.frombuffer(files.read(path), dtype=np.uint8)
     whole = raw.size - raw.size % _EVENT

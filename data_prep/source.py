@@ -26,7 +26,7 @@ class Source:
 
     `root` is what the user pointed at, `layout` tells a reader with several layouts which one it found, `samples` how
     many samples there are, if that is known and not the number of files: the progress bar wants it.  `class_names` are
-    the reader's unless the files have their own.
+    the reader's unless the files have their own.  A file of more than `largest` bytes is none of theirs.
     """
 
     root: Path
@@ -35,6 +35,7 @@ class Source:
     provenance: str = "real"
     samples: int | None = None
     class_names: tuple[str, ...] = ()
+    largest: int = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -51,21 +52,28 @@ class Remote:
 
 
 def recordings(folder: Path, pattern: str) -> list[Path]:
-    """The files that match, in any case, sorted; a link to nothing is among them, for it stands for a recording.
+    """What has a matching name, in any case, sorted; what is no file is among them, for it stands for a recording.
 
     Hidden files, what file managers and archives leave behind, are none.
     """
     above, _, ending = pattern.rpartition("*")
     return sorted(path for path in folder.glob(f"{above}*") if path.name.lower().endswith(ending)
-                  and not path.name.startswith(".") and (path.is_file() or path.is_symlink()))
+                  and not path.name.startswith("."))
 
 
 def check_there(source: Source) -> None:
-    """Refuse recordings that are not there: links to nothing, and pointers that Git LFS leaves in place of files."""
+    """Refuse recordings that are not there: links to nothing, and pointers that Git LFS leaves in place of files.
+
+    What is larger than any recording is refused too: it would take for ever to read.
+    """
     lost = [path for path in source.files if not path.is_file()]
     if lost:
-        raise InputError(f"{lost[0]}: expected a recording, found a link to nothing; {len(lost)} of "
-                         f"{len(source.files)} recordings are missing; get them, or remove the links")
+        raise InputError(f"{lost[0]}: expected a recording, found {files.kind_of(lost[0])}; {len(lost)} of "
+                         f"{len(source.files)} recordings are missing; get them, or remove what stands for them")
+    for path in source.files:
+        if path.stat().st_size > source.largest:
+            raise InputError(f"{path}: {path.stat().st_size:,} bytes are too many for a recording, {source.largest:,} "
+                             "at most; get the file again")
     pointers = []
     for path in source.files:
         if path.stat().st_size < 1024:

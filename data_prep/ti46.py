@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep import speech
+from data_prep import speech, wav
 from data_prep.source import Source, recordings
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
@@ -50,7 +50,7 @@ def find(raw: Path) -> Source:
         root = _folder(raw, "ti_alpha") or raw
         paths, _ = _scan(root)
         if paths:
-            return Source(root, tuple(paths), layout="wav")
+            return Source(root, tuple(paths), layout="wav", largest=wav.MAX_BYTES)
     numbered = []
     for split in _SPOKEN:
         paths = recordings(raw / split, "*/*.dat")
@@ -61,7 +61,7 @@ def find(raw: Path) -> Source:
         )
     _first_class(raw, {number for _, number, *_ in numbered})
     numbered.sort(key=lambda entry: (entry[0] != "train", *entry[1:]))
-    return Source(raw, tuple(path for *_, path in numbered), layout="lyon")
+    return Source(raw, tuple(path for *_, path in numbered), layout="lyon", largest=MAX_BYTES)
 
 
 def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:

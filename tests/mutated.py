@@ -1,7 +1,7 @@
 """A process that gives mutated files to the commands that read them, with 2 GiB of memory and 20 seconds each.
 
 A command must do its work, or say why not in one line of plain text; it must not touch another file.
-run/test_mutations.py starts this.
+run/test_mutations.py starts this. The file "at" says which mutation is being tried, should the process die of it.
 """
 
 import contextlib
@@ -18,9 +18,13 @@ import sys
 import traceback
 from pathlib import Path
 
+import raw_mutations
+import raws
 from mutations import mutate
+from raws import RAWS
 
 SECONDS, MEMORY = 20, 2 << 30
+os.fsync = lambda descriptor: None  # nobody pulls the plug here
 KINDS = ("cache", "checkpoint", "weights", "search", "architecture", "manifest", "result", "metrics", "diagnosis",
          "experiment")
 RUN, TWIN, CACHE = Path("runs/out/one"), Path("runs/out/twin"), "cache.h5"
@@ -56,18 +60,48 @@ def prepare(words):
     shutil.copy(CACHE, "pristine.h5")
 
 
+def uses(kind):
+    return [RAWS[kind].words] if kind in RAWS else USES[kind]
+
+
 def restore(kind):
     """Put everything back, and take away the end of the run where it is to be resumed."""
+    if kind in RAWS:
+        for path in (raws.FOLDER, Path("aside"), raws.MADE):
+            remove(path)
+        shutil.copytree(pristine_raw(kind), raws.FOLDER, symlinks=True)
+        raws.MADE.mkdir(parents=True)
+        return
     shutil.rmtree("runs/out")
     shutil.copytree("pristine", "runs/out")
-    path = Path(CACHE)
-    if path.is_dir() and not path.is_symlink():
-        path.rmdir()
-    path.unlink(missing_ok=True)
+    remove(CACHE)
     shutil.copy("pristine.h5", CACHE)
     if kind == "checkpoint":
         for name in ("result.json", "weights.h5", "summary.txt"):
             (RUN / name).unlink()
+
+
+def pristine_raw(kind):
+    """A folder with the sound recordings of a kind, made when they are first asked for."""
+    folder = Path("pristine raw") / kind
+    if not folder.exists():
+        remove(raws.FOLDER)
+        where = RAWS[kind].make()
+        folder.parent.mkdir(exist_ok=True)
+        raws.FOLDER.rename(folder)
+        (folder.parent / f"{kind}.txt").write_text(str(where))
+    return folder
+
+
+def file_of(kind):
+    """The file that is changed."""
+    return Path(pristine_raw(kind).with_name(f"{kind}.txt").read_text()) if kind in RAWS else FILES[kind]
+
+
+def remove(path):
+    if Path(path).is_dir() and not Path(path).is_symlink():
+        shutil.rmtree(path)
+    Path(path).unlink(missing_ok=True)
 
 
 def call(words):
@@ -124,14 +158,47 @@ def problem_with(words, status, out, err, expected):
     return ""
 
 
+def altered(kind, rng, foreign):
+    """Change the file of a kind; returns what was done and whether its checksums are as they were, or None."""
+    try:
+        if kind in RAWS:
+            return raw_mutations.mutate(kind, file_of(kind), rng, foreign), False
+        return mutate(FILES[kind], rng, foreign)
+    except Exception as error:  # HDF5 refuses some of what we ask of it
+        if os.environ.get("MUTATIONS_DEBUG"):
+            traceback.print_exception(error)
+        return None
+
+
+def tried(kind, words, expected, before, what):
+    """Run a command on a changed file; returns its exit status, and what is wrong with how it ended."""
+    faulthandler.dump_traceback_later(2 * SECONDS, exit=True)
+    signal.alarm(SECONDS)
+    status = None
+    try:
+        status, out, err = call(words)
+        problem = problem_with(words, status, out, err, expected)
+        if kind in RAWS and status == 0 and not problem:
+            problem = raws.problem_with(kind, file_of(kind), before, what)
+    except Hang:
+        problem = "a hang: " + traceback.format_exc()[-1500:]
+    except BaseException:
+        problem = "an exception: " + traceback.format_exc()[-1500:]
+    finally:
+        signal.alarm(0)
+        faulthandler.cancel_dump_traceback_later()
+    return status, problem
+
+
 def examine(kind, count, seed, folder):
     """Mutate and use a file so often; returns what was found."""
-    foreign = Path(folder) / "foreign"
+    foreign, expected, before = Path(folder) / "foreign", {}, None
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    expected = {}
     restore(kind)
-    for words in USES[kind]:
-        expected[words] = call(words)[1]
+    for words in uses(kind):
+        status, expected[words], err = call(words)
+        assert status == 0, err
+        before = raws.content()[1] if kind in RAWS else None
         restore(kind)
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, resource.RLIM_INFINITY))
     signal.signal(signal.SIGALRM, _over)
@@ -140,34 +207,21 @@ def examine(kind, count, seed, folder):
         rng = random.Random(f"{kind} {seed} {n}")
         restore(kind)
         foreign.write_bytes(b"mine")
-        try:
-            what, unsigned = mutate(FILES[kind], rng, foreign)
-        except Exception as error:  # HDF5 refuses some of what we ask of it
-            if os.environ.get("MUTATIONS_DEBUG"):
-                print(n, repr(error), file=sys.stderr)
+        done = altered(kind, rng, foreign)
+        if done is None:
             continue
+        (what, unsigned), refused = done, False
+        Path("at").write_text(f"{kind}, seed {seed}, number {n} ({what!a})")
         found["tried"] += 1
-        before = foreign.read_bytes(), foreign.stat().st_mtime_ns
-        refused = False
-        for words in USES[kind]:
-            faulthandler.dump_traceback_later(2 * SECONDS, exit=True)
-            signal.alarm(SECONDS)
-            try:
-                status, out, err = call(words)
-                checked = unsigned and kind in ("cache", "weights", "architecture", "checkpoint")
-                problem = problem_with(words, status, out, err, expected[words] if checked else None)
-                refused |= status == 2
-            except Hang:
-                problem = "a hang: " + traceback.format_exc()[-1500:]
-            except BaseException:
-                problem = "an exception: " + traceback.format_exc()[-1500:]
-            finally:
-                signal.alarm(0)
-                faulthandler.cancel_dump_traceback_later()
-            if (foreign.read_bytes(), foreign.stat().st_mtime_ns) != before:
+        touched = foreign.read_bytes(), foreign.stat().st_mtime_ns
+        for words in uses(kind):
+            checked = unsigned and kind in ("cache", "weights", "architecture", "checkpoint")
+            status, problem = tried(kind, words, expected[words] if checked else None, before, what)
+            refused |= status == 2
+            if (foreign.read_bytes(), foreign.stat().st_mtime_ns) != touched:
                 problem = "another file was touched"
             if problem:
-                found["problems"].append(f"{kind} {n} ({what}), {words[0]}: {problem}")
+                found["problems"].append(f"{kind} {seed} {n} ({what!a}), {words[0]}: {problem}")
         found["refused"] += refused
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     return found
@@ -176,6 +230,6 @@ def examine(kind, count, seed, folder):
 if __name__ == "__main__":
     asked, number, start, where = sys.argv[1].split(","), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
     os.chdir(where)
-    if not Path("pristine").exists():
+    if not Path("pristine").exists() and not set(asked) <= set(RAWS):
         prepare(sys.argv[5])
     print(json.dumps({one: examine(one, number, start, where) for one in asked}))

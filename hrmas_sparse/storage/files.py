@@ -92,8 +92,7 @@ def _descriptor(path, flags, own):
 
     def regular(mode):
         if not stat.S_ISREG(mode):
-            kind = _KINDS.get(stat.S_IFMT(mode), "something else")
-            raise InputError(f"{path}: cannot be {deed} (expected a regular file, found {kind})")
+            raise InputError(f"{path}: cannot be {deed} (expected a regular file, found {_kind(mode)})")
 
     try:
         regular(os.stat(path, follow_symlinks=not own).st_mode)
@@ -115,7 +114,19 @@ def _descriptor(path, flags, own):
 
 
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFLNK: "a link", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket",
-          stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+          stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFREG: "a file"}
+
+
+def _kind(mode):
+    return _KINDS.get(stat.S_IFMT(mode), "something else")
+
+
+def kind_of(path: str | Path) -> str:
+    """What a name stands for, in words: a file, a folder, a pipe, a link to nothing ..."""
+    try:
+        return _kind(os.stat(path).st_mode)
+    except OSError:
+        return "a link to nothing" if os.path.islink(path) else "nothing"
 
 
 def read(path: str | Path, own: bool = False, largest: int | None = None, copies: int = 1) -> bytes:

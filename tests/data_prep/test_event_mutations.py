@@ -11,6 +11,7 @@ from collections import Counter
 import h5py
 import numpy as np
 import pytest
+from damages import DAMAGES
 from event_files import random_events, settings, write_lists, write_nmnist, write_npy, write_recording
 
 from data_prep import dvsgesture, nmnist, ntidigits
@@ -65,68 +66,6 @@ def hdf5(root):
                 file[f"{group}_addresses/{name}"] = rng.integers(64, size=30)
                 file[f"{group}_timestamps/{name}"] = np.sort(rng.uniform(0, 1.7, 30))
     return ntidigits, settings("ntidigits"), root / "n-tidigits.hdf5"
-
-
-# --- damages: bytes -> bytes -------------------------------------------------------------------------------------
-
-
-def _at(rng, content, n=1):
-    return rng.integers(max(len(content), 1), size=n)
-
-
-def cut(rng, content):
-    return content[: _at(rng, content)[0]]
-
-
-def flip_bits(rng, content):
-    out = bytearray(content)
-    for where in _at(rng, content, rng.integers(1, 9)):
-        out[where] ^= 1 << rng.integers(8)
-    return bytes(out)
-
-
-def extreme_word(rng, content):
-    """Lengths, times and labels that lie: four or eight bytes become an extreme number."""
-    word = [b"\0" * 4, b"\xff" * 4, b"\xff\xff\xff\x7f", b"\0\0\0\x80", b"\0" * 8, b"\xff" * 8, b"\0\0\xf8\x7f" * 2]
-    out, where = bytearray(content), int(_at(rng, content)[0]) & ~3
-    new = word[rng.integers(len(word))]
-    out[where : where + len(new)] = new
-    return bytes(out)
-
-
-def drop_part(rng, content):
-    begin, end = sorted(_at(rng, content, 2))
-    return content[:begin] + content[end:]
-
-
-def repeat_part(rng, content):
-    begin, end = sorted(_at(rng, content, 2))
-    return content[:end] + content[begin:end] + content[end:]
-
-
-def swap_parts(rng, content):
-    """Time runs backwards, lines change places."""
-    a, b = sorted(_at(rng, content, 2) // 8 * 8)
-    return content[:a] + content[b : b + 8] + content[a + 8 : b] + content[a : a + 8] + content[b + 8 :]
-
-
-def other_number(rng, content):
-    """A digit in the file becomes another, a sign, a letter or a line's end."""
-    out = bytearray(content)
-    digits = [i for i, byte in enumerate(content) if 48 <= byte < 58] or [0]
-    out[digits[rng.integers(len(digits))]] = b"0123456789-.,anxe \n\xc3"[rng.integers(20)]
-    return bytes(out)
-
-
-def another_type(rng, content):
-    """Empty, noise, text, a web page, another format."""
-    noise = rng.bytes(int(rng.integers(1, 500)))
-    return [b"", noise, b"\n" * 9, b"<!DOCTYPE html><html>", b"PK\3\4" + noise, b"\x89HDF\r\n\x1a\n" + noise,
-            b"\x93NUMPY\1\0v\0{'descr': '<f8', 'fortran_order': False, 'shape': (9,)}", b"#" * 300][rng.integers(8)]
-
-
-DAMAGES = (cut, flip_bits, flip_bits, extreme_word, extreme_word, drop_part, repeat_part, swap_parts, other_number,
-           another_type)
 
 
 def read(reader, data, root):

@@ -13,8 +13,8 @@ from collections import Counter
 import numpy as np
 import pytest
 import sounds
-from sounds import riff, sphere, word
-from test_event_mutations import DAMAGES
+from damages import DAMAGES, flip_header, lying_header, other_format, other_lines, other_word
+from sounds import riff, sphere
 from test_ti46 import settings, write
 
 from data_prep import fsdd, prepare, ti46
@@ -46,55 +46,6 @@ def nist(root):
 
 def digit(root):
     return fsdd, settings(dataset="fsdd"), sounds.fsdd(root, digits=(1, 2), samples=SAMPLES)[1]
-
-
-# --- damages of its own: generator, sound content -> content ------------------------------------------------------
-
-
-def lying_header(rng, content):
-    """A number among the first 44 bytes of a RIFF file becomes another."""
-    out, (where, size) = bytearray(content), [(4, 4), (16, 4), (20, 2), (22, 2), (24, 4), (28, 4), (32, 2), (34, 2),
-                                              (40, 4)][rng.integers(9)]
-    value = [0, 1, 2, 3, 8, 24, 41, 8001, 47999, len(content), 2**31 - 2, 2**32 - 1, int(rng.integers(2**32))]
-    out[where : where + size] = (value[rng.integers(13)] % 256**size).to_bytes(size, "little")
-    return bytes(out)
-
-
-def flip_header(rng, content):
-    out = bytearray(content)
-    out[rng.integers(min(len(out), 300))] ^= 1 << rng.integers(8)
-    return bytes(out)
-
-
-def other_format(rng, content):
-    x = word(1, 50)
-    return [riff(x, form=sounds.fmt(channels=2)), riff(x, form=sounds.fmt(bits=8)), riff(x, form=sounds.extensible()),
-            riff(x, form=sounds.fmt(kind=3, bits=32)), riff(x[:0]), sphere(x), sphere(x, order="10"), sphere(x[:0]),
-            sphere(x, sample_coding="-s26 pcm,embedded-shorten-v2.00"), b"RIFF", b"NIST_1A\n"][rng.integers(11)]
-
-
-WORDS = [b"nan", b"-nan", b"inf", b"-1", b"0", b"1e-400", b"1e400", b"1e39", b"9" * 5000, b"x" * 5000, b"-i", b"-s9",
-         b"", b"\0", b"\n", b"\r", b"1_0", "\u0663".encode(), b"0x10", b"1,5", b"end_head", b";", b"99999999999999999"]
-
-
-def other_word(rng, content):
-    """One or two words of the text become something else."""
-    for _ in range(rng.integers(1, 3)):
-        words = list(re.finditer(rb"[^\s]+", content[:3000])) or [re.match(b"", b"")]
-        one = words[rng.integers(len(words))]
-        content = content[: one.start()] + WORDS[rng.integers(len(WORDS))] + content[one.end() :]
-    return content
-
-
-def other_lines(rng, content):
-    """Lines go, come twice, end early or end otherwise."""
-    lines = content.split(b"\n")
-    where = rng.integers(len(lines))
-    choice = rng.integers(5)
-    if choice == 3:
-        lines[where] = lines[where][: rng.integers(len(lines[where]) + 1)]
-    lines[where : where + 1] = [[], [lines[where]] * 2, [b""], [lines[where]], [b" " + lines[where] + b"\r"]][choice]
-    return b"\n".join(lines)
 
 
 OWN = {
@@ -166,16 +117,21 @@ def test_whole_builds_of_damaged_files(make, tmp_path):
 
 @pytest.mark.parametrize("make", OWN, ids=lambda make: make.__name__)
 def test_what_is_no_file_is_not_read(make, tmp_path):
-    """A folder and a pipe are passed over, a link to a device or to nowhere is refused: nothing waits for them."""
+    """What stands for a recording and is none is refused: nothing waits for it, and no sample is missing in silence."""
     reader, data, path = make(tmp_path / "raw")
-    there = len(reader.find(tmp_path / "raw").files)
-    for put in (path.mkdir, lambda: os.mkfifo(path)):
+    for put, kind in ((path.mkdir, "a folder"), (lambda: os.mkfifo(path), "a pipe"),
+                      (lambda: path.symlink_to("/dev/zero"), "a device"),
+                      (lambda: path.symlink_to("nowhere"), "a link to nothing")):
         path.rmdir() if path.is_dir() else path.unlink()
         put()
-        assert len(reader.find(tmp_path / "raw").files) == there - 1
-        read(reader, data, tmp_path / "raw")
-    for target in ("/dev/zero", "nowhere"):
-        path.unlink()
-        path.symlink_to(target)
-        with pytest.raises(InputError, match=f"{path.name}: expected a recording, found a link to nothing"):
+        with pytest.raises(InputError, match=f"{path.name}: expected a recording, found {kind}; 1 of"):
             check_there(reader.find(tmp_path / "raw"))
+
+
+@pytest.mark.parametrize("make", OWN, ids=lambda make: make.__name__)
+def test_a_terabyte_of_holes_is_not_read(make, tmp_path):
+    path = make(tmp_path / "raw")[2]
+    with path.open("r+b") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match=f"{path.name}: 1,099,511,627,776 bytes are too many for a recording"):
+        prepare(make(tmp_path / "raw2")[1], tmp_path / "raw", tmp_path / "cache", say=lambda line: None)
