@@ -26,7 +26,7 @@ from raws import RAWS
 SECONDS, MEMORY = 20, 2 << 30
 os.fsync = lambda descriptor: None  # nobody pulls the plug here
 KINDS = ("cache", "checkpoint", "weights", "search", "architecture", "manifest", "result", "metrics", "diagnosis",
-         "experiment")
+         "experiment", "reported metrics", "reported search", "reported result")
 RUN, TWIN, CACHE = Path("runs/out/one"), Path("runs/out/twin"), "cache.h5"
 SETTINGS = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
             "training.search_epochs=2 training.retrain_epochs=1")
@@ -38,8 +38,12 @@ USES = {
     "cache": [("data", "verify", CACHE), ("data", "info", CACHE)],
     "checkpoint": [RESUME], "weights": [EVALUATE, EXACT], "search": [EXACT], "architecture": [SHOW, EXACT, EVALUATE],
     "manifest": [RUNS, SHOW, DIFF, EXACT, EVALUATE, RESUME], "result": [RUNS, SHOW, DIFF, EXACT],
-    "metrics": [RUNS, SHOW, EXACT, RESUME], "diagnosis": [SHOW, EXACT], "experiment": [("report",)]}
-FILES = {"cache": Path(CACHE), "experiment": Path("runs/out/many/experiment.json"), "checkpoint": RUN / "checkpoint.h5",
+    "metrics": [RUNS, SHOW, EXACT, RESUME], "diagnosis": [SHOW, EXACT], "experiment": [("report",)],
+    "reported metrics": [("report",)], "reported search": [("report",)], "reported result": [("report",)]}
+MANY = Path("runs/out/many")
+FILES = {"cache": Path(CACHE), "experiment": MANY / "experiment.json", "checkpoint": RUN / "checkpoint.h5",
+         "reported metrics": MANY / "hrmas-s0/metrics.jsonl", "reported search": MANY / "hrmas-s0/search.h5",
+         "reported result": MANY / "hrmas-s0/result.json",
          **{kind: RUN / f"{kind}.h5" for kind in ("weights", "search")}, "metrics": RUN / "metrics.jsonl",
          **{kind: RUN / f"{kind}.json" for kind in ("architecture", "manifest", "result", "diagnosis")}}
 
@@ -119,12 +123,16 @@ def call(words):
 
 
 def _report():
-    """The tables of a report; its page needs matplotlib."""
+    """The tables of a report, and the numbers in its figures, which need matplotlib."""
     from hrmas_sparse.storage.errors import InputError
-    from runs.report import collect, tables
+    from runs.report import collect, figures, tables
     try:
         study = collect.read("many")
         print(json.dumps(tables.numbers(study)), study.record["title"])
+        print(tables.score_rows(study), tables.discrete_rows(study), collect.commits(study.runs))
+        for key in ("valid_loss", "size_entropy", "rate1"):
+            print(figures.series(study.runs, lambda line: line[key]))                              # noqa: B023
+        print(figures.series(study.runs, lambda line: line["R1"][1]), figures.intrinsic_values(study.runs, "tau"))
     except InputError as error:
         print(f"hrmas: {error}", file=sys.stderr)
         return 2

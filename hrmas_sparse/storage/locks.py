@@ -17,6 +17,7 @@ from hrmas_sparse.storage.errors import InputError
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)  # of file systems without locks
 _ATTEMPTS = 20
+_NOTE, _LONGEST_NOTE = "process ", 1000  # how a note begins, and bytes of it
 _held: dict[Path, tuple[int, Path]] = {}  # folders that this process has locked: the lock file, open, and its path
 
 
@@ -36,14 +37,14 @@ def locked(path: Path, what: str, wait: bool = False) -> Iterator[Callable[[], N
     Raises
     ------
     InputError
-        Another process holds it (the message says which), or the file system cannot lock.
+        Another process holds it (the message says which), the file system cannot lock, or the file is somebody's own.
     """
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(_locked_file(path, what, wait))
         stale = owner(path)
         if stale and not wait:
             print(f"{what}: {stale} did not end properly; going on from its last checkpoint", file=sys.stderr)
-        _note(file, f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M')}")
+        _note(file, f"{_NOTE}{os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M')}")
         folder = _folder(path.parent)
         ours = file.fileno(), folder / path.name
         numbered = _same(*ours)  # always, but where a file system numbers its files as it likes
@@ -78,6 +79,7 @@ def _locked_file(path, what, wait):
             raise InputError(f"{path}: cannot be written ({error.strerror})") from error
         file = files.appended(path)
         try:
+            _refuse_foreign(file, path)
             _lock(file, path, what, wait)
         except BaseException:
             file.close()
@@ -87,6 +89,14 @@ def _locked_file(path, what, wait):
         if attempt < _ATTEMPTS - 1:
             file.close()  # the folder was renamed or deleted between the two: this is the lock of another one
     return file
+
+
+def _refuse_foreign(file, path):
+    """Refuse a file that is no note of ours, whole or cut short by a full disk: it would be emptied."""
+    begin = os.pread(file.fileno(), len(_NOTE), 0).decode(errors="replace")
+    if not _NOTE.startswith(begin) or os.fstat(file.fileno()).st_size > _LONGEST_NOTE:
+        raise InputError(f"{path}: expected no file of that name or our own lock, found another; move it, or give "
+                         "another folder")
 
 
 def _lock(file, path, what, wait):

@@ -1,6 +1,7 @@
 """Read an experiment's folder: which runs have finished, what they say about themselves."""
 
 import math
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -68,7 +69,7 @@ class Finished:
     @cached_property
     def searched(self):
         """Arrays that the search ended with, "alpha/..." and "intrinsic/..."; None where none are kept."""
-        return arrayfile.load(self.run.search_path, "search")[0] if self.run.search_path.exists() else None
+        return arrayfile.load(self.run.search_path, "search")[0] if os.path.lexists(self.run.search_path) else None
 
     @property
     def test_in_words(self):
@@ -156,6 +157,8 @@ def read(name):
         if not run.finished:
             missing.append(key)
             continue
+        if run.result()["test"] is None:
+            raise InputError(f"{run.path}: has no test part; an experiment compares tests")
         finished = Finished(one["row"], tuple(one["neurons"]), one["partition"], one["seed"], run, run.config(),
                          run.manifest(), run.result())
         groups.setdefault((finished.row, finished.neurons), []).append(finished)

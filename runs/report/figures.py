@@ -6,7 +6,8 @@ Each function takes a :class:`collect.Study` and returns a figure, the words und
 import numpy as np
 
 from hrmas_sparse import environment
-from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.errors import Damaged, InputError
+from hrmas_sparse.storage.records import fits
 from hrmas_sparse.run.figure import COLOURS
 from runs.plan import searches
 from runs.report import collect, stats, tables
@@ -102,11 +103,25 @@ def series(runs, value, phases=("search-1", "search-2")):
     -------
     epochs, mean, std, each (E,): as far as every run goes; std is 0 for one run
     """
-    values = [[value(line) for line in one.metrics if line["phase"] in phases] for one in runs]
+    values = [_of_epochs(one, value, phases) for one in runs]
     length = min(map(len, values))
     values = np.array([own[:length] for own in values], float)
     spread = values.std(axis=0, ddof=1) if len(values) > 1 else 0 * values[0]
     return np.arange(1, length + 1), values.mean(axis=0), spread
+
+
+def _of_epochs(one, value, phases):
+    """A number of each epoch of a run."""
+    try:
+        return [_number(value(line)) for line in one.metrics if line["phase"] in phases]
+    except (KeyError, IndexError, TypeError):
+        raise Damaged(f"{one.run.metrics_path}: expected the numbers of every epoch, some are missing") from None
+
+
+def _number(value):
+    if not fits(value, float):
+        raise TypeError
+    return value
 
 
 def stage_change(runs):
@@ -215,7 +230,7 @@ def intrinsic(study):
     figure, panels = axes(2)
     tau_m = runs[0].settings.network.tau_m
     for axis, key in zip(panels, ("R", "tau")):
-        values = np.concatenate([one.searched[f"intrinsic/{key}1"] for one in runs])
+        values = intrinsic_values(runs, key)
         low, high = min(values.min(), tau_m), max(values.max(), tau_m)
         margin = 0.05 * (high - low) + 1e-3 * tau_m
         axis.hist(values, np.linspace(low - margin, high + margin, 50), weights=np.full(values.size, 100 / values.size),
@@ -226,6 +241,20 @@ def intrinsic(study):
         axis.set(title=_symbol(key), xlabel=UNITS[key], ylabel="% of the neurons")
     return figure, ("R and \N{GREEK SMALL LETTER TAU} of every hidden neuron at the end of the search, all runs "
                     f"together. All start at {tau_m:g} (dashed) and are kept between half and eight times that."), runs
+
+
+def intrinsic_values(runs, key):
+    """R or tau of every neuron of the first layer at the end of the search, of all runs."""
+    return np.concatenate([_kept(one, f"intrinsic/{key}1") for one in runs if one.searched])
+
+
+def _kept(one, name):
+    """An array of a run's search.h5, a number a neuron."""
+    found = one.searched.get(name)
+    if found is None or found.shape != (one.settings.network.neurons[0],) or found.dtype.kind != "f":
+        raise Damaged(f"{one.run.search_path}: {name}: expected a number for each of "
+                      f"{one.settings.network.neurons[0]:,} neurons")
+    return found
 
 
 def in_full(runs):

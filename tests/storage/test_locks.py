@@ -120,7 +120,7 @@ def test_work_goes_on_with_one_line(folder, without_locks, capsys):
 @pytest.mark.parametrize("note, taken", [
     ("process {pid} on {host}, since 2026", True), ("process 999999999 on {host}, since 2026", False),
     ("process 1 on elsewhere, since 2026", True), ("process 999999999 on elsewhere, since 2026", True),
-    ("", False), ("something else", True)])
+    ("", False), ("process something else", True)])
 def test_the_note_decides(folder, without_locks, note, taken):
     (folder / "lock").write_text(note.format(pid=os.getpid(), host=socket.gethostname()))
     assert held(folder / "lock") == taken
@@ -131,6 +131,23 @@ def test_the_note_decides(folder, without_locks, note, taken):
     with pytest.raises(InputError, match="no locks to tell whether it still runs; if it does not, delete .*lock"), \
             locked(folder / "lock", "run"):
         pass
+
+
+@pytest.mark.parametrize("text", ["my own notes", "PROCESS 1", "process 1 on here" + 1000 * "!", "\0"])
+def test_a_file_of_somebody_is_not_emptied(folder, text):
+    """A folder given as --out may hold a file of that name."""
+    (folder / "lock").write_text(text)
+    with pytest.raises(InputError, match="lock: expected no file of that name or our own lock, found another"), \
+            locked(folder / "lock", "run"):
+        pass
+    assert (folder / "lock").read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", "pro", "process 12", "process 999999999 on here, since 2026-01-01 00:00"])
+def test_a_note_that_a_full_disk_cut_short_is_ours(folder, text):
+    (folder / "lock").write_text(text)
+    with locked(folder / "lock", "run"):
+        assert str(os.getpid()) in owner(folder / "lock")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
