@@ -5,7 +5,7 @@ import json
 from hrmas_sparse.engine import architecture
 from hrmas_sparse.engine.recurrence import Discrete
 from hrmas_sparse.run.classes import class_names, confusion_table, recall_table
-from hrmas_sparse.run.warnings import complaints_of_test, kind
+from hrmas_sparse.run.warnings import complaints_of_test, kind, lasting
 from hrmas_sparse.settings.load import OWN, datasets, load
 from hrmas_sparse.storage.errors import InputError, printable
 
@@ -101,9 +101,11 @@ def _made_discrete(diagnosis):
 
 def _warnings(metrics, of_test):
     """What was wrong with a layer, each once, with the first epoch it was seen in; what the test shows."""
-    first = {}
+    first, last = {}, {line["phase"]: line.get("warnings", []) for line in metrics}
     for line in metrics:
+        phase = line["phase"]
         for complaint in line.get("warnings", []):
-            first.setdefault((line["phase"], kind(complaint)), f"{line['phase']}, epoch {line['epoch']}: {complaint}")
+            if lasting(complaint, last[phase]):
+                first.setdefault((phase, kind(complaint)), f"{phase}, epoch {line['epoch']}: {complaint}")
     texts = [*first.values(), *(f"test: {text}" for text in of_test or [])]
     return ["", *(f"warning: {text}" for text in texts)] if texts else []

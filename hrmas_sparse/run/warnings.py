@@ -60,6 +60,15 @@ def _some(names):
     return f"class{'es' * (len(names) > 1)} {', '.join(names[:5])}{more}"
 
 
+def lasting(complaint, later):
+    """Whether a complaint about an epoch still matters at the end of its phase, where ``later`` was complained of.
+
+    A layer may begin without spikes and learn to have some; a gradient that exploded has done its harm.
+    """
+    about = kind(complaint)
+    return not about.endswith((" is dead", " is saturated")) or about in map(kind, later)
+
+
 def kind(complaint):
     """A complaint without its numbers, to say each only once."""
     return complaint.partition(":")[0]

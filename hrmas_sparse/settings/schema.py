@@ -78,14 +78,14 @@ class NetworkConfig(_Section):
     motif_sizes: tuple[int, ...] = _setting(validators.integers(1))
     tied: bool = _setting(validators.boolean)
     inter: bool = _setting(validators.boolean)
-    tau_m: float = _setting(validators.real(1.0))                     # steps
-    tau_s: float = _setting(validators.real(1.0))                     # steps
+    tau_m: float = _setting(validators.real(1.0, validators.LONGEST))  # steps
+    tau_s: float = _setting(validators.real(1.0, validators.LONGEST))  # steps
     v_th: float | None = _setting(validators.real(0.0, above=True), none="auto")
     v_th_out: float = _setting(validators.real(0.0, above=True))
     readout: str = _setting(validators.choice("spiking", "integrator"), "spiking")
     windows: int = _setting(validators.integer(1), 1)                 # integrator only
     w_exc: float = _setting(validators.real(0.0), 0.2)
-    w_inh: float = _setting(validators.real(-math.inf, 0.0), -2.0)
+    w_inh: float = _setting(validators.real(-validators.LARGEST_REAL, 0.0), -2.0)
     slope_cap: float = _setting(validators.real(0.0, above=True))
     surrogate_width: float = _setting(validators.real(0.0, above=True))
     dtype: str = _setting(validators.choice("float32", "float64"), "float32")
@@ -185,7 +185,7 @@ class PlasticityConfig(_Section):
 
     section = "plasticity"
     mode: str = _setting(validators.choice("window", "online", "off"))
-    tau_cal: float = _setting(validators.real(1.0))                   # steps
+    tau_cal: float = _setting(validators.real(1.0, validators.LONGEST))  # steps
     gamma: float = _setting(validators.real(0.0))
     mu: float = _setting(validators.real(0.0, 1.0, above=True))       # desired mean rate, spikes a step
     retrain: bool = _setting(validators.boolean)

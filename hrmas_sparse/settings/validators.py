@@ -16,6 +16,8 @@ Check = Callable[[Any], Any]      # value -> normalised value, or ValueError(wha
 
 # Whole numbers end here (or where a setting says). What is larger is a slip: it would take for ever, or overflow.
 LARGEST = 10**9
+LARGEST_REAL = 1e9
+LONGEST = 1e6                     # steps, of a time constant: a sample has 65,536 at most
 MOST_LAYERS = 1000
 MOST_SEEDS = 10_000
 LAST_SEED = 2**53 - 1             # larger ones are no exact numbers in JSON readers that use doubles
@@ -41,11 +43,9 @@ def nearest(word: object, known: Collection[str], cutoff: float = 0.6) -> list[s
     return difflib.get_close_matches(word, known, 1, cutoff) if isinstance(word, str) and len(word) < 60 else []
 
 
-def real(low: float, high: float = math.inf, *, above: bool = False) -> Check:
+def real(low: float, high: float = LARGEST_REAL, *, above: bool = False) -> Check:
     """A finite number in [low, high], or in (low, high] if `above`."""
-    bounds = [f"{'above' if above else 'of at least'} {low:g}"] if low > -math.inf else []
-    bounds += [f"at most {high:g}"] if high < math.inf else []
-    text = "a finite number " + " and ".join(bounds)
+    text = f"a finite number {'above' if above else 'of at least'} {low:g} and at most {high:g}"
 
     def check(value: Any) -> Any:
         if isinstance(value, bool) or not isinstance(value, (int, float)):

@@ -4,6 +4,7 @@ import pytest
 import toys
 
 from hrmas_sparse.run.metrics import Totals
+from hrmas_sparse.run.summary import _warnings
 from hrmas_sparse.run.warnings import complaints, kind
 
 GOOD = {"rate1": 0.05, "norm1": 2e3, "rate2": 0.04, "norm2": 1e3}
@@ -37,6 +38,18 @@ def test_a_run_says_so_once_a_phase_and_keeps_it(tmp_path, capsys, settings, wor
     said = [line for line in capsys.readouterr().err.splitlines() if words in line]
     assert len(bad) >= 2 and len(said) == len(set(bad)) == run.summary_path.read_text().count(words)
     assert all(line.startswith("warning: ") for line in said)
+
+
+def test_what_passes_is_not_in_the_summary():
+    """An output layer that has no spike in its first epoch and then learns is healthy; an explosion is not undone."""
+    dead, explodes = "the output layer is dead: 0.0e+00 spikes", "the gradient of layer 1 explodes: norm 1e+06"
+
+    def shown(*epochs):
+        return [line for line in _warnings([{"phase": "search-1", "epoch": n, "warnings": own}
+                                            for n, own in enumerate(epochs, start=1)], None) if line]
+    assert shown([dead], [], []) == []
+    assert shown([dead], [], [dead.replace("0.0", "0.1")]) == [f"warning: search-1, epoch 1: {dead}"]
+    assert shown([dead, explodes], []) == [f"warning: search-1, epoch 1: {explodes}"]
 
 
 def test_norms_and_rates_of_every_layer_are_in_the_metrics(tmp_path):
