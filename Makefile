@@ -25,6 +25,8 @@ FLAGS := STRICT FRESH SAME_CPU LIST
 # option counts only there: a NAME or SEED left in the environment is not meant for us.
 VARIABLES := DATA RUN ARGS $(foreach o,$(OPTIONS),$(firstword $(subst =, ,$o)))
 GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $v))),$v))
+UNKNOWN := $(filter-out $(VARIABLES) PYTHON VENV BIN BENCH SHELL,$(GIVEN))
+$(if $(UNKNOWN),$(error $(firstword $(UNKNOWN))= is nothing that can be given here; there are $(VARIABLES) PYTHON VENV))
 $(foreach v,$(GIVEN),$(eval override $v := $$(value $v)))
 $(foreach v,$(filter-out $(GIVEN),$(VARIABLES)),$(eval override $v :=))
 unexport $(GIVEN) $(VARIABLES)

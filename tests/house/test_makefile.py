@@ -47,11 +47,11 @@ def make(tmp_path):
 
 @pytest.mark.parametrize("value", EVIL)
 def test_values_reach_the_program_as_they_are(make, value):
-    _, called = make("search", f"DATA={value}", f"SET={value}", f"NAME={value}", f"OTHER={value}", f"RAW={value}")
+    _, called = make("search", f"DATA={value}", f"SET={value}", f"NAME={value}", f"RAW={value}")
     assert called == ["hrmas", "search", value, "--raw", value, "--name", value, "--set", value]
     environment = dict(entry.partition("=")[::2] for entry in
                        (make.folder / "environment").read_text().split("\0") if entry)
-    assert not {"DATA", "SET", "NAME", "RAW", "OTHER"} & environment.keys()
+    assert not {"DATA", "SET", "NAME", "RAW"} & environment.keys()
 
 
 @pytest.mark.parametrize("folder", ["it's here", "a b", "a\u00a0b", "ü", "#(1)", "$HOME", '"', "a;b", "%=:"])
@@ -102,11 +102,18 @@ def test_targets(make, target, words, expected):
     (("search",), "which data set"), (("show",), "which run"), (("report",), "which experiment"),
     (("search", "DATA=x", "SEED=1", "SEEDS=2"), "not both"), (("table2", "SEED=1", "SEEDS=2"), "not both"),
     (("search", "DATA=x\ntouch pwned2"), "no line break"),
+    (("search", "DATA=x", "RESULTZ=y"), "RESULTZ= is nothing that can be given here; there are DATA RUN ARGS RAW SEED"),
+    (("search", "DATA=x", "seeds=1"), "seeds= is nothing that can be given"),
+    (("search", "DATA=x", "OTHER=$(shell touch pwned2)"), "OTHER= is nothing that can be given"),
 ])
 def test_mistakes_are_refused(make, words, message):
     found, called = make(*words)
     assert found.returncode == 2 and called is None and message in found.stderr
     assert not (make.folder / "pwned2").exists()
+
+
+def test_the_place_of_the_environment_can_be_given(make):
+    assert make("doctor", "VENV=.venv")[1] == ["hrmas", "doctor"]
 
 
 def test_the_environment_is_not_meant(make):
