@@ -85,8 +85,9 @@ def outcomes(levels, attempt):
     return found, refused
 
 
+@pytest.mark.parametrize("count", [6, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("there", [False, True], ids=["new", "over an old one"])
-def test_a_cache_on_a_full_disk(disk, show, there):
+def test_a_cache_on_a_full_disk(disk, show, there, count):
     path = disk / "cache.h5"
 
     def attempt(room):
@@ -103,7 +104,7 @@ def test_a_cache_on_a_full_disk(disk, show, there):
             assert path.read_bytes() == before
         return said
 
-    levels = range(0, 3 * WHOLE, 3 * WHOLE // (15 if there else 50))
+    levels = range(0, 3 * WHOLE, 3 * WHOLE // count)
     _, refused = outcomes(levels, attempt)
     show(f"{len(levels)} fill levels: {refused} refused, {len(levels) - refused} written, 0 crashes")
 
@@ -120,7 +121,8 @@ def test_the_stand_in_on_a_full_disk(disk):
         assert os.listdir(disk) == ["filler"]
 
 
-def test_a_limit_on_the_size_of_files(tmp_path, show):
+@pytest.mark.parametrize("count", [5, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_limit_on_the_size_of_files(tmp_path, show, count):
     build(tmp_path / "cache.h5")
     size = (tmp_path / "cache.h5").stat().st_size
 
@@ -134,7 +136,7 @@ def test_a_limit_on_the_size_of_files(tmp_path, show):
         assert os.listdir(tmp_path) == (["cache.h5"] if said == "done" else [])
         return said
 
-    levels = range(0, 2 * size, 2 * size // 20)
+    levels = range(0, 2 * size, 2 * size // count)
     found, refused = outcomes(levels, attempt)
     assert all((said == "done") == (limit >= size) for limit, said in found.items())
     show(f"{len(levels)} limits on the size of files: {refused} refused, 0 crashes")
