@@ -168,7 +168,7 @@ def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tup
                    else partition.samples(official, data.partition))
         _build(path, meta, samples, source, data, needed)
     cache = open_cache(path)
-    _need(needed, {split: len(getattr(cache, split)) for split in SPLITS}, source, data)
+    _need(needed, {split: len(getattr(cache, split) or ()) for split in SPLITS}, source, data)
     for line in cache.summary().splitlines():
         say(line)
     return path

@@ -38,6 +38,7 @@ def configured(dataset: str | os.PathLike[str], preset: str = "default", profile
     A saved data set brings its own section [data]; its other settings are those of its name if that is known, else
     those of ``runs/own.toml``.
     """
+    _refuse_arrays(dataset)
     if not is_file(dataset):
         settings = load(dataset, preset, profile, overrides)
         check_settings(settings.data)
@@ -52,6 +53,12 @@ def configured(dataset: str | os.PathLike[str], preset: str = "default", profile
             raise InputError(f"data.{key}: expected {stored!r}, that of {dataset}, found {given!r}; a saved data set "
                              "is taken as it is")
     return settings
+
+
+def _refuse_arrays(dataset: str | os.PathLike[str]) -> None:
+    if Path(dataset).suffix.lower() == ".npz":
+        raise InputError(f"{dataset}: expected a saved data set, found a name of flat arrays; make one of them: hrmas "
+                         f"data import {dataset} --out {Path(dataset).stem}.h5 (in Python: Dataset.from_npz)")
 
 
 def saved(path: Path) -> Dataset:
@@ -84,6 +91,8 @@ def prepared(settings: Config, raw: str | os.PathLike[str] | None = None, strict
             path = _of_saved(Path(raw), settings, folder, say, needed)
             verify_cache(path)
         else:
+            if raw is not None and (settings.data.encoding == "given" or settings.data.dataset not in READERS):
+                saved(Path(raw))  # says what it is instead
             path = prepare(settings.data, None if raw is None else Path(raw), folder, strict=strict, say=say,
                            needed=needed)
     return opened(path)
@@ -119,14 +128,19 @@ def _of_saved(path: Path, settings: Config, folder: Path, say: Callable[[str], N
     if differs:
         raise InputError(f"{path}: expected {', '.join(differs)}; a saved data set is taken as it is")
     if partition.drawn(own.partition) and data.meta.encoding.get("partition") == "official":
+        _need(path, data, partition.drawn_from(own.partition, needed))
         path = _drawn(data, own.partition, folder)
         data = open_cache(path)
-    for split in needed:
-        if not getattr(data, split):
-            raise InputError(f"{path}: has no {split} sample; in Python, Dataset.split makes a test part")
+    _need(path, data, needed)
     for line in data.summary().splitlines():
         say(line)
     return path
+
+
+def _need(path: Path, data: Dataset, needed: tuple[str, ...]) -> None:
+    for split in needed:
+        if not getattr(data, split):
+            raise InputError(f"{path}: has no {split} sample; in Python, Dataset.split makes a test part")
 
 
 def _drawn(data: Dataset, wanted: str, folder: Path) -> Path:
@@ -176,6 +190,7 @@ def load_dataset(name: str | os.PathLike[str], raw: str | os.PathLike[str] | Non
     Events(2 samples, 2 steps x 2 channels, 5 events, uint8)
     """
     name = str(path_of(name, "name"))
+    _refuse_arrays(name)
     if not is_file(name):
         return prepared(load(name) if settings is None else settings, raw, say=lambda line: None, needed=("train",))
     path = Path(name)

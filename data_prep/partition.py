@@ -34,6 +34,7 @@ def samples(official: Dataset, partition: str) -> Iterator[tuple]:
     kind, _, number = partition.partition("-")
     rng = np.random.default_rng([DRAWN.index(kind), int(number)])
     sources = SPLITS if kind == "resample" else ("train",)
+    sources = [split for split in sources if getattr(official, split) is not None]
     events = {split: getattr(official, split) for split in sources}
     ids = {split: official.ids(split) for split in sources}
     pool = [(split, n) for split in sources for n in range(len(events[split]))]
@@ -41,7 +42,7 @@ def samples(official: Dataset, partition: str) -> Iterator[tuple]:
     test = np.zeros(len(pool), bool)
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
-        count = int((official.test.labels == label).sum()) if kind == "resample" else len(own) // _VALID_SHARE
+        count = int((events["test"].labels == label).sum()) if "test" in events else len(own) // _VALID_SHARE
         test[rng.permutation(own)[:count]] = True
     for split in SPLITS:
         for k in np.flatnonzero(test == (split == "test")):

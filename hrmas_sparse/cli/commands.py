@@ -67,12 +67,24 @@ def retrain(options):
     from hrmas_sparse.engine.backends import get_backend
     from hrmas_sparse.run.given import architectures_for, origin_of
     source = open_run(options.run)
-    settings = with_overrides(source.config(), options.set)
+    settings = _at_another_size(source, options.set)
     given = architectures_for(source, settings)
     names, backend = _check_names(options, f"{source.path.resolve().name}-retrain"), get_backend(options.backend)
     raw = options.raw or _raw_of(source)
     data = prepared(settings, raw, options.strict)
     return _every_seed(options, names, settings, data, backend, raw, given, origin_of(source, given))
+
+
+def _at_another_size(source, overrides):
+    """The settings of a run that is retrained: of the motif sizes that were searched only the found ones must fit."""
+    try:
+        return with_overrides(source.config(), overrides)
+    except InputError:
+        words = " ".join(overrides)
+        if "network.neurons" not in words or "network.motif_sizes" in words:
+            raise
+        sizes = sorted({layer.motif_size for layer in source.architecture()})
+        return with_overrides(source.config(), [f"network.motif_sizes={sizes}", *overrides] if sizes else overrides)
 
 
 def evaluate(options):

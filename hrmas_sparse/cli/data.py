@@ -33,10 +33,15 @@ def _imported(options):
     """Make a data set of files of spikes: flat arrays (.npz), or HDF5 in the form of SHD."""
     from data_prep.load import STEP_MS, STEPS
     from hrmas_sparse.data.dataset import Dataset
-    if not 1 <= len(options.target) <= 2:
+    from hrmas_sparse.data.writer import is_cache
+    if options.test is not None and len(options.target) == 1:
+        options.target.append(str(options.test))
+    elif options.test is not None or not 1 <= len(options.target) <= 2:
         raise InputError("data import: expected one file, or two: the training and the test part")
     if options.out is None or options.out.suffix != ".h5":
         raise InputError("data import: where to? For example --out own.h5")
+    if options.out.exists() and is_cache(options.out) and not options.fresh:
+        raise InputError(f"{options.out}: is there already; --fresh replaces it, or give another --out")
     kinds = {Path(path).suffix.lower() for path in options.target}
     if kinds == {".npz"}:
         imported = Dataset.from_npz(*options.target, steps=options.steps, channels=options.channels)

@@ -61,7 +61,7 @@ def open_cache(path: str | Path) -> Dataset:
             _check_split(path, file, split, meta)
         train, test = (_split(path, file, split, meta) for split in SPLITS)
         ids = {split: _Ids(path, split) for split in SPLITS}
-    return Dataset._of(train, test, meta, path, ids)
+    return Dataset._of(train, test if len(test) else None, meta, path, ids)
 
 
 def _split(path: Path, file: h5py.File, split: str, meta: Meta) -> Events:
@@ -100,17 +100,18 @@ def verify_cache(path: str | Path) -> None:
                 if attributes(dataset).get("sha256") != _sha256_of(dataset):
                     _damaged(path, f"/{split}/{name} does not match its checksum")
             events = getattr(cache, split)
-            bad = events.first_bad()
+            bad = None if events is None else events.first_bad()
             if bad is not None:
                 _damaged(path, f"/{split} event {bad} is out of range or out of order: {events.shown(bad)}")
-            if len(set(cache.ids(split))) != len(getattr(cache, split)):
+            if len(set(cache.ids(split))) != len(events or ()):
                 _damaged(path, f"/{split}/ids holds a name twice")
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
     if not path.exists():
-        raise InputError(f"{path}: no such cache; build one with `hrmas data build`")
+        raise InputError(f"{path}: no such file; a spike cache is made by `hrmas data build`, from files of spikes by "
+                         "`hrmas data import`")
     try:
         with hdf5.opened(path) as file:
             yield file

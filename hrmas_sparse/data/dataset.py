@@ -361,4 +361,6 @@ class Dataset:
             f"{meta.channels} channels x {meta.steps} steps, {events:,} events ({events / bins:.1%} of the bins)",
             *(f"  {count:,} {what}" for what, count in meta.notes.items() if count),
             *([f"  classes missing: {', '.join(silent)}"] if silent else []),
+            *(["  warning: every training sample is of one class; there is nothing to tell apart"]
+              if len(set(self.train.labels.tolist())) == 1 else []),
         ])

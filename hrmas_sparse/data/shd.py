@@ -25,6 +25,8 @@ from hrmas_sparse.storage.errors import InputError, printable
 
 _SNAP = 1e-6  # steps: a time that is a whole step but for its last bits belongs to the step it starts
 _LARGEST_NAMES = 1 << 20
+_NEARLY_ALL, _MANY = 0.9, 50  # share of the spikes, and lengths of a sample, that make times in another unit likely
+_UNITS = (("milliseconds", "1,000", 2e5), ("microseconds", "1,000,000", 2e8), ("nanoseconds", "10^9", np.inf))
 
 
 class Binning(NamedTuple):
@@ -76,6 +78,7 @@ def samples(path: Path, binning: Binning, notes: Counter) -> Iterator[tuple[int,
         the channels. The message names file and sample.
     """
     end = binning.steps * binning.step_ms / 1000 + 1  # seconds; later is as good as never
+    spikes, late, latest = 0, 0, 0.0
     with _file(path) as file:
         labels = _labels(path, file)
         times, units = _vectors(path, file, "times", "iuf"), _vectors(path, file, "units", "iu")
@@ -90,7 +93,20 @@ def samples(path: Path, binning: Binning, notes: Counter) -> Iterator[tuple[int,
                 _refuse(path, "spikes/times", f"sample {record}, spike {entry}: expected seconds, not negative, found "
                                               f"{time[entry]}")
             step = np.floor(np.minimum(time, end) * (1000 / binning.step_ms) + _SNAP).astype(np.int64)
+            spikes, late = spikes + len(step), late + int((step >= binning.steps).sum())
+            latest = max(latest, float(time.max(initial=0)))
             yield label, binned(step, unit.astype(np.int64), binning.steps, binning.channels, binning.value, notes)
+    _check_unit(path, spikes, late, latest, end - 1)
+
+
+def _check_unit(path: Path, spikes: int, late: int, latest: float, length: float) -> None:
+    """Refuse times in another unit, which would be dropped, nearly all of them."""
+    if late <= _NEARLY_ALL * spikes or latest < _MANY * length:
+        return
+    unit, factor = next((unit, factor) for unit, factor, most in _UNITS if latest <= most)
+    _refuse(path, "spikes/times",
+            f"expected seconds, found {late:,} of {spikes:,} spikes past the {length:g} s of all steps, the last at "
+            f"{latest:g}: are these {unit}? Then divide them by {factor}, else take more or longer steps")
 
 
 def _refuse(path: Path, name: str, what: str) -> NoReturn:

@@ -100,7 +100,7 @@ def test_no_events_and_no_samples_at_all(tmp_path):
     path = write(tmp_path / "empty.h5", np.zeros((2, STEPS, CHANNELS), np.uint8), test_dense=[])
     verify_cache(path)
     cache = open_cache(path)
-    assert len(cache.train) == 2 and len(cache.test) == 0 and cache.ids("test") == []
+    assert len(cache.train) == 2 and cache.test is None and cache.ids("test") == []
     assert len(cache.train[np.array([1, 0])].step) == 0
 
 
@@ -179,7 +179,7 @@ def test_meta_refuses_nonsense(change):
 
 def test_open_names_a_file_that_is_no_cache(tmp_path):
     other = tmp_path / "other.h5"
-    with pytest.raises(InputError, match="other.h5: no such cache"):
+    with pytest.raises(InputError, match="other.h5: no such file; a spike cache"):
         open_cache(other)
     other.write_bytes(b"not HDF5")
     with pytest.raises(InputError, match="other.h5: expected an HDF5"):

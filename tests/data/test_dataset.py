@@ -99,7 +99,7 @@ def test_what_is_saved_is_read(tmp_path, dtype, value, test):
     path = data.save(tmp_path / "my words.h5")
     verify_cache(path)
     found = open_cache(path)
-    assert same(found.train, data.train) and (not len(found.test) if not test else same(found.test, data.test))
+    assert same(found.train, data.train) and (found.test is None if not test else same(found.test, data.test))
     assert found.meta == dataclasses.replace(data.meta, dataset="my-words")
     data.save(path)  # its own kind is replaced
     own = found.settings_for(settings(set={"network.neurons": [16]}))

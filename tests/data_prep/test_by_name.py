@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -54,7 +55,7 @@ def test_the_settings_of_a_saved_data_set(here):
     assert configured("own.h5", overrides=["data.partition=valid-2"]).data.partition == "valid-2"
     with pytest.raises(InputError, match="spikes.h5: expected a saved data set, found spikes in .*data import"):
         configured("spikes.h5")
-    with pytest.raises(InputError, match="nothing.h5: no such cache"):
+    with pytest.raises(InputError, match="nothing.h5: no such file; a spike cache"):
         configured("nothing.h5")
 
 
@@ -112,11 +113,45 @@ def test_import_by_command(here, capsys):
     ("data import spikes.h5 --out spikes.h5", "is there and no spike cache"), ("data import x.npz --out y.h5", "x.npz"),
     ("data import x.txt --out y.h5", "expected .npz or .h5 files"), ("data info a b", "expected one data set or file"),
     ("data import own.h5 --out y.h5", "found no spikes/units"), ("search spikes.h5", "data import"),
+    ("data import spikes.h5 --out own.h5", "own.h5: is there already; --fresh replaces it"),
+    ("data import spikes.h5 spikes.h5 --test spikes.h5 --out y.h5", "expected one file, or two"),
+    ("search nix.h5", "nix.h5: no such file; a spike cache is made by"),
+    ("search nix.npz", "found a name of flat arrays; make one of them: hrmas data import nix.npz --out nix.h5"),
+    ("data import milli.h5 --out y.h5", "spikes past the 1 s of all steps, the last at 9"),
 ])
 def test_import_that_is_refused(here, capsys, words, part):
+    if "milli" in words:
+        shd_file("milli.h5", [0, 1, 2])
+        with h5py.File("milli.h5", "r+") as file:
+            for n in range(3):
+                file["spikes/times"][n] = file["spikes/times"][n] * 1000
     assert main(words.split()) == 2
     error = capsys.readouterr().err
     assert part in error and error.count("\n") == 1
+
+
+def test_a_part_that_is_not_there(here, capsys):
+    """A saved set without a test part has none when it is opened; one class is said to be one."""
+    assert main("data import spikes.h5 --out a.h5".split()) == 0
+    assert hs.load_dataset("a.h5").test is None
+    assert main("data verify a.h5".split()) == 0 and main("data info a.h5".split()) == 0
+    capsys.readouterr()
+    for more in ((), ("--set", "data.partition=resample-1")):
+        assert main(["search", "a.h5", *more]) == 2
+        assert capsys.readouterr().err.startswith("hrmas: a.h5: has no test sample; in Python, Dataset.split makes")
+    assert main("data import spikes.h5 --test spikes.h5 --out a.h5 --fresh".split()) == 0
+    assert len(hs.load_dataset("a.h5").test) == len(hs.load_dataset("a.h5").train)
+    np.savez("one.npz", sample=[0, 1], step=[0, 1], channel=[0, 1], label=[0, 0])
+    capsys.readouterr()
+    assert main("data import one.npz --out one.h5".split()) == 0
+    assert "every training sample is of one class" in capsys.readouterr().out
+
+
+def test_spikes_instead_of_a_saved_set(here, capsys):
+    """hrmas evaluate --raw spikes.h5"""
+    own = configured("own.h5")
+    with pytest.raises(InputError, match="spikes.h5: expected a saved data set, found spikes in seconds; make one"):
+        prepared(own, "spikes.h5")
 
 
 @pytest.mark.slow
@@ -125,7 +160,7 @@ def test_own_data_for_every_command(here, capsys):
     assert main(["search", "own.h5", *small]) == 0
     assert main("evaluate own-s0".split()) == 0 and main("evaluate own-s0 --raw own.h5 --split train".split()) == 0
     assert main("retrain own-s0".split()) == 0
-    assert main(["experiment", "table3", "--data", "own.h5", "--seeds", "0", "--rows", "hrmas random", "--jobs", "1",
-                 *small]) == 0
+    assert main(["experiment", "table3", "--data", "own.h5", "--seeds", "0", "--rows", "hrmas fully-connected",
+                 "--jobs", "1", *small]) == 0
     assert main("compare own.h5 --methods logistic".split()) == 0
     assert "accuracy" in capsys.readouterr().out

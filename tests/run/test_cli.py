@@ -86,6 +86,10 @@ def test_retrain(finished, hrmas):
     complains(hrmas("retrain", "ntidigits-s0", "--set", "network.neurons=[6,6]", "--name", "y"), "does not fit")
     assert not Path("runs/out/y").exists()
     assert hrmas("retrain", "ntidigits-s0", "--set", "network.neurons=[12]", "--name", "wide")[0] == 0
+    # Of the sizes that were searched, 2 and 3, the one that was not found need not fit.
+    size = open_run("ntidigits-s0").architecture()[0].motif_size
+    assert hrmas("retrain", "ntidigits-s0", "--set", f"network.neurons=[{5 * size}]", "--name", "wider")[0] == 0
+    complains(hrmas("retrain", "ntidigits-s0", "--set", "network.neurons=[7]", "--name", "z"), f"found [{size}]")
     (before,), (after,) = finished.architecture(), open_run("wide").architecture()
     assert after.neurons == 12 and after.types.tolist() == before.types.tolist()       # the motif is carried
     assert hrmas("retrain", finished.path, "--name", "by-path")[0] == 0

@@ -83,7 +83,7 @@ def test_a_thousand(tmp_path, prepared, words, kind, show):
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         shutil.copytree(prepared, folder)
-    lanes = [started(folder, words, [kind], 575, seed) for seed, folder in enumerate(folders, start=2)]
+    lanes = [started(folder, words, [kind], 525, seed) for seed, folder in enumerate(folders, start=2)]
     found = [ended(lane, folder)[kind] for lane, folder in zip(lanes, folders)]
     check({kind: {key: found[0][key] + found[1][key] for key in found[0]}}, show)
     assert found[0]["tried"] + found[1]["tried"] >= 1000
