@@ -10,7 +10,7 @@ from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
     FEW, MANY, TAU_S, V_TH, Problem, central_differences, loss_named, network_of, random_events, random_intrinsic)
-from hrmas_sparse.engine.layers import Feedforward, Motifs, Supernet
+from hrmas_sparse.engine.layers import Feedforward, Integrator, Motifs, Supernet
 
 BOUND = 1e-6
 STEP = 1e-3
@@ -35,22 +35,24 @@ def _fixed():
     return [Motifs(8, architecture=Architecture(8, 4, True, types)), Feedforward(5)]
 
 
-# name, layers, loss, its period, samples, R and tau: axes before N for each hidden layer
+# name, layers, loss, its period, samples, R and tau: axes before N for each hidden layer, windows of integrators
 CASES = (
     ("tied", _tied, "psc", 1, 3, [()]),
     ("untied", _untied, "cross_entropy", 1, 3, [(STEPS,)]),
     ("stacked", _stacked, "psc", 2, 3, [(3, STEPS), ()]),
     ("stacked", _stacked, "cross_entropy", 1, 20, [(20, STEPS), (20, STEPS)]),
     ("motif", _fixed, "psc", 2, 3, [(STEPS,), ()]),
+    ("integrators", _tied, "cross_entropy", 1, 3, [(STEPS,)], 3),
 )
 
 
 def problem(backend, case, seed=0):
     """The smooth network of one of the ``CASES``, float64."""
-    _, build, loss, period, batch, leading = case
+    _, build, loss, period, batch, leading, *windows = case
     rng = np.random.default_rng(seed)
     layers = build()
-    net = network_of(INPUTS, layers, backend, loss_named(loss, period), smooth=True)
+    net = network_of(INPUTS, layers, backend, loss_named(loss, period), smooth=True,
+                     readout=Integrator(*windows) if windows else None)
     parameters = net.init(rng)
     for layer in parameters.layers:
         layer.w += 0.8  # enough input for every layer to be active: errors then stand out from rounding

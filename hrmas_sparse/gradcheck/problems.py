@@ -46,10 +46,10 @@ def loss_named(name, period=1):
     return made[name]()
 
 
-def network_of(channels, hidden, backend, loss="psc", smooth=False, slope_cap=1.0):
+def network_of(channels, hidden, backend, loss="psc", smooth=False, slope_cap=1.0, readout=None):
     """A float64 network of these layers, its thresholds ``V_TH`` unless a layer has its own."""
     neuron = LIF(TAU_M, TAU_S, V_TH / TAU_S, V_TH / TAU_S, slope_cap, 0.2)
-    return Network(channels, CLASSES, hidden, neuron, loss, backend, "float64", smooth)
+    return Network(channels, CLASSES, hidden, neuron, loss, backend, "float64", smooth, readout)
 
 
 def random_intrinsic(rng, layers, leading):
