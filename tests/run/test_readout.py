@@ -1,0 +1,55 @@
+"""Runs whose output neurons integrate: searched, resumed, evaluated, shown, refused."""
+
+import json
+
+import pytest
+import toys
+
+from hrmas_sparse import cli
+from hrmas_sparse.run import loop
+from hrmas_sparse.run.diff import exact_differences
+from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.run.summary import summary
+
+INTEGRATOR = ["network.readout=integrator", "network.windows=4", "loss.name=cross_entropy"]
+
+
+def test_a_search_ends_the_same_after_kills(tmp_path, monkeypatch):
+    events = toys.cache(tmp_path / "toy.h5")
+    whole = toys.run(tmp_path / "whole", toys.settings(*INTEGRATOR), events)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "CHECKPOINT_SECONDS", -1)
+        toys.kill_after(patch, 3)
+        again, kills = toys.resume_until_done(tmp_path / "killed", toys.settings(*INTEGRATOR), events)
+    assert kills > 3 and exact_differences(whole, again) == []
+    result = whole.result()
+    assert result["test"]["output_rates"] == []
+    said = "\n".join(summary(whole, result))
+    assert "output" not in said.partition("warning")[2], "nothing is wrong with output neurons that do not spike"
+
+
+def test_the_program(house, capsys):
+    options = [word for setting in INTEGRATOR for word in ("--set", setting)]
+    assert cli.main([*toys.SEARCH, *options]) == 0
+    run = RunDir("runs/out/ntidigits-s0")
+    assert run.config().network.windows == 4 and "output layer is dead" not in capsys.readouterr().err
+    assert cli.main(["evaluate", run.name, "--raw", "words.hdf5", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] == run.result()["test"]["accuracy"]
+    assert cli.main(["show", run.name]) == 0
+    assert "network.readout = " in capsys.readouterr().out
+    assert cli.main(["retrain", run.name, "--raw", "words.hdf5", "--name", "again"]) == 0
+    capsys.readouterr()
+    assert cli.main(["export", run.name, "net.npz"]) == 2
+    assert "readout: expected output neurons that spike" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("settings, said", [
+    (["network.readout=integrator"], "loss.name: expected cross_entropy where network.readout is integrator"),
+    (["network.windows=2"], "network.windows: expected 1 where network.readout is spiking"),
+    ([*INTEGRATOR, "network.windows=99999"], "network.windows: expected at most data.steps"),
+    ([*INTEGRATOR, "network.windows=0"], "network.windows: expected"),
+])
+def test_refusals(house, capsys, settings, said):
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert cli.main([*toys.SEARCH, *options]) == 2
+    assert said in capsys.readouterr().err
