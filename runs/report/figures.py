@@ -93,6 +93,24 @@ def scaling(study):
                     "layer."), study.runs
 
 
+def retraining(study):
+    """How each row of the first size learns the training part."""
+    figure, (left, right) = axes(2)
+    groups = [(row, runs) for (row, neurons), runs in study.groups.items() if neurons == study.sizes[0]]
+    for n, (row, runs) in enumerate(groups):
+        look = {"color": (INK, ACCENT, "0.35", "#009e73")[n % 4], "linestyle": ("-", "--", ":", "-.")[n // 4 % 4],
+                "linewidth": 1.4}
+        for axis, key, scale in ((left, "loss", 1), (right, "accuracy", 100)):
+            epochs, mean, _ = series(runs, lambda line: line[key], ("retrain",))                      # noqa: B023
+            axis.plot(epochs, scale * mean, label=row, **look)
+            axis.set_xlabel("epoch of retraining")
+    left.set(title="loss on the training part", ylabel="loss", yscale="log")
+    right.set(title="accuracy on the training part", ylabel="%")
+    right.legend(fontsize=8)
+    return figure, ("Loss and accuracy on the training part during retraining, mean over the runs of a row"
+                    + (f", at {_size(study.sizes[0])} neurons." if len(study.sizes) > 1 else ".")), runs_of(groups)
+
+
 # ---- the search ------------------------------------------------------------------------------------------------
 
 

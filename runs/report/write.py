@@ -55,6 +55,7 @@ def write(study):
     if figures.with_and_without(study):
         parts.append(page.section("The search", *(drawn(name, draw) for name, draw in SEARCH)))
     parts += _made_discrete(study)
+    parts.append(page.section("Retraining", drawn("retraining", figures.retraining)))
     if study.shown:
         sections = [drawn(name, draw) for name, draw in FOUND]
         parts += [page.section("What was found", *sections)] if any(sections) else []

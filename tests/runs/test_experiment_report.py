@@ -215,7 +215,7 @@ def test_the_numbers_as_json(experiment, page):
 
 
 FIGURES = {"accuracies", "loss-accuracy", "entropy", "rates-intrinsic", "intrinsic-end", "motif", "motifs", "weights",
-           "confusion", "raster"}
+           "confusion", "raster", "retraining"}
 
 
 def test_the_page_stands_alone(page):
