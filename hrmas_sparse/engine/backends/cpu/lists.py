@@ -144,31 +144,48 @@ def _rest(masks):
 
 
 @jit
-def add_rows(lists, count, matrix, column, out, to, width):
-    """out[i, to:to + width] += sum of weight * matrix[member, column:column + width] over list i, for all lists."""
+def add_rows(lists, first, count, matrix, column, out, to, width, fresh):
+    """out[i, to:to + width] += sum of weight * matrix[member, column:column + width] over list first + i, i < count.
+
+    Where ``fresh``, what ``out`` held before does not count: 0 stands for it.
+    """
     if width == COLUMNS:
-        _add_whole_rows(lists, count, matrix, uint64(column), out, uint64(to))
-    else:
-        for v in range(0, width, LANES):
-            _add_parts(lists, count, matrix, uint64(column + v), out, uint64(to + v), uint64(min(LANES, width - v)))
+        _add_eight(lists, uint64(first), uint64(count), matrix, uint64(column), out, uint64(to), fresh)
+        return
+    done = 0
+    while width - done >= 4 * LANES:
+        _add_four(lists, uint64(first), uint64(count), matrix, uint64(column + done), out, uint64(to + done), fresh)
+        done += 4 * LANES
+    while width - done > LANES:
+        there = min(2 * LANES, width - done)
+        _add_two(lists, uint64(first), uint64(count), matrix, uint64(column + done), out, uint64(to + done),
+                 uint64(there - LANES), fresh)
+        done += there
+    if done < width:
+        _add_one(lists, uint64(first), uint64(count), matrix, uint64(column + done), out, uint64(to + done),
+                 uint64(width - done), fresh)
 
 
 @jit
-def _add_whole_rows(lists, count, matrix, column, out, to):
+def _add_eight(lists, first, count, matrix, column, out, to, fresh):
     """:func:`add_rows` for ``COLUMNS`` columns."""
     start, member, weight = lists
-    for i in range(uint64(count)):
-        if start[i] == start[i + _ONE]:
-            continue
-        sum0 = load_at(out, i, to + _0)
-        sum1 = load_at(out, i, to + _1)
-        sum2 = load_at(out, i, to + _2)
-        sum3 = load_at(out, i, to + _3)
-        sum4 = load_at(out, i, to + _4)
-        sum5 = load_at(out, i, to + _5)
-        sum6 = load_at(out, i, to + _6)
-        sum7 = load_at(out, i, to + _7)
-        for e in range(uint64(start[i]), uint64(start[i + _ONE])):
+    zero = splat(weight.dtype.type(0))
+    for i in range(count):
+        begin, end = uint64(start[first + i]), uint64(start[first + i + _ONE])
+        sum0, sum1, sum2, sum3, sum4, sum5, sum6, sum7 = zero, zero, zero, zero, zero, zero, zero, zero
+        if not fresh:
+            if begin == end:
+                continue
+            sum0 = load_at(out, i, to + _0)
+            sum1 = load_at(out, i, to + _1)
+            sum2 = load_at(out, i, to + _2)
+            sum3 = load_at(out, i, to + _3)
+            sum4 = load_at(out, i, to + _4)
+            sum5 = load_at(out, i, to + _5)
+            sum6 = load_at(out, i, to + _6)
+            sum7 = load_at(out, i, to + _7)
+        for e in range(begin, end):
             row, scale = member[e], weight[e]
             sum0 = add_scaled(sum0, scale, load_at(matrix, row, column + _0))
             sum1 = add_scaled(sum1, scale, load_at(matrix, row, column + _1))
@@ -189,14 +206,64 @@ def _add_whole_rows(lists, count, matrix, column, out, to):
 
 
 @jit
-def _add_parts(lists, count, matrix, column, out, to, width):
+def _add_four(lists, first, count, matrix, column, out, to, fresh):
+    """:func:`add_rows` for half of ``COLUMNS``."""
+    start, member, weight = lists
+    zero = splat(weight.dtype.type(0))
+    for i in range(count):
+        begin, end = uint64(start[first + i]), uint64(start[first + i + _ONE])
+        sum0, sum1, sum2, sum3 = zero, zero, zero, zero
+        if not fresh:
+            if begin == end:
+                continue
+            sum0 = load_at(out, i, to + _0)
+            sum1 = load_at(out, i, to + _1)
+            sum2 = load_at(out, i, to + _2)
+            sum3 = load_at(out, i, to + _3)
+        for e in range(begin, end):
+            row, scale = member[e], weight[e]
+            sum0 = add_scaled(sum0, scale, load_at(matrix, row, column + _0))
+            sum1 = add_scaled(sum1, scale, load_at(matrix, row, column + _1))
+            sum2 = add_scaled(sum2, scale, load_at(matrix, row, column + _2))
+            sum3 = add_scaled(sum3, scale, load_at(matrix, row, column + _3))
+        store_at(out, i, to + _0, sum0)
+        store_at(out, i, to + _1, sum1)
+        store_at(out, i, to + _2, sum2)
+        store_at(out, i, to + _3, sum3)
+
+
+@jit
+def _add_two(lists, first, count, matrix, column, out, to, rest, fresh):
+    """:func:`add_rows` for ``LANES`` columns and up to as many more, ``rest``."""
+    start, member, weight = lists
+    zero = splat(weight.dtype.type(0))
+    for i in range(count):
+        begin, end = uint64(start[first + i]), uint64(start[first + i + _ONE])
+        sum0, sum1 = zero, zero
+        if not fresh:
+            if begin == end:
+                continue
+            sum0, sum1 = load_at(out, i, to), load_first(out, i, to + _1, rest)
+        for e in range(begin, end):
+            row, scale = member[e], weight[e]
+            sum0 = add_scaled(sum0, scale, load_at(matrix, row, column))
+            sum1 = add_scaled(sum1, scale, load_first(matrix, row, column + _1, rest))
+        store_at(out, i, to, sum0)
+        store_first(out, i, to + _1, rest, sum1)
+
+
+@jit
+def _add_one(lists, first, count, matrix, column, out, to, width, fresh):
     """:func:`add_rows` for up to ``LANES`` columns."""
     start, member, weight = lists
-    for i in range(uint64(count)):
-        if start[i] == start[i + _ONE]:
-            continue
-        total = load_first(out, i, to, width)
-        for e in range(uint64(start[i]), uint64(start[i + _ONE])):
+    for i in range(count):
+        begin, end = uint64(start[first + i]), uint64(start[first + i + _ONE])
+        total = splat(weight.dtype.type(0))
+        if not fresh:
+            if begin == end:
+                continue
+            total = load_first(out, i, to, width)
+        for e in range(begin, end):
             total = add_scaled(total, weight[e], load_first(matrix, member[e], column, width))
         store_first(out, i, to, width, total)
 
@@ -210,14 +277,13 @@ def copy(source, first, result, place, count):
 
 @jit
 def turn_to_lanes(work, first, width, current):
-    """current[t, first + n, l] = rows[t L + l, n] for n up to width."""
-    for t in range(current.shape[0]):
-        for n in range(0, width, LANES):
-            if width - n >= LANES:
-                transpose(work.rows, t * LANES, n, current[t], first + n, 0)
-            else:
-                transpose(work.rows, t * LANES, n, work.square, 0, 0)
-                copy(work.square, 0, current[t], first + n, width - n)
+    """current[first + n, l] = rows[l, n] for n up to width; current (N, L) of one step."""
+    for n in range(0, width, LANES):
+        if width - n >= LANES:
+            transpose(work.rows, 0, n, current, first + n, 0)
+        else:
+            transpose(work.rows, 0, n, work.square, 0, 0)
+            copy(work.square, 0, current, first + n, width - n)
 
 
 @jit

@@ -28,10 +28,9 @@ def feedforward(lists, w, first, width, current, work):
 
     Of receivers first to first + width, at most ``COLUMNS``; current (T, N, L).
     """
-    rows = current.shape[0] * LANES
-    work.rows[:rows] = 0
-    add_rows(lists, rows, w, first, work.rows, 0, width)
-    turn_to_lanes(work, first, width, current)
+    for t in range(current.shape[0]):  # a step's sums are turned while they are in the cache
+        add_rows(lists, t * LANES, LANES, w, first, work.rows, 0, width, True)
+        turn_to_lanes(work, first, width, current[t])
 
 
 @jit
@@ -163,7 +162,7 @@ def event_gradients(received, sent, first, width, errors, dw, tiles, sums, work)
     tiles, sums : (tiles, L), the links' gradients tile by tile (:func:`pick_links`); added to
     """
     turn_to_rows(errors, first, width, work)
-    add_rows(received, dw.shape[0], work.rows, 0, dw, first, width)
+    add_rows(received, 0, dw.shape[0], work.rows, 0, dw, first, width, False)
     if sums.size:
         add_tiles(sent, tiles, work.rows, first, width, sums)
 
