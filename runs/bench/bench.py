@@ -43,7 +43,7 @@ def arguments(argv):
     parser.add_argument("--cpu", action="store_true", help="processor time in place of time: with --threads 1, what "
                         "can be said on a machine that others use, too")
     parser.add_argument("--no-check", action="store_true", help="do not compare gradients first")
-    parser.add_argument("--peer-python", help="the Python that has PyTorch, default that of .venv-bench, or "
+    parser.add_argument("--peer-python", help="the Python that has PyTorch and JAX, default that of .venv-bench, or "
                         ".venv-bench-cuda")
     parser.add_argument("--out", type=environment.user_path, default=report.OUT)
     options = parser.parse_args(argv)
@@ -78,8 +78,8 @@ def missing(entrants, python):
         if entrant.needs not in tried:
             sees = "" if entrant.device == "cpu" else "; torch.zeros(1, device='cuda')"
             try:
-                answer = subprocess.run([python, "-c", f"import torch, {entrant.needs}{sees}"], capture_output=True,
-                                        text=True, timeout=LIMIT)
+                tries = f"import {entrant.framework}, {entrant.needs}{sees}"
+                answer = subprocess.run([python, "-c", tries], capture_output=True, text=True, timeout=LIMIT)
                 tried[entrant.needs] = answer.stderr.strip().splitlines()[-1] if answer.returncode else None
             except OSError as error:
                 tried[entrant.needs] = f"no bench environment ({error}); make bench makes it"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 # What glibc's allocator would hand back to the system after every step, and fault in again, it keeps.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1073741824", "MALLOC_TRIM_THRESHOLD_": "4294967296"}
 ALL = ("W1", "W2", "W3", "W4")
+OUR_RULE = ("peers.tssl", "peers.quadratic", "peers.jax_rule", "peers.brainevent_peer")  # modules of peers
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,8 @@ class Entrant:
     """One row.
 
     key : its name on the command line; label : in tables; function : module.function under runs.bench
-    kind : of problem; workloads : where it runs; needs : package beside PyTorch, or "" for our own engine
+    kind : of problem; workloads : where it runs; needs : package beside its framework, or "" for our own engine
+    framework : "torch" or "jax"
     compiled : torch.compile, and the allocator tuned; threads : fixed number, or None for --threads
     device : "cpu" or "cuda"; graph : a step as one CUDA graph
     """
@@ -27,11 +29,12 @@ class Entrant:
     threads: int | None = None
     device: str = "cpu"
     graph: bool = False
+    framework: str = "torch"
 
     @property
     def our_rule(self):
         """Whether its gradients must be those of our engine on the CPU."""
-        return self.function.startswith(("peers.tssl", "peers.quadratic")) or (self.ours and self.device != "cpu")
+        return self.function.startswith(OUR_RULE) or (self.ours and self.device != "cpu")
 
     @property
     def flags(self):
@@ -49,6 +52,9 @@ class Entrant:
             "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         if self.compiled:
             variables |= MALLOC | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
+        if self.framework == "jax":  # one device a thread, see peers/jax_rule.py
+            flags = f"--xla_force_host_platform_device_count={threads} --xla_cpu_multi_thread_eigen=false"
+            variables |= MALLOC | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         return variables
 
 
@@ -56,7 +62,11 @@ def _peer(key, label, function, kind, needs="torch", **others):
     return Entrant(key, label, f"peers.{function}", kind, needs=needs, **others)
 
 
-TSSL = "same rule, O(T) in PyTorch, "
+def _jax(key, label, function, kind, needs="jax", **others):
+    return _peer(key, label, function, kind, needs=needs, framework="jax", **others)
+
+
+TSSL, JAX = "same rule, O(T) in PyTorch, ", "same rule, O(T) in JAX, "
 ENTRANTS = (
     Entrant("ours", "hrmas_sparse", "ours.make", "motif"),
     Entrant("ours-1thread", "hrmas_sparse, one thread", "ours.make", "motif", threads=1),
@@ -64,6 +74,11 @@ ENTRANTS = (
     _peer("blocks-compiled", TSSL + "block-diagonal, compiled", "tssl.blocks", "blocks", compiled=True),
     _peer("dense", TSSL + "dense", "tssl.dense", "motif"),
     _peer("dense-compiled", TSSL + "dense, compiled", "tssl.dense", "motif", compiled=True),
+    _jax("jax-blocks", JAX + "block-diagonal", "jax_rule.blocks", "blocks"),
+    _jax("jax-links", JAX + "blocks and links between motifs", "jax_rule.blocks", "motif"),
+    _jax("jax-dense", JAX + "dense", "jax_rule.dense", "motif"),
+    _jax("brainevent", JAX + "recurrence by brainevent", "brainevent_peer.make", "motif", needs="brainevent"),
+    _jax("spyx", "spyx RCuBaLIF", "spyx_peer.make", "motif", needs="spyx"),
     _peer("snntorch", "snnTorch RSynaptic", "snntorch_peer.make", "motif", needs="snntorch"),
     _peer("spikingjelly", "SpikingJelly Linear + LIFNode", "spikingjelly_peer.make", "motif", needs="spikingjelly"),
     _peer("norse", "norse LIFRecurrent", "norse_peer.make", "motif", needs="norse"),
@@ -74,6 +89,8 @@ ENTRANTS = (
     _peer("supernet", TSSL + "dense", "tssl.dense", "supernet", workloads=("W1", "W4")),
     _peer("supernet-compiled", TSSL + "dense, compiled", "tssl.dense", "supernet", workloads=("W1", "W4"),
           compiled=True),
+    _jax("jax-supernet", JAX + "dense", "jax_rule.dense", "supernet", workloads=("W1", "W4")),
+    _jax("jax-band", JAX + "band", "jax_rule.band", "supernet", workloads=("W1", "W4")),
     Entrant("ours-w-step", "hrmas_sparse, w step of a search", "ours.make_w_step", "supernet", workloads=("W1",)),
     Entrant("ours-iteration", "hrmas_sparse, whole HRMAS iteration", "ours.make_iteration", "supernet",
             workloads=("W1",)),
@@ -102,20 +119,28 @@ class Target:
         return ratio >= self.least if self.most is None else ratio <= self.most
 
 
+STRONGEST = "strongest peer that has all links / ours"
+
+
 def _targets():
     blocks, dense = ("blocks", "blocks-compiled"), ("dense", "dense-compiled")
-    libraries = ("snntorch", "spikingjelly", "norse")
-    targets = []
+    libraries = ("snntorch", "spikingjelly", "norse", "spyx")
+    equal = (*dense, "jax-links", "jax-dense", "brainevent", *libraries)
+    targets = [Target(STRONGEST, name, equal, ("ours",), least)
+               for name, least in (("W1", 3.5), ("W2", 3.5), ("W3", 8), ("W4", 5))]
     for name, b, d, q in (("W1", 3, 9, 40), ("W2", 5, 8, 130), ("W3", 10, 10, 40), ("W4", 2.5, 40, 75)):
         targets += [Target("best motif-block PyTorch / ours", name, blocks, ("ours",), b),
                   Target("best dense PyTorch / ours", name, dense, ("ours",), d),
                   Target("published O(T^2) / ours, both feedforward", name, ("quadratic",), ("ours-feedforward",), q)]
     for name, d in (("W1", 5), ("W4", 20)):
-        targets.append(Target("best dense PyTorch / ours, supernet with alpha", name, ("supernet", "supernet-compiled"),
-                            ("ours-supernet",), d))
+        targets += [Target("best dense PyTorch / ours, supernet with alpha", name, ("supernet", "supernet-compiled"),
+                           ("ours-supernet",), d),
+                    Target("strongest peer / ours, supernet with alpha", name,
+                           ("supernet", "supernet-compiled", "jax-supernet", "jax-band"), ("ours-supernet",))]
     for name in ALL:
-        targets += [Target("best library / ours", name, libraries, ("ours",), None),
-                  Target("leanest peer / ours, memory", name, blocks + dense + libraries, ("ours",), 3, "mb"),
+        targets += [Target("best peer without links between motifs / ours", name, (*blocks, "jax-blocks"), ("ours",)),
+                    Target("best library / ours", name, libraries, ("ours",), None),
+                    Target("leanest peer / ours, memory", name, (*blocks, "jax-blocks", *equal), ("ours",), 3, "mb"),
                   Target("one thread / two threads, ours", name, ("ours-1thread",), ("ours",), 1.7)]
     targets.append(Target("whole HRMAS iteration / w step", "W1", ("ours-iteration",), ("ours-w-step",), None))
     return targets

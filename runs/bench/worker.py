@@ -21,7 +21,8 @@ from runs.bench import measure
 from runs.bench import workloads as w
 
 MARK = "RESULT "
-PACKAGES = ("numpy", "numba", "llvmlite", "cupy", "torch", "snntorch", "spikingjelly", "norse")
+PACKAGES = ("numpy", "numba", "llvmlite", "cupy", "torch", "snntorch", "spikingjelly", "norse", "jax", "spyx",
+            "brainevent")
 
 
 def versions():

@@ -1,12 +1,13 @@
 """The bench's harness, with our own engine only: no PyTorch is needed."""
 
 import dataclasses
+import importlib
 import json
 
 import numpy as np
 import pytest
 
-from runs.bench import bench, measure, ours, profile, report, scaling, worker
+from runs.bench import bench, measure, ours, profile, report, scaling, tune, worker
 from runs.bench import workloads as w
 from runs.bench.entrants import ENTRANTS, TARGETS
 
@@ -81,6 +82,29 @@ def test_check_sees_a_wrong_gradient(tiny):
     assert worker.check(make, problem)["error"] == 0
     problem["g.w_out"] = problem["g.w_out"] * 1.01
     assert 0.005 < worker.check(make, problem)["error"] < 0.02
+
+
+@pytest.mark.parametrize("entrant", [e for e in ENTRANTS if e.framework == "jax"], ids=lambda e: e.key)
+def test_a_peer_in_jax_has_a_device_a_thread(entrant, tmp_path):
+    found = entrant.environment(3, tmp_path)
+    assert "device_count=3" in found["XLA_FLAGS"] and found["JAX_PLATFORMS"] == "cpu"
+    assert entrant.our_rule == (entrant.key != "spyx")
+    if entrant.key in tune.NAMES:
+        tried = tune.candidates(entrant.key)
+        assert len({json.dumps(variant) for variant in tried}) == len(tried) > 1
+
+
+@pytest.mark.parametrize("key", ["jax-blocks", "jax-links", "jax-dense", "jax-supernet", "jax-band"])
+def test_peers_in_jax_have_our_gradients(key, tmp_path, monkeypatch):
+    """Every variant; where JAX is not installed, `make bench` makes the comparison before it measures."""
+    pytest.importorskip("jax", reason="JAX is not installed: only the bench's environment has it")
+    entrant = next(e for e in ENTRANTS if e.key == key)
+    problem = w.problem(TINY, entrant.kind, samples=2, seed=1)
+    problem |= {f"g.{name}": g for name, g in ours.Step(problem, 1, "float64").gradients().items()}
+    module, function = entrant.function.rsplit(".", 1)
+    make = getattr(importlib.import_module(f"runs.bench.{module}"), function)
+    for variant in tune.candidates(key):
+        assert worker.check(lambda p, dtype: make(p, 1, dtype, **variant), problem)["error"] < 1e-12  # noqa: B023
 
 
 def test_measure(tiny):
