@@ -94,12 +94,12 @@ def samples(source: Source, data, notes: Counter) -> Iterator[tuple]:
     """Yield (split, id, label, step, channel, value); ids are like "user01_led/3": the label's row, or the class."""
 
     def read(work: tuple[str, Path]) -> tuple[list[tuple], Counter]:
-        own = Counter()
-        return list(_read_trials(*work, data, own)), own
+        counted = Counter()
+        return list(_read_trials(*work, data, counted)), counted
 
     work = _recordings(source.root) if source.layout == "aedat" else [(_split(path), path) for path in source.files]
-    for results, own in in_order(read, work, min(_WORKERS, environment.threads())):
-        notes.update(own)
+    for results, counted in in_order(read, work, min(_WORKERS, environment.threads())):
+        notes.update(counted)
         yield from results
 
 

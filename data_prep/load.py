@@ -121,15 +121,15 @@ def _writable(folder: Path) -> bool:
 def _of_saved(path: Path, settings: Config, folder: Path, say: Callable[[str], None], needed: tuple[str, ...]) -> Path:
     """The file of a saved data set, or of the partition of it that the settings ask for."""
     data = open_cache(path)
-    own = data.settings_for(settings).data
-    keys = ("encoding", "steps", "partition", *(["value"] if own.encoding != "given" else []))
-    differs = [f"data.{key} {getattr(settings.data, key)!r}, found {getattr(own, key)!r}"
-               for key in keys if getattr(own, key) != getattr(settings.data, key)]
+    stored = data.settings_for(settings).data
+    keys = ("encoding", "steps", "partition", *(["value"] if stored.encoding != "given" else []))
+    differs = [f"data.{key} {getattr(settings.data, key)!r}, found {getattr(stored, key)!r}"
+               for key in keys if getattr(stored, key) != getattr(settings.data, key)]
     if differs:
         raise InputError(f"{path}: expected {', '.join(differs)}; a saved data set is taken as it is")
-    if partition.drawn(own.partition) and data.meta.encoding.get("partition") == "official":
-        _need(path, data, partition.drawn_from(own.partition, needed))
-        path = _drawn(data, own.partition, folder)
+    if partition.drawn(stored.partition) and data.meta.encoding.get("partition") == "official":
+        _need(path, data, partition.drawn_from(stored.partition, needed))
+        path = _drawn(data, stored.partition, folder)
         data = open_cache(path)
     _need(path, data, needed)
     for line in data.summary().splitlines():

@@ -144,10 +144,10 @@ def _control_gain(y, state, eps, target):
     last = len(y)
     left = state[0]
     for c in range(last):
-        own, right = state[c + 1], state[c + 2]
-        y[c] *= 1 - own
-        state[c + 1] = min(_AGC_LIMIT, y[c] * fill + spread * (left + own + right))
-        left = own
+        middle, right = state[c + 1], state[c + 2]
+        y[c] *= 1 - middle
+        state[c + 1] = min(_AGC_LIMIT, y[c] * fill + spread * (left + middle + right))
+        left = middle
     state[0], state[last + 1] = state[1], state[last]
 
 

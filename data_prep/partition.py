@@ -41,12 +41,12 @@ def samples(official: Dataset, partition: str) -> Iterator[tuple]:
     labels = np.concatenate([events[split].labels for split in sources])
     test = np.zeros(len(pool), bool)
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        count = int((events["test"].labels == label).sum()) if "test" in events else len(own) // _VALID_SHARE
-        test[rng.permutation(own)[:count]] = True
+        members = np.flatnonzero(labels == label)
+        count = int((events["test"].labels == label).sum()) if "test" in events else len(members) // _VALID_SHARE
+        test[rng.permutation(members)[:count]] = True
     for split in SPLITS:
         for k in np.flatnonzero(test == (split == "test")):
             source, n = pool[k]
-            own, one = events[source], slice(*events[source].indptr[n:n + 2])
-            yield (split, f"{source}/{ids[source][n]}", int(own.labels[n]), own.step[one], own.channel[one],
-                   own.value[one])
+            part, where = events[source], slice(*events[source].indptr[n:n + 2])
+            yield (split, f"{source}/{ids[source][n]}", int(part.labels[n]), part.step[where], part.channel[where],
+                   part.value[where])

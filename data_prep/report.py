@@ -112,9 +112,9 @@ def _draw(axis, events: Events, samples: np.ndarray, step: float) -> None:
     if not len(samples):
         axis.text(0.5, 0.5, "no sample", transform=axis.transAxes, ha="center")
         return
-    one = events[samples[:1]]
-    strength = one.value / max(one.value.max(initial=0), 1)
+    sample = events[samples[:1]]
+    strength = sample.value / max(sample.value.max(initial=0), 1)
     colour = np.zeros((len(strength), 4))
-    colour[:, 3] = 0.25 + 0.75 * strength if one.value.dtype == np.float32 else 0.8
+    colour[:, 3] = 0.25 + 0.75 * strength if sample.value.dtype == np.float32 else 0.8
     marker = "|" if events.channels < 200 else "s"
-    axis.scatter(one.step * step, one.channel, s=1, c=colour, marker=marker, linewidths=0.6)
+    axis.scatter(sample.step * step, sample.channel, s=1, c=colour, marker=marker, linewidths=0.6)

@@ -56,9 +56,9 @@ def encoded(
     """
 
     def encode(path: Path) -> tuple[Sample, Counter]:
-        own = Counter()
-        return encode_cochleagram(features(path, own), data, own), own
+        counted = Counter()
+        return encode_cochleagram(features(path, counted), data, counted), counted
 
-    for sample, own in in_order(encode, paths):
-        notes.update(own)
+    for sample, counted in in_order(encode, paths):
+        notes.update(counted)
         yield sample

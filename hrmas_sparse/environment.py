@@ -68,13 +68,13 @@ def commit() -> tuple[dict[str, Any] | None, str]:
     str, why it does not, for the user; empty outside a checkout
     """
     # The folder alone decides: in a hook, or where a user set it, GIT_DIR names another one.
-    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {"LC_ALL": "C"}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | {"LC_ALL": "C"}
     folder = Path(__file__).resolve().parents[1]
     if not (folder / ".git").exists():
         return None, ""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=folder, env=own, capture_output=True, check=True, timeout=10,
+        return subprocess.run(["git", *words], cwd=folder, env=variables, capture_output=True, check=True, timeout=10,
                               stdin=subprocess.DEVNULL).stdout.decode(errors="replace").strip()
     try:
         return {"commit": git("rev-parse", "HEAD"), "changed": bool(git("status", "--porcelain", "-uno"))}, ""
@@ -128,10 +128,10 @@ def home() -> Path | None:
 
 def user_cache() -> Path | None:
     """The folder for what programs can make anew: ``XDG_CACHE_HOME``, else ``.cache`` in the user's; or None."""
-    given, own = os.environ.get("XDG_CACHE_HOME", ""), home()
+    given, folder = os.environ.get("XDG_CACHE_HOME", ""), home()
     if os.path.isabs(given):  # the specification says that others do not count
         return Path(given)
-    return own / ".cache" if own else None
+    return folder / ".cache" if folder else None
 
 
 def expanded(text: str) -> str:

@@ -299,21 +299,21 @@ class Dataset:
                 for split in SPLITS:
                     events = getattr(self, split)
                     for n, id in enumerate(self.ids(split) if events is not None else ()):
-                        own = slice(*events.indptr[n:n + 2])
-                        writer.add(split, id, int(events.labels[n]), events.step[own], events.channel[own],
-                                   checks.single("value", events.value[own]))
+                        where = slice(*events.indptr[n:n + 2])
+                        writer.add(split, id, int(events.labels[n]), events.step[where], events.channel[where],
+                                   checks.single("value", events.value[where]))
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
         return path
 
     def settings_for(self, settings: Config) -> Config:
         """Return settings whose section [data] is that of this data set; a drawn partition is kept."""
-        own = {name: self.meta.encoding[name] for name in _SETTINGS if name in self.meta.encoding}
-        if len(own) < len(_SETTINGS):
+        stored = {name: self.meta.encoding[name] for name in _SETTINGS if name in self.meta.encoding}
+        if len(stored) < len(_SETTINGS):
             return settings
-        if own["partition"] == "official":
-            own["partition"] = settings.data.partition
-        return dataclasses.replace(settings, data=DataConfig(dataset=self.meta.dataset, **own))
+        if stored["partition"] == "official":
+            stored["partition"] = settings.data.partition
+        return dataclasses.replace(settings, data=DataConfig(dataset=self.meta.dataset, **stored))
 
     def of_grid(self, grid: tuple[int, int, int] | None) -> Dataset:
         """Return the same data set, its channels (polarities, rows, columns) of an image; None: as they are."""
@@ -324,8 +324,8 @@ class Dataset:
     @property
     def grid(self) -> tuple[int, int, int]:
         """Polarities, rows and columns of the channels; (1, 1, channels) where they are in a row."""
-        own = self._grid or self.meta.encoding.get("grid")
-        return tuple(own) if own else (1, 1, self.meta.channels)
+        grid = self._grid or self.meta.encoding.get("grid")
+        return tuple(grid) if grid else (1, 1, self.meta.channels)
 
     # ---- what it is ------------------------------------------------------------------------------------------
 

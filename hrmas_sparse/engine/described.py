@@ -24,15 +24,15 @@ def describe(network: Any, params: Parameters, name: str, class_names: Sequence[
     if not network.spiking_output:
         raise InputError("readout: expected output neurons that spike, found integrators, which no file format has; "
                          "use the hidden layers alone, or train with readout=None")
-    for n, own in enumerate(getattr(params, "layers", [])):
+    for n, arrays in enumerate(getattr(params, "layers", [])):
         for key in INTRINSIC:
-            if getattr(own.get(key), "ndim", 1) != 1:
+            if getattr(arrays.get(key), "ndim", 1) != 1:
                 raise InputError(f"parameters: layer {n}, {key}: expected one number a neuron, found a trajectory "
-                                 f"{own[key].shape}; give the mean over its steps")
+                                 f"{arrays[key].shape}; give the mean over its steps")
     check_parameters(params, network.shapes(), network.dtype, 0, 0)
     host, layers = network.backend.to_host, []
-    for layer, own, synapses in zip(network.layers, params.layers, network.stack.synapses(params)):
-        R, tau = (host(own[key]) if key in own else np.full(layer.size, network.neuron.tau_m, network.dtype)
+    for layer, arrays, synapses in zip(network.layers, params.layers, network.stack.synapses(params)):
+        R, tau = (host(arrays[key]) if key in arrays else np.full(layer.size, network.neuron.tau_m, network.dtype)
                   for key in INTRINSIC)
         links, topology = synapses.links, None
         if isinstance(layer.recurrence, Discrete):
@@ -63,9 +63,9 @@ def built(network_class: Any, path: Any, description: Description, **options: An
     w_out = out.w if (gain == 1).all() else out.w * gain
     hidden, params = [], []
     for n, layer in enumerate(description.layers[:-1], start=1):
-        kind, own = _layer(layer, layer.v_th / tau_s, f"{path}: topology of layer {n}")
+        kind, weights = _layer(layer, layer.v_th / tau_s, f"{path}: topology of layer {n}")
         hidden.append(kind)
-        params.append({"w": layer.w, **own, "R": layer.R, "tau": layer.tau})
+        params.append({"w": layer.w, **weights, "R": layer.R, "tau": layer.tau})
     neuron = LIF(tau_m=float(out.tau[0]), tau_s=tau_s, v_th_out=out.v_th / tau_s)
     network = network_class(description.channels, description.classes, hidden, neuron, dtype=str(description.dtype),
                             **options)

@@ -188,8 +188,8 @@ class Network:
         rng, layers = generator(seed), []
         for layer, shapes in zip(self.layers, self.shapes()):
             weights = rng.standard_normal(shapes["w"]) * np.sqrt(2 / shapes["w"][0])
-            own = {} if layer.recurrence is None else layer.recurrence.initial(self.dtype, rng)
-            layers.append({"w": weights.astype(self.dtype), **own})
+            arrays = {} if layer.recurrence is None else layer.recurrence.initial(self.dtype, rng)
+            layers.append({"w": weights.astype(self.dtype), **arrays})
         return Parameters(layers).replaced(self.initial_intrinsic())
 
     def initial_intrinsic(self) -> Parameters:

@@ -84,9 +84,9 @@ class _Recurrence:
 
     def on(self, backend):
         """The same recurrence with the arrays that parameters meet where a backend computes."""
-        own = copy.copy(self)
-        own._settle(backend)
-        return own
+        settled = copy.copy(self)
+        settled._settle(backend)
+        return settled
 
     def _settle(self, backend):
         """Move index arrays; the pattern of links itself stays with NumPy."""

@@ -42,18 +42,18 @@ def _compare(backend, sizes, hidden, dtype, plastic):
         net = Network(channels=inputs, classes=outputs, hidden=hidden(neurons), neuron=LIF(v_th=1, v_th_out=0.5),
                       backend=where, dtype=dtype)
         outcomes.append(net.gradients(net.init(seed=1), events, plasticity, record=True))
-    one, other = outcomes
+    here, other = outcomes
     if not min(other.rates) > 0:
         return "nothing spikes, so nothing was tested"
-    moved = np.any([(a != b).any(axis=(1, 2)) for a, b in zip(one.spikes, other.spikes)], axis=0)
+    moved = np.any([(a != b).any(axis=(1, 2)) for a, b in zip(here.spikes, other.spikes)], axis=0)
     if dtype == "float32":
-        apart = abs(one.loss / other.loss - 1)
+        apart = abs(here.loss / other.loss - 1)
         return "" if moved.mean() <= ALIKE and apart <= ALIKE else (
             f"spikes differ in {moved.sum()} of {samples} samples, the loss by {100 * apart:.2g} %")
     if moved.any():
         return f"spikes differ in {moved.sum()} of {samples} samples"
     errors = {name: np.abs(value - expected).max() / np.abs(expected).max()
-              for (name, value), expected in zip(one.gradients.flatten().items(), other.gradients.flatten().values())
+              for (name, value), expected in zip(here.gradients.flatten().items(), other.gradients.flatten().values())
               if value.size and expected.any()}
     worst = max(errors, key=lambda name: np.nan_to_num(errors[name], nan=np.inf))
     return "" if errors[worst] <= CLOSE else f"the gradient of {worst} differs by {errors[worst]:.1e}"

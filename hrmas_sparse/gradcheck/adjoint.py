@@ -112,8 +112,8 @@ def simulated(backend, real, share):
     for what, against, check in checks:
         left, right = [], []
         for chunk in backend.pack(events, np.dtype("float64")):
-            one, *others = check(Pieces(backend, chunk, w, links, 8))
-            left.append(one)
+            first, *others = check(Pieces(backend, chunk, w, links, 8))
+            left.append(first)
             right += others
         rows.append(Line(f"adjoint: {what}", against, disagreement(left, right), BOUND))
     return rows
@@ -128,13 +128,13 @@ def relaxed():
              "one architecture": Discrete(Architecture(24, 4, True, rng.integers(3, size=24).astype(np.int8)))}
     rows = []
     for name, kind in kinds.items():
-        own = kind.initial(np.float64, rng)
-        own["w_exc"] = rng.standard_normal(own["w_exc"].shape)
+        arrays = kind.initial(np.float64, rng)
+        arrays["w_exc"] = rng.standard_normal(arrays["w_exc"].shape)
         g = rng.standard_normal(kind.source.size)
-        shifted = kind.effective(own) - kind.effective(own | {"w_exc": np.zeros_like(own["w_exc"])})
+        shifted = kind.effective(arrays) - kind.effective(arrays | {"w_exc": np.zeros_like(arrays["w_exc"])})
         pair = g, shifted
         rows.append(Line(f"adjoint: w_exc to links, {name}", "its pullback",
-                          disagreement([pair], [(kind.pullback(own, g)["w_exc"], own["w_exc"])]), BOUND))
+                          disagreement([pair], [(kind.pullback(arrays, g)["w_exc"], arrays["w_exc"])]), BOUND))
     return rows
 
 

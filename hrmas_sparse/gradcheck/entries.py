@@ -73,9 +73,9 @@ def check_gradients(net: Network, params: Parameters, events: Events, eps: float
         raise InputError(f"entries: expected a whole number of at least 1, found {entries!r}")
     gradients, shifted, rng, rows = net.gradients(params, events).gradients, params.copy(), np.random.default_rng(0), []
     assert gradients is not None
-    for n, (layer, own) in enumerate(zip(gradients.layers, shifted.layers)):
+    for n, (layer, arrays) in enumerate(zip(gradients.layers, shifted.layers)):
         for name, gradient in layer.items():
-            largest, array = float(np.abs(gradient).max(initial=0.0)) or 1.0, own[name]
+            largest, array = float(np.abs(gradient).max(initial=0.0)) or 1.0, arrays[name]
             for place in np.sort(rng.permutation(array.size)[:entries]):
                 index = tuple(int(i) for i in np.unravel_index(place, array.shape))
                 start, losses = array[index], []

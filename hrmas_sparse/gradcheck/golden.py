@@ -66,19 +66,19 @@ def _fixed_layer(file, n, senders, wanted, dtype, problem):
     parameters, layers = problem
     suffix = "" if n == 1 else f"_{n}"
     weights = file.get("W_in" + suffix, (None, senders))
-    size, own = len(weights), {"w": _sent(weights, dtype)}
+    size, arrays = len(weights), {"w": _sent(weights, dtype)}
     layer = Feedforward(size, _threshold(file, "v_th" + suffix))
     steps = file.get("X", (None, None, None)).shape[:2]
     for name in INTRINSIC:
         values = np.full(size, file.number("tau_m"))
         if "dW_rec" + suffix in wanted:
             values = file.get(name + suffix, (size,), (steps[1], size), (*steps, size))
-        own[name] = values.astype(dtype)
+        arrays[name] = values.astype(dtype)
     if "dW_rec" + suffix in wanted:
         recurrence, values = _free(file.get("W_rec" + suffix, (size, size)))
-        own["w_rec"] = values.astype(dtype)
+        arrays["w_rec"] = values.astype(dtype)
         layer = Recurrent(recurrence, layer.v_th)
-    parameters.append(own)
+    parameters.append(arrays)
     layers.append(layer)
     return size
 
@@ -103,12 +103,12 @@ def fixed(file, wanted, dtype, backend, smooth=False):
     last = outcome.records[-1]
     values = {"loss": outcome.loss, "pred": outcome.predicted, "out_psc": last["psc"], "delta_out": last.get("delta"),
              "dW_out": gradients[-1].w.T}
-    for n, (layer, record, own) in enumerate(zip(net.hidden, outcome.records, gradients), start=1):
+    for n, (layer, record, gradient) in enumerate(zip(net.hidden, outcome.records, gradients), start=1):
         suffix = "" if n == 1 else f"_{n}"
         values |= {"spikes" + suffix: record["spikes"], "hidden_psc" + suffix: record["psc"],
-                  "delta_hidden" + suffix: record.get("delta"), "dW_in" + suffix: own.w.T}
+                  "delta_hidden" + suffix: record.get("delta"), "dW_in" + suffix: gradient.w.T}
         if layer.recurrence is not None:
-            values["dW_rec" + suffix] = layer.recurrence.dense(own.w_rec)
+            values["dW_rec" + suffix] = layer.recurrence.dense(gradient.w_rec)
     for name in wanted:
         expected = file.get(name)
         if name.startswith("dW_rec"):  # stored where there is a weight
@@ -124,9 +124,9 @@ def spikl_ip(file, wanted, dtype, backend):
     dense = file.get("X", (None, None, None))
     weights = file.get("W_in", (None, dense.shape[2]))
     size = len(weights)
-    recurrence, own = _free(file.get("W_rec", (size, size)))
+    recurrence, w_rec = _free(file.get("W_rec", (size, size)))
     net = _network(file, [Recurrent(recurrence)], 1, dtype, backend)
-    parameters = Parameters([{"w": _sent(weights, dtype), "w_rec": own.astype(dtype)},
+    parameters = Parameters([{"w": _sent(weights, dtype), "w_rec": w_rec.astype(dtype)},
                              {"w": np.zeros((size, 1), dtype)}]).replaced(net.initial_intrinsic())
     plasticity = Plasticity(*(file.number(name) for name in ("tau_cal", "gamma", "mu")))
     events = events_of(dense, np.zeros(len(dense), np.int64))
@@ -141,11 +141,11 @@ def spikl_ip(file, wanted, dtype, backend):
 # ---- the relaxed network -----------------------------------------------------------------------------
 
 
-def _alphas(supernet, own, prefix):
+def _alphas(supernet, arrays, prefix):
     """Alphas, or gradients, of a layer under their stored names: (v, v, 3) inside a motif, (v, 2, 3) beside."""
-    named = {f"{prefix}_size": own["alpha_size"]}
+    named = {f"{prefix}_size": arrays["alpha_size"]}
     for v in supernet.sizes:
-        values = own[f"alpha_{v}"]
+        values = arrays[f"alpha_{v}"]
         named[f"{prefix}_intra_{v}"] = values[:v * v].reshape(v, v, 3)
         named[f"{prefix}_inter_{v}"] = values[v * v:].reshape(v, 2, 3)
     return named
@@ -159,27 +159,27 @@ def _supernet_problem(file, dtype, backend):
     sizes = tuple(int(v) for v in file.counts("sizes", None, 1, size + 1))
     layer = Supernet(size, sizes, w_inh=file.number("w_inh", W_INH))
     supernet = layer.recurrence()
-    own = {"w": weights.T, "alpha_size": file.get("alpha_size", (len(sizes),)),
+    arrays = {"w": weights.T, "alpha_size": file.get("alpha_size", (len(sizes),)),
            "w_exc": file.get("w_exc", (size, size))[supernet.target, supernet.source]}
     for v in sizes:
         parts = file.get(f"alpha_intra_{v}", (v, v, 3)), file.get(f"alpha_inter_{v}", (v, 2, 3))
-        own[f"alpha_{v}"] = np.concatenate([part.reshape(-1, 3) for part in parts])
+        arrays[f"alpha_{v}"] = np.concatenate([part.reshape(-1, 3) for part in parts])
     net = _network(file, [layer], len(out), dtype, backend)
-    parameters = Parameters([own, {"w": out.T}]).map(partial(np.ascontiguousarray, dtype=dtype))
+    parameters = Parameters([arrays, {"w": out.T}]).map(partial(np.ascontiguousarray, dtype=dtype))
     return Problem(net, parameters.replaced(net.initial_intrinsic()), _events(file, len(out)))
 
 
 def relaxed(file, wanted, dtype, backend):
     """(name, found, expected) of a relaxed network and its second-order gradient of alpha."""
     net, parameters, events = _supernet_problem(file, dtype, backend)
-    supernet, own = net.hidden[0].recurrence, parameters.layers[0]
+    supernet, arrays = net.hidden[0].recurrence, parameters.layers[0]
     outcome = net.gradients(parameters, events)
     valid = _events(file, net.output.size, "_valid")
     hyper, passed = search.bilevel(net, parameters, (events, valid), file.number("eta"), None)
     (after,), _ = net.outcomes([passed], valid)
     direction = after.gradients.only(net.weight_names)
     gradients, top = outcome.gradients.layers
-    values = {"pattern": supernet.dense(np.ones(supernet.source.size)), "W": supernet.dense(supernet.effective(own)),
+    values = {"pattern": supernet.dense(np.ones(supernet.source.size)), "W": supernet.dense(supernet.effective(arrays)),
              "loss": outcome.loss, "dW_in": gradients.w.T, "dW_out": top.w.T,
              "dw_exc": supernet.dense(gradients.w_exc), "loss_valid": after.loss,
              "eps": 0.01 / global_norm(direction)}

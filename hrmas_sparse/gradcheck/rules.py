@@ -122,8 +122,8 @@ def second_order(backend):
     def after_step():
         step = net.gradients(parameters, train).gradients.only(net.weight_names)
         return parameters.replaced(Parameters(
-            {name: own[name] - eta * g for name, g in layer.items()}
-            for own, layer in zip(parameters.layers, step.layers)))
+            {name: arrays[name] - eta * g for name, g in layer.items()}
+            for arrays, layer in zip(parameters.layers, step.layers)))
 
     gradients = search.bilevel(net, parameters, (train, valid), eta, None)[0].flatten()
     expected = {name: central_differences(lambda: net.evaluate(after_step(), valid).loss, alpha, 1e-3)

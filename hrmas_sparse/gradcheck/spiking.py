@@ -108,8 +108,8 @@ def problem(backend, trajectory, seed=5):
     sizes = [INPUTS, *(layer.size for layer in net.layers)]
     mean = 0.4 if trajectory else 1.5  # so that about half of the neurons are silent at a time
     parameters = Parameters({"w": rng.standard_normal(pair) + mean} for pair in zip(sizes, sizes[1:]))
-    for layer, own in zip(net.hidden, parameters.layers):
-        own.w_rec = rng.uniform(-0.6, 0.4, layer.recurrence.source.size)
+    for layer, arrays in zip(net.hidden, parameters.layers):
+        arrays.w_rec = rng.uniform(-0.6, 0.4, layer.recurrence.source.size)
     leading = [(BATCH, STEPS), (STEPS,)] if trajectory else [(), ()]
     events = random_events(rng, BATCH, STEPS, INPUTS, trajectory, MANY if trajectory else FEW)
     return Problem(net, parameters.replaced(random_intrinsic(rng, net.hidden, leading)), events)
@@ -118,13 +118,13 @@ def problem(backend, trajectory, seed=5):
 def _stack(net, parameters, sample):
     """The layers as :func:`sample_sums` takes them."""
     stack = []
-    for layer, own in zip(net.layers, parameters.layers):
-        R, tau = (own.get(name, np.array(TAU_M)) for name in INTRINSIC)
+    for layer, arrays in zip(net.layers, parameters.layers):
+        R, tau = (arrays.get(name, np.array(TAU_M)) for name in INTRINSIC)
         R, tau = (np.broadcast_to(x[sample] if x.ndim == 3 else x, (STEPS, layer.size)) for x in (R, tau))
         W = np.zeros((layer.size, layer.size))
         if layer.recurrence is not None:
-            W[layer.recurrence.target, layer.recurrence.source] = own.w_rec
-        stack.append((own.w, W, R, tau, layer.v_th))
+            W[layer.recurrence.target, layer.recurrence.source] = arrays.w_rec
+        stack.append((arrays.w, W, R, tau, layer.v_th))
     return stack
 
 
@@ -132,9 +132,9 @@ def expected(net, parameters, events):
     """What every sample's sums say, as a list of dicts."""
     samples = []
     for b in range(len(events)):
-        own = slice(events.indptr[b], events.indptr[b + 1])
+        where = slice(events.indptr[b], events.indptr[b + 1])
         dense = np.zeros((STEPS, INPUTS))
-        dense[events.step[own], events.channel[own]] = events.value[own]
+        dense[events.step[where], events.channel[where]] = events.value[where]
         samples.append(sample_sums(dense, events.labels[b], _stack(net, parameters, b)))
     return samples
 

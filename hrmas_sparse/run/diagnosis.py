@@ -45,8 +45,8 @@ def diagnose(relaxed, discrete, learner, events, judges, windows, plasticity, st
     parameters = carried(discrete, learner.parameters)
 
     def score(network, parameters):
-        own = evaluate(network, parameters, events, stop, judges).as_dict()
-        return {key: own[key] for key in ("accuracy", "loss", "samples", "rates")}
+        scored = evaluate(network, parameters, events, stop, judges).as_dict()
+        return {key: scored[key] for key in ("accuracy", "loss", "samples", "rates")}
 
     scores = {"relaxed": score(relaxed, learner.parameters), "reset": None,
               "discrete": score(discrete, parameters), "adapted": None, "windows": 0}
@@ -64,6 +64,6 @@ def diagnose(relaxed, discrete, learner, events, judges, windows, plasticity, st
 def carried(discrete, searched):
     """Parameters of a discrete network: the weights, R and tau that a relaxed one has learnt."""
     return Parameters(
-        {"w": own.w, **(layer.recurrence.carried(own) if layer.recurrence else {}),
-         **{name: own[name] for name in INTRINSIC if name in own}}
-        for layer, own in zip(discrete.layers, searched.layers))
+        {"w": arrays.w, **(layer.recurrence.carried(arrays) if layer.recurrence else {}),
+         **{name: arrays[name] for name in INTRINSIC if name in arrays}}
+        for layer, arrays in zip(discrete.layers, searched.layers))

@@ -37,11 +37,11 @@ class Totals:
             vars(self).update(vars(batch))
             return
         self.largest_norms = [max(a, b) for a, b in zip(self.largest_norms, batch.largest_norms)]
-        for own in fields(self):
-            a, b = getattr(self, own.name), getattr(batch, own.name)
-            if own.name == "largest_norms" or a is None:
+        for each in fields(self):
+            a, b = getattr(self, each.name), getattr(batch, each.name)
+            if each.name == "largest_norms" or a is None:
                 continue
-            setattr(self, own.name, [x + y for x, y in zip(a, b)] if isinstance(a, list) else a + b)
+            setattr(self, each.name, [x + y for x, y in zip(a, b)] if isinstance(a, list) else a + b)
 
     def means(self):
         """Return the means over samples as a dict for a line of metrics."""

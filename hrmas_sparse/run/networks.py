@@ -55,8 +55,9 @@ class Networks(NamedTuple):
             return self._network([Feedforward(size, v_th) for size, v_th in zip(net.neurons, self.v_th)])
         if net.recurrence == "full":
             return self._network([Dense(size, v_th) for size, v_th in zip(net.neurons, self.v_th)])
-        return self._network([Motifs(one.neurons, architecture=one, w_exc=net.w_exc, w_inh=net.w_inh, v_th=v_th)
-                              for one, v_th in zip(architectures, self.v_th)])
+        return self._network([
+            Motifs(architecture.neurons, architecture=architecture, w_exc=net.w_exc, w_inh=net.w_inh, v_th=v_th)
+            for architecture, v_th in zip(architectures, self.v_th)])
 
     def _network(self, hidden):
         net, loss = self.settings.network, LOSSES[self.settings.loss.name].from_settings(self.settings.loss)

@@ -44,8 +44,8 @@ class Context(NamedTuple):
     @property
     def plasticity(self):
         """The constants of SpiKL-IP."""
-        own = self.settings.plasticity
-        return Plasticity(own.tau_cal, own.gamma, own.mu)
+        section = self.settings.plasticity
+        return Plasticity(section.tau_cal, section.gamma, section.mu)
 
     def rng(self, *stream):
         """A generator of a stream of random numbers."""
@@ -53,8 +53,8 @@ class Context(NamedTuple):
 
     def loader(self):
         """The training set as near as it fits where the backend computes; here if every batch is changed first."""
-        own = self.settings.augmentation
-        return Loader(self.data.train) if own != type(own)() else self.backend.loader(self.data.train)
+        augmentation = self.settings.augmentation
+        return Loader(self.data.train) if augmentation != type(augmentation)() else self.backend.loader(self.data.train)
 
     def augmented(self, batch, stage, update):
         """A training batch changed as the settings say; drawn by seed, stage and update alone."""

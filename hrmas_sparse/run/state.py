@@ -166,4 +166,5 @@ def _leaves(value, name=""):
     """Nested dicts -> {"a.b": value}"""
     if not isinstance(value, dict):
         return {name: value}
-    return {key: leaf for own, x in value.items() for key, leaf in _leaves(x, f"{name}.{own}" if name else own).items()}
+    return {path: leaf for key, x in value.items()
+            for path, leaf in _leaves(x, f"{name}.{key}" if name else key).items()}

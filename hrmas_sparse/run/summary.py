@@ -79,11 +79,11 @@ def changed(settings):
                       settings.profile)
     except InputError:  # a preset or profile of the user's own file
         return []
-    own, theirs = settings.as_dict(), theirs.as_dict()
-    sections = [name for name in own if isinstance(own[name], dict) and not (
+    ours, theirs = settings.as_dict(), theirs.as_dict()
+    sections = [name for name in ours if isinstance(ours[name], dict) and not (
         name == "data" and settings.data.dataset not in datasets())]
     return [f"{section}.{key} = {json.dumps(value)} (theirs: {json.dumps(theirs[section][key])})"
-            for section in sections for key, value in own[section].items() if value != theirs[section][key]]
+            for section in sections for key, value in ours[section].items() if value != theirs[section][key]]
 
 
 def _made_discrete(diagnosis):

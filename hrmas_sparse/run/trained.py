@@ -159,7 +159,7 @@ class Run:
         rows = [("data", data), ("seed", str(self.seed))]
         if self.result and self.result["test"]:
             rows.append(("test accuracy", f"{100 * self.result['test']['accuracy']:.2f} %"))
-        rows += [(f"layer {n}", one.describe()[0]) for n, one in enumerate(self.architecture, start=1)]
+        rows += [(f"layer {n}", each.describe()[0]) for n, each in enumerate(self.architecture, start=1)]
         if not self.finished:
             rows.append(("state", f"unfinished after {len(self.history)} epochs"))
         return rows + ([("folder", str(self.path))] if self.path else [])
@@ -170,5 +170,5 @@ class Run:
     def _repr_html_(self) -> str:
         rows = "".join(f"<tr><th style='text-align:left'>{html.escape(name)}</th><td style='text-align:left'>"
                        f"{html.escape(text)}</td></tr>" for name, text in self._about())
-        drawn = [one._repr_html_() for one in self.architecture if hasattr(one, "_repr_html_")]
+        drawn = [each._repr_html_() for each in self.architecture if hasattr(each, "_repr_html_")]
         return f"<table>{rows}</table>" + "".join(drawn)

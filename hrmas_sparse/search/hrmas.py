@@ -52,8 +52,8 @@ class StepResult(NamedTuple):
 def _shifted(parameters, step, direction):
     """A copy of the parameters with step (float64) * direction added where direction has an entry."""
     return parameters.replaced(Parameters(
-        {name: own[name] + step.astype(d.dtype) * d for name, d in layer.items()}
-        for own, layer in zip(parameters.layers, direction.layers)))
+        {name: arrays[name] + step.astype(d.dtype) * d for name, d in layer.items()}
+        for arrays, layer in zip(parameters.layers, direction.layers)))
 
 
 def alpha_gradient(net: Network, params: Parameters, train: Events, valid: Events, *, eta: float,
@@ -248,17 +248,17 @@ def keep_best_sizes(network, learner):
         sizes.append(size)
         adams = learner.w_adam, learner.alpha_adam
         for values in (learner.parameters, *(moment for adam in adams for moment in (adam.m, adam.v))):
-            for own in values.layers[n:n + 1]:  # none before the first update
-                narrowed = supernet.narrow(own, size)
+            for arrays in values.layers[n:n + 1]:  # none before the first update
+                narrowed = supernet.narrow(arrays, size)
                 for name in (*supernet.weight_names, *supernet.alpha_names):
-                    own.pop(name, None)
-                own.update(narrowed)
+                    arrays.pop(name, None)
+                arrays.update(narrowed)
     return sizes
 
 
 def discretize(network, learner):
     """The architecture of every hidden layer: its most probable motif size and types."""
-    return [layer.recurrence.discretize(own) for layer, own in zip(network.hidden, learner.parameters.layers)]
+    return [layer.recurrence.discretize(arrays) for layer, arrays in zip(network.hidden, learner.parameters.layers)]
 
 
 def entropy(network, parameters):

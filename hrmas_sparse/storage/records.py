@@ -138,7 +138,7 @@ def fits(value: Any, form: Any) -> bool:
     object, or a tuple of alternatives. Numbers are finite and of moderate size and text is printable.
     """
     if isinstance(form, tuple):
-        return any(fits(value, one) for one in form)
+        return any(fits(value, kind) for kind in form)
     if isinstance(form, set):
         return isinstance(value, (str, int)) and not isinstance(value, bool) and value in form
     if isinstance(form, list):

@@ -151,8 +151,8 @@ def measured(jobs, folder, options):
             print(f"round {turn + 1}  {name} {entrant.key:<24} {result['ms']:9.2f} ms  {result['mb']:7.1f} MB",
                   flush=True)
     label = {entrant.key: (entrant.label, entrant.kind) for _, entrant in jobs}
-    return [{"workload": name, "key": key, "label": label[key][0], "kind": label[key][1], "runs": own}
-            for (name, key), own in runs.items()], failed
+    return [{"workload": name, "key": key, "label": label[key][0], "kind": label[key][1], "runs": each}
+            for (name, key), each in runs.items()], failed
 
 
 def rooflines(jobs, folder, options):

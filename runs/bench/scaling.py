@@ -56,13 +56,13 @@ def measured(options, folder):
                 runs.setdefault((kind, neurons), []).append(result)
                 print(f"round {turn + 1}  {kind} {neurons:>6}  {result['ms']:9.1f} ms  {result['mb']:8.1f} MB  "
                       f"hidden rate {result['rates'][0]}", flush=True)
-    return [{"kind": kind, "neurons": neurons, "runs": own} for (kind, neurons), own in runs.items()]
+    return [{"kind": kind, "neurons": neurons, "runs": each} for (kind, neurons), each in runs.items()]
 
 
 def series(results, kind, field):
     """Sizes and medians of one kind."""
-    own = [r for r in results if r["kind"] == kind]
-    return [r["neurons"] for r in own], [statistics.median(run[field] for run in r["runs"]) for r in own]
+    rows = [r for r in results if r["kind"] == kind]
+    return [r["neurons"] for r in rows], [statistics.median(run[field] for run in r["runs"]) for r in rows]
 
 
 def table(record):

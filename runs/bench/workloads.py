@@ -83,9 +83,9 @@ def _recurrence(workload, kind, rng):
         layer = Relaxed(workload.hidden, workload.sizes)
         arrays, union = {}, layer.source * workload.hidden + layer.target
         for v in workload.sizes:
-            own = motif_connections(workload.hidden, v)
-            places = np.searchsorted(union, own.source * workload.hidden + own.target)
-            arrays |= {f"rows_{v}": own.row, f"places_{v}": places}
+            motif = motif_connections(workload.hidden, v)
+            places = np.searchsorted(union, motif.source * workload.hidden + motif.target)
+            arrays |= {f"rows_{v}": motif.row, f"places_{v}": places}
     else:
         architecture = random_architecture(workload.hidden, [MOTIF], rng, inter=kind == "motif")
         layer = Discrete(architecture)

@@ -20,8 +20,8 @@ _FORM = {"method": str, "title": str, "settings": {str: (bool, int, float, str)}
 def chosen(method, dataset):
     """(title, settings) of a method on a data set, from methods.toml."""
     table = dict(_read("methods.toml")[method])
-    own = {key: table.pop(key) for key in list(table) if isinstance(table[key], dict)}
-    return table.pop("title"), _changed(table, own.get(dataset, {}), f"methods.toml [{method}.{dataset}]")
+    sections = {key: table.pop(key) for key in list(table) if isinstance(table[key], dict)}
+    return table.pop("title"), _changed(table, sections.get(dataset, {}), f"methods.toml [{method}.{dataset}]")
 
 
 def trials(method):

@@ -46,12 +46,12 @@ class Spiking(nn.Module):
         snntorch.SpikingNeuron.init()  # else it would keep every network ever made
         self.first, self.out = nn.Linear(channels, s["hidden"]), nn.Linear(s["hidden"], classes)
         self.dropout_in, self.dropout = nn.Dropout(s["dropout_in"]), nn.Dropout(s["dropout"])
-        own = torch.ones(s["hidden"]) if s["learn"] else torch.ones(())
+        ones = torch.ones(s["hidden"]) if s["learn"] else torch.ones(())
         slopes = {"fast_sigmoid": surrogate.fast_sigmoid, "atan": surrogate.atan}
-        common = {"beta": s["beta"] * own, "learn_beta": s["learn"], "linear_features": s["hidden"],
+        common = {"beta": s["beta"] * ones, "learn_beta": s["learn"], "linear_features": s["hidden"],
                   "spike_grad": slopes[s["surrogate"]](s["slope"]), "reset_mechanism": s["reset"]}
         self.synapse = s["alpha"] > 0
-        self.hidden = (snntorch.RSynaptic(alpha=s["alpha"] * own, learn_alpha=s["learn"], **common) if self.synapse
+        self.hidden = (snntorch.RSynaptic(alpha=s["alpha"] * ones, learn_alpha=s["learn"], **common) if self.synapse
                        else snntorch.RLeaky(**common))
 
     def forward(self, x):

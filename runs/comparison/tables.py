@@ -7,13 +7,13 @@ def tried(results):
     """A row for each setting tried: what differs from the method's first, accuracy on each validation part, mean."""
     lines = []
     for method in dict.fromkeys(r["method"] for r in results):
-        own = [r for r in results if r["method"] == method]
-        parts = list(dict.fromkeys(r["partition"] for r in own))
-        start = own[0]["settings"]
-        lines += [f"{own[0]['title']}: {_words(start)}", "", "| changed | " + " | ".join(parts)
+        rows = [r for r in results if r["method"] == method]
+        parts = list(dict.fromkeys(r["partition"] for r in rows))
+        start = rows[0]["settings"]
+        lines += [f"{rows[0]['title']}: {_words(start)}", "", "| changed | " + " | ".join(parts)
                   + " | mean | training part | s |", "|---" * (len(parts) + 4) + "|"]
-        for settings in _different(r["settings"] for r in own):
-            row = [r for r in own if r["settings"] == settings]
+        for settings in _different(r["settings"] for r in rows):
+            row = [r for r in rows if r["settings"] == settings]
             changed = {key: value for key, value in settings.items() if value != start[key]}
             each = [_percent([r for r in row if r["partition"] == part]) for part in parts]
             lines.append("| " + " | ".join([_words(changed) or "-", *each, _percent(row), _percent(row, "train"),
@@ -27,9 +27,9 @@ def scored(results):
     parts = list(dict.fromkeys(r["partition"] for r in results))
     lines = ["| accuracy, % | " + " | ".join(parts) + " |", "|---" * (len(parts) + 1) + "|"]
     for method in dict.fromkeys(r["method"] for r in results):
-        own = [r for r in results if r["method"] == method]
-        each = [_percent([r for r in own if r["partition"] == part], spread=True) for part in parts]
-        lines.append("| " + " | ".join([own[0]["title"], *each]) + " |")
+        rows = [r for r in results if r["method"] == method]
+        each = [_percent([r for r in rows if r["partition"] == part], spread=True) for part in parts]
+        lines.append("| " + " | ".join([rows[0]["title"], *each]) + " |")
     return "\n".join(lines)
 
 
@@ -42,9 +42,9 @@ def _percent(results, split="test", spread=False):
 
 def _different(dicts):
     different = []
-    for one in dicts:
-        if one not in different:
-            different.append(one)
+    for each in dicts:
+        if each not in different:
+            different.append(each)
     return different
 
 

@@ -53,7 +53,7 @@ def compute(job):
         return tqdm(epochs, job["name"], unit="epoch", disable=None, leave=False)
 
     right, weights = method(cache, job["settings"], job["seed"], progress)
-    score = {split: {"accuracy": float(own.mean()), "samples": len(own)} for split, own in right.items()}
+    score = {split: {"accuracy": float(hits.mean()), "samples": len(hits)} for split, hits in right.items()}
     result = {**{key: job[key] for key in ("method", "title", "settings", "data", "partition", "seed")},
               "provenance": cache.meta.provenance, "fingerprint": cache.meta.fingerprint, **score,
               "chance": 1 / cache.meta.classes, "trained_weights": weights,

@@ -104,7 +104,7 @@ class Study:
     @property
     def runs(self):
         """All finished runs."""
-        return [one for group in self.groups.values() for one in group]
+        return [run for group in self.groups.values() for run in group]
 
     @property
     def sizes(self):
@@ -150,8 +150,8 @@ def read(name):
         raise InputError(f"{name}: no experiment of that name in {places.out()}; experiments: {there}")
     record = records.read_json(folder / RECORD, FORM)
     groups, missing = {}, []
-    for key, one in sorted(record["runs"].items(), key=lambda item: _order(record, item[1])):
-        if one["row"] not in record["rows"] or key != Path(key).name:
+    for key, entry in sorted(record["runs"].items(), key=lambda item: _order(record, item[1])):
+        if entry["row"] not in record["rows"] or key != Path(key).name:
             raise Damaged(f"{folder / RECORD}: runs: {key}: not one of its rows")
         run = RunDir(folder / key)
         if not run.finished:
@@ -159,7 +159,7 @@ def read(name):
             continue
         if run.result()["test"] is None:
             raise InputError(f"{run.path}: has no test part; an experiment compares tests")
-        finished = Finished(one["row"], tuple(one["neurons"]), one["partition"], one["seed"], run, run.config(),
+        finished = Finished(entry["row"], tuple(entry["neurons"]), entry["partition"], entry["seed"], run, run.config(),
                          run.manifest(), run.result())
         groups.setdefault((finished.row, finished.neurons), []).append(finished)
     if not groups:
@@ -177,7 +177,7 @@ def _order(record, run):
 
 def provenance(runs):
     """Where the data of some runs come from: real, a part of the real recordings, or synthetic."""
-    kinds = {one.manifest["data"]["provenance"] for one in runs}
+    kinds = {run.manifest["data"]["provenance"] for run in runs}
     if kinds != {"real"}:
         return "synthetic stand-in: not the real recordings"
     result, data = runs[0].result, runs[0].settings.data
@@ -193,9 +193,9 @@ def provenance(runs):
 
 def data_in_words(runs):
     """Data set, provenance, number of samples."""
-    one = runs[0]
-    return (f"{one.settings.data.dataset} ({provenance(runs)}), {one.result['train']['samples']:,} training and "
-            f"{one.result['test']['samples']:,} test samples")
+    run = runs[0]
+    return (f"{run.settings.data.dataset} ({provenance(runs)}), {run.result['train']['samples']:,} training and "
+            f"{run.result['test']['samples']:,} test samples")
 
 
 def numbers_in_words(numbers):
@@ -211,10 +211,10 @@ def numbers_in_words(numbers):
 
 def which_in_words(runs):
     """Seeds, and partitions where they are not the official one."""
-    seeds = numbers_in_words(one.seed for one in runs)
-    partitions = list(dict.fromkeys(one.partition for one in runs))
+    seeds = numbers_in_words(run.seed for run in runs)
+    partitions = list(dict.fromkeys(run.partition for run in runs))
     more = "" if partitions == ["official"] else f", partitions {', '.join(partitions)}"
-    return f"seed{'s' if len({one.seed for one in runs}) > 1 else ''} {seeds}{more}"
+    return f"seed{'s' if len({run.seed for run in runs}) > 1 else ''} {seeds}{more}"
 
 
 def changes(settings, base=None):
@@ -230,9 +230,9 @@ def changes(settings, base=None):
             for line in lines if not line.startswith("data.partition")]
 
 
-def settings_differ(one, other):
+def settings_differ(settings, other):
     """Whether two runs differ in more than their partition."""
-    return any(not line.startswith("data.partition:") for line in differences(one, other))
+    return any(not line.startswith("data.partition:") for line in differences(settings, other))
 
 
 def settings_in_words(settings):
@@ -244,8 +244,8 @@ def settings_in_words(settings):
 def commits(runs):
     """Commits of the program that the runs were made with, as text."""
     names = []
-    for one in runs:
-        for git in [one.manifest.get("git"), *(again.get("git") for again in one.manifest.get("resumed") or [])]:
+    for run in runs:
+        for git in [run.manifest.get("git"), *(again.get("git") for again in run.manifest.get("resumed") or [])]:
             known = isinstance(git, dict) and isinstance(git.get("commit"), str)
             names.append(git["commit"][:7] + (" with changes" if git.get("changed") else "") if known else "unknown")
     names = list(dict.fromkeys(names))

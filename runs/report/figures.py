@@ -42,7 +42,7 @@ def accuracies(study):
     figure, axis = axes(1, height=0.8 + 0.36 * len(groups))
     several = len(study.sizes) > 1
     for y, ((row, _), runs) in enumerate(groups):
-        values = per_cent([one.accuracy for one in runs])
+        values = per_cent([run.accuracy for run in runs])
         offsets = np.linspace(-0.16, 0.16, len(values)) if len(values) > 1 else [0]
         axis.scatter(values, y + np.array(offsets), s=14, facecolor="none", edgecolor=GREY, linewidth=0.9)
         interval = per_cent_interval(runs)
@@ -56,13 +56,13 @@ def accuracies(study):
     axis.grid(False, axis="y")
     return figure, ("Test accuracy of every run (circles), the mean of each row (filled; the diamond is the row the "
                     "others are compared with) and its 95 % t interval over runs"
-                    + (", corrected for partitions that share samples." if len({one.partition for one in study.runs})
+                    + (", corrected for partitions that share samples." if len({run.partition for run in study.runs})
                        > 1 else ".")), study.runs
 
 
 def per_cent_interval(runs):
     """95 % interval of the mean accuracy, corrected for several partitions of the data; None for one run."""
-    plain, corrected = stats.intervals({one.pair: 100 * one.accuracy for one in runs}, runs[0].test_over_train)
+    plain, corrected = stats.intervals({run.pair: 100 * run.accuracy for run in runs}, runs[0].test_over_train)
     return corrected or plain
 
 
@@ -80,7 +80,7 @@ def scaling(study):
         wide = [sum(neurons) for neurons in sizes]
         look = {"marker": "osD^vP"[n % 6], "linestyle": ("-", "--", ":", "-.")[n % 4], "label": row,
                 "color": (INK, ACCENT, "0.35", "#009e73")[n % 4], "markersize": 5}
-        left.plot(wide, [per_cent([one.accuracy for one in group]).mean() for group in runs], **look)
+        left.plot(wide, [per_cent([run.accuracy for run in group]).mean() for group in runs], **look)
         right.plot(wide, [tables.milliseconds(group)[1] for group in runs], **look)
     left.set(xlabel="neurons", ylabel="test accuracy (%)", title="mean test accuracy")
     right.set(xlabel="neurons", ylabel="ms", title="time per batch of retraining")
@@ -121,9 +121,9 @@ def series(runs, value, phases=("search-1", "search-2")):
     -------
     epochs, mean, std, each (E,): as far as every run goes; std is 0 for one run
     """
-    values = [_of_epochs(one, value, phases) for one in runs]
+    values = [_of_epochs(run, value, phases) for run in runs]
     length = min(map(len, values))
-    values = np.array([own[:length] for own in values], float)
+    values = np.array([curve[:length] for curve in values], float)
     spread = values.std(axis=0, ddof=1) if len(values) > 1 else 0 * values[0]
     return np.arange(1, length + 1), values.mean(axis=0), spread
 
@@ -144,8 +144,8 @@ def _number(value):
 
 def stage_change(runs):
     """Number of epochs of stage 1, if all runs have as many and a second stage."""
-    ends = {sum(line["phase"] == "search-1" for line in one.metrics) for one in runs}
-    total = {sum(line["phase"].startswith("search") for line in one.metrics) for one in runs}
+    ends = {sum(line["phase"] == "search-1" for line in run.metrics) for run in runs}
+    total = {sum(line["phase"].startswith("search") for line in run.metrics) for run in runs}
     return ends.pop() if len(ends) == 1 and ends != total else None
 
 
@@ -167,14 +167,14 @@ def with_and_without(study):
     """(label, runs) of the baseline, and without plasticity if the experiment has that; runs that have no search no."""
     groups = [("with IP" if study.shown and study.shown[0].settings.plasticity.mode != "off" else "without IP",
                study.shown), ("without IP", study.without_plasticity())]
-    groups = [(label, [one for one in runs if any(line["phase"] == "search-1" for line in one.metrics)])
+    groups = [(label, [run for run in runs if any(line["phase"] == "search-1" for line in run.metrics)])
               for label, runs in groups]
     return [(f"{label}, {len(runs)} run{'s' * (len(runs) > 1)}", runs) for label, runs in groups if runs]
 
 
 def runs_of(groups):
     """All runs of (label, runs)."""
-    return [one for _, runs in groups for one in runs]
+    return [run for _, runs in groups for run in runs]
 
 
 BAND = "Lines are means over the runs, bands one standard deviation; the dotted line is where the motif size is chosen."
@@ -239,8 +239,8 @@ def intrinsic(study):
     InputError
         No run has kept them.
     """
-    plastic = [one for one in study.shown if searches(one.settings) and one.settings.plasticity.mode != "off"]
-    runs = [one for one in plastic if one.searched]
+    plastic = [run for run in study.shown if searches(run.settings) and run.settings.plasticity.mode != "off"]
+    runs = [run for run in plastic if run.searched]
     if not runs:
         if plastic:
             raise InputError("these runs are of a version that did not keep search.h5, R and tau after the search")

@@ -14,33 +14,33 @@ CROWDED = 10  # neurons; larger motifs are drawn as two graphs, one for each typ
 
 def first_tied(study):
     """The first of the shown runs whose motifs share one topology, or None."""
-    return next((one for one in study.shown if one.architecture and one.architecture[0].tied), None)
+    return next((run for run in study.shown if run.architecture and run.architecture[0].tied), None)
 
 
 def motif(study):
     """The paper's Figure 6: the motif as a graph, and as a table; None if there is none."""
-    one = first_tied(study)
-    if one is None:
+    run = first_tied(study)
+    if run is None:
         return None
-    architecture = one.architecture[0]
+    architecture = run.architecture[0]
     kinds = [(EXCITATORY, INHIBITORY)] if architecture.motif_size <= CROWDED else [(EXCITATORY,), (INHIBITORY,)]
     figure, parts = axes(len(kinds) + 1, width=3.9 * (len(kinds) + 1), height=4.3)
-    for axis, own in zip(parts, kinds):
-        drawing.motif_graph(axis, architecture, own)
-        if len(own) == 1:
-            axis.set_title(TYPE_NAMES[own[0]], loc="center")
+    for axis, shown in zip(parts, kinds):
+        drawing.motif_graph(axis, architecture, shown)
+        if len(shown) == 1:
+            axis.set_title(TYPE_NAMES[shown[0]], loc="center")
     drawing.motif_table(parts[-1], architecture)
     parts[-1].grid(False)
-    return figure, (f"The motif of {architecture.motif_size} neurons found with seed {one.seed}, "
-                    f"{one.test_in_words}. In the graph excitatory connections are solid and end in an arrow head, "
+    return figure, (f"The motif of {architecture.motif_size} neurons found with seed {run.seed}, "
+                    f"{run.test_in_words}. In the graph excitatory connections are solid and end in an arrow head, "
                     "inhibitory ones are dashed and end in a bar; squares are the corresponding neurons of the "
                     "previous (filled) and the next motif (open). The table has the same connections. The paper's "
-                    "Figure 6."), [one]
+                    "Figure 6."), [run]
 
 
 def motifs(study):
     """The motifs of all seeds side by side, as tables; None if there is only one."""
-    tied = [one for one in study.shown if one.architecture and one.architecture[0].tied][:10]
+    tied = [run for run in study.shown if run.architecture and run.architecture[0].tied][:10]
     if len(tied) < 2:
         return None
     columns = min(5, len(tied))
@@ -48,42 +48,42 @@ def motifs(study):
     figure, parts = axes(columns, width=8.8, height=0.4 + 2.1 * rows, rows=rows, squeeze=False)
     for axis in parts.ravel():
         axis.set_axis_off()
-    for axis, one in zip(parts.ravel(), tied):
-        own = one.architecture[0]
-        drawing.motif_table(axis, own)
+    for axis, run in zip(parts.ravel(), tied):
+        architecture = run.architecture[0]
+        drawing.motif_table(axis, architecture)
         axis.set_axis_on()
         axis.grid(False)
         axis.get_legend().remove()
         axis.set(xlabel="", ylabel="", anchor="N")
-        drawn = "" if one.partition == "official" else f", {one.partition}"
-        axis.set_title(f"seed {one.seed}{drawn}: motif of {own.motif_size}", fontsize=7.5 if drawn else 8.5)
+        drawn = "" if run.partition == "official" else f", {run.partition}"
+        axis.set_title(f"seed {run.seed}{drawn}: motif of {architecture.motif_size}", fontsize=7.5 if drawn else 8.5)
     return figure, ("The motifs of all seeds as tables; rows receive, columns send, right of the line the neighbouring "
                     "motifs. Orange (+) is excitatory, blue (\N{MINUS SIGN}) inhibitory, light none."), tied
 
 
 def weights(study):
     """The paper's Figure 7: the recurrent matrix, and its corner; None without motifs."""
-    one = next((one for one in study.shown if one.architecture), None)
-    if one is None:
+    finished = next((finished for finished in study.shown if finished.architecture), None)
+    if finished is None:
         return None
-    own = one.architecture[0]
-    links, values = drawing.recurrent_weights(one.run, own)
+    architecture = finished.architecture[0]
+    links, values = drawing.recurrent_weights(finished.run, architecture)
     figure, (left, right) = axes(2, width=8.8, height=4.0)
     drawing.weight_matrix(left, links, values)
-    shown = drawing.weight_corner(right, own, links, values)
+    shown = drawing.weight_corner(right, architecture, links, values)
     left.add_patch(drawing.patch("Rectangle", (0, 0), shown, shown, fill=False, edgecolor="k", linewidth=0.9))
     for axis in (left, right):
         axis.grid(False)
-    stored = values.size / own.neurons**2
-    return figure, (f"Recurrent weights after retraining, seed {one.seed}: {values.size:,} connections, "
+    stored = values.size / architecture.neurons**2
+    return figure, (f"Recurrent weights after retraining, seed {finished.seed}: {values.size:,} connections, "
                     f"{100 * stored:.2f} % of a dense matrix. Left all of them (a dot stands for the largest weight "
                     "near it), right the corner in the frame. Inhibitory weights are fixed, excitatory ones trained. "
-                    "The paper's Figure 7."), [one]
+                    "The paper's Figure 7."), [finished]
 
 
 def confusion(study):
     """Who is taken for whom, all shown runs together."""
-    counts = np.sum([one.result["test"]["confusion"] for one in study.shown], axis=0)
+    counts = np.sum([run.result["test"]["confusion"] for run in study.shown], axis=0)
     share = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     names = class_names(study)
     figure, axis = axes(1, width=5.4, height=4.6)
@@ -104,14 +104,14 @@ def confusion(study):
 
 def class_names(study):
     """Names of the classes; numbers where the spike cache is gone."""
-    one = study.shown[0]
+    finished = study.shown[0]
     try:
-        return list(cache_of(one).meta.class_names)
+        return list(cache_of(finished).meta.class_names)
     except InputError:
-        return [str(n) for n in range(len(one.result["test"]["confusion"]))]
+        return [str(n) for n in range(len(finished.result["test"]["confusion"]))]
 
 
-def cache_of(one):
+def cache_of(finished):
     """The spike cache a run was trained on.
 
     Raises
@@ -119,19 +119,19 @@ def cache_of(one):
     InputError
         It is gone, or another one by now.
     """
-    about = one.manifest["data"]
+    about = finished.manifest["data"]
     cache = open_cache(about.get("cache") or "?")
     if cache.meta.fingerprint != about["fingerprint"]:
-        raise InputError(f"{cache.path}: not what {one.run.name} was trained on")
+        raise InputError(f"{cache.path}: not what {finished.run.name} was trained on")
     verify_cache(cache.path)
     return cache
 
 
 def raster(study):
     """A test sample on its way through the first shown network."""
-    one = study.shown[0]
-    cache = cache_of(one)
-    network, parameters = load_trained(one.run, "cpu", cache.meta)
+    finished = study.shown[0]
+    cache = cache_of(finished)
+    network, parameters = load_trained(finished.run, "cpu", cache.meta)
     events = cache.test[np.array([0])]
     outcome = network.evaluate(parameters, events, record=True)
     layers = [(events.step, events.channel, events.channels, "input channels")]
@@ -156,5 +156,5 @@ def raster(study):
     parts[-1].set_xlabel("step")
     right = "rightly" if outcome.predicted[0] == events.labels[0] else "wrongly"
     return figure, (f"One test sample ({cache.ids('test')[0]}, class {names[events.labels[0]]}, shaded) in the network "
-                    f"of seed {one.seed}: every spike of {of_whom}. The network "
-                    f"decides {right} for {names[outcome.predicted[0]]}."), [one]
+                    f"of seed {finished.seed}: every spike of {of_whom}. The network "
+                    f"decides {right} for {names[outcome.predicted[0]]}."), [finished]

@@ -66,8 +66,8 @@ def intervals(values, test_over_train):
     plain = _around(differences.mean(), differences, 1 / differences.size)
     if len(by_partition) < 2:
         return plain, None
-    shares = np.array([len(own) for own in by_partition.values()]) / differences.size
-    means = np.array([np.mean(own) for own in by_partition.values()])
+    shares = np.array([len(group) for group in by_partition.values()]) / differences.size
+    means = np.array([np.mean(group) for group in by_partition.values()])
     return plain, _around(differences.mean(), means, (shares**2).sum() + test_over_train)
 
 

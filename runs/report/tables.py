@@ -9,7 +9,7 @@ from runs.report import collect, stats
 def milliseconds(runs):
     """Wall clock per batch of the search and of retraining, mean over runs; None for what was not done."""
     def mean(phases, which):
-        values = [1000 * one.seconds(*phases) / one.iterations()[which] for one in runs if one.iterations()[which]]
+        values = [1000 * run.seconds(*phases) / run.iterations()[which] for run in runs if run.iterations()[which]]
         return sum(values) / len(values) if values else None
     return mean(("search-1", "search-2"), 0), mean(("retrain",), 1)
 
@@ -22,14 +22,14 @@ def scores(study):
         rows.append({
             "row": row, "title": study.title(row), "neurons": list(neurons),
             "changes": collect.changes(runs[0].settings, base[0].settings) if base else [],
-            **stats.summarise([one.accuracy for one in runs])._asdict(),
-            "trained_weights": sum(one.result["trained_weights"] for one in runs) / len(runs)})
+            **stats.summarise([run.accuracy for run in runs])._asdict(),
+            "trained_weights": sum(run.result["trained_weights"] for run in runs) / len(runs)})
     return rows
 
 
 def counts_baseline(study):
     """Accuracy of logistic regression on spikes per channel, mean over the partitions; None where it was not done."""
-    baselines = {one.partition: one.result["counts_baseline"] for one in study.runs}
+    baselines = {run.partition: run.result["counts_baseline"] for run in study.runs}
     values = [value for value in baselines.values() if value is not None]
     return sum(values) / len(values) if values else None
 
@@ -41,8 +41,8 @@ def differences(study):
         base = study.baseline(neurons)
         if row == study.record["baseline"] or not base:
             continue
-        own, other = ({one.pair: one.accuracy for one in group} for group in (runs, base))
-        difference = stats.difference(other, own, runs[0].test_over_train)
+        ours, other = ({run.pair: run.accuracy for run in group} for group in (runs, base))
+        difference = stats.difference(other, ours, runs[0].test_over_train)
         if difference:
             rows.append({"row": row, "title": study.title(row), "neurons": list(neurons), **difference._asdict()})
     return rows
@@ -66,7 +66,7 @@ def made_discrete(study):
                         for before, after in (("relaxed", "discrete"), ("discrete", "adapted")))
         rows.append({"row": row, "title": study.title(row), "neurons": list(neurons), "n": len(scored),
                       "windows": max(one["windows"] for one in scored.values()),
-                      **{name: sum(own.values()) / len(own) if own else None for name, own in each.items()},
+                      **{name: sum(values.values()) / len(values) if values else None for name, values in each.items()},
                       "cost": cost._asdict(), "repair": repair and repair._asdict()})
     return rows
 
@@ -78,18 +78,18 @@ def times(study):
         search, retrain = milliseconds(runs)
         rows.append({"row": row, "title": study.title(row), "neurons": list(neurons), "search_ms": search,
                       "retrain_ms": retrain,
-                      "search_minutes": sum(one.seconds("search-1", "search-2") for one in runs) / len(runs) / 60,
-                      "retrain_minutes": sum(one.seconds("retrain") for one in runs) / len(runs) / 60})
+                      "search_minutes": sum(run.seconds("search-1", "search-2") for run in runs) / len(runs) / 60,
+                      "retrain_minutes": sum(run.seconds("retrain") for run in runs) / len(runs) / 60})
     return rows
 
 
 def single_runs(study):
     """One dict for each run: test accuracy with its Wilson interval, what was found."""
-    return [{"row": one.row, "title": study.title(one.row), "neurons": list(one.neurons), "seed": one.seed,
-             "partition": one.partition, "accuracy": one.accuracy,
-             "wilson": stats.wilson(one.accuracy, one.result["test"]["samples"]),
-             "train_accuracy": one.result["train"]["accuracy"], "motif_sizes": one.motif_sizes,
-             "hidden_rate": one.result["test"]["rates"][0]} for one in study.runs]
+    return [{"row": run.row, "title": study.title(run.row), "neurons": list(run.neurons), "seed": run.seed,
+             "partition": run.partition, "accuracy": run.accuracy,
+             "wilson": stats.wilson(run.accuracy, run.result["test"]["samples"]),
+             "train_accuracy": run.result["train"]["accuracy"], "motif_sizes": run.motif_sizes,
+             "hidden_rate": run.result["test"]["rates"][0]} for run in study.runs]
 
 
 def numbers(study):
@@ -129,9 +129,9 @@ def rounded(value, digits=1):
 def score_rows(study):
     """Header and rows of the table of accuracies."""
     return (["", "neurons", "differs in", "n", "best", "mean", "std", "trained weights"],
-            [[one["title"], size(one["neurons"]), ", ".join(one["changes"]), str(one["n"]), per_cent(one["best"]),
-              per_cent(one["mean"]), per_cent(one["std"]), rounded(one["trained_weights"], 0)]
-             for one in scores(study)])
+            [[row["title"], size(row["neurons"]), ", ".join(row["changes"]), str(row["n"]), per_cent(row["best"]),
+              per_cent(row["mean"]), per_cent(row["std"]), rounded(row["trained_weights"], 0)]
+             for row in scores(study)])
 
 
 def difference_rows(study):
@@ -147,14 +147,14 @@ def difference_rows(study):
 
 def discrete_rows(study):
     """Header and rows of the table about the step to the discrete architecture."""
-    def change(one):
-        if one is None:
+    def change(row):
+        if row is None:
             return "\N{EN DASH}"
-        around = one["corrected"] or one["interval"]
-        return points(one["mean"]) + (f" ({interval(around)})" if around else "")
-    rows = [[one["title"], size(one["neurons"]), str(one["n"]),
-             *(per_cent(one[name]) for name in ("relaxed", "reset", "discrete", "adapted")),
-             change(one["cost"]), change(one["repair"])] for one in made_discrete(study)]
+        around = row["corrected"] or row["interval"]
+        return points(row["mean"]) + (f" ({interval(around)})" if around else "")
+    rows = [[row["title"], size(row["neurons"]), str(row["n"]),
+             *(per_cent(row[name]) for name in ("relaxed", "reset", "discrete", "adapted")),
+             change(row["cost"]), change(row["repair"])] for row in made_discrete(study)]
     return ["", "neurons", "n", "relaxed", "reset", "discrete", "with IP", "discrete \N{MINUS SIGN} relaxed",
             "with IP \N{MINUS SIGN} discrete"], rows
 
@@ -163,21 +163,21 @@ def time_rows(study):
     """Header and rows of the table of times."""
     return (["", "neurons", "search, ms a batch", "retraining, ms a batch", "search, min a run",
              "retraining, min a run"],
-            [[one["title"], size(one["neurons"]), rounded(one["search_ms"]), rounded(one["retrain_ms"]),
-              rounded(one["search_minutes"] or None), rounded(one["retrain_minutes"])] for one in times(study)])
+            [[row["title"], size(row["neurons"]), rounded(row["search_ms"]), rounded(row["retrain_ms"]),
+              rounded(row["search_minutes"] or None), rounded(row["retrain_minutes"])] for row in times(study)])
 
 
 def run_rows(study):
     """Header and rows of the table of all runs."""
     return (["", "neurons", "seed", "partition", "test", "95 % interval", "train", "motif", "hidden rate, %"],
-            [[one["row"], size(one["neurons"]), str(one["seed"]), one["partition"], per_cent(one["accuracy"]),
-              interval(one["wilson"], per_cent), per_cent(one["train_accuracy"]), one["motif_sizes"] or "\N{EN DASH}",
-              per_cent(one["hidden_rate"])] for one in single_runs(study)])
+            [[row["row"], size(row["neurons"]), str(row["seed"]), row["partition"], per_cent(row["accuracy"]),
+              interval(row["wilson"], per_cent), per_cent(row["train_accuracy"]), row["motif_sizes"] or "\N{EN DASH}",
+              per_cent(row["hidden_rate"])] for row in single_runs(study)])
 
 
 def class_rows(study, names):
     """Header and rows of the table of classes, all shown runs together: samples, recall, decisions."""
-    counts = sum(np.array(one.result["test"]["confusion"]) for one in study.shown)
+    counts = sum(np.array(run.result["test"]["confusion"]) for run in study.shown)
     return (["class", "samples", "recall", "decided"],
             [[name, str(there), per_cent(share) if there else "\N{EN DASH}", str(decided)]
              for name, there, share, decided in zip(names, counts.sum(axis=1), recall(counts), counts.sum(axis=0))])

@@ -71,9 +71,9 @@ def write(study):
 def _about(study):
     runs = study.runs
     paper = f"The paper's {study.record['paper']}. " if study.record["paper"] else ""
-    one = (study.shown or runs)[0]
+    run = (study.shown or runs)[0]
     return [f"{paper}Data: {collect.data_in_words(runs)}.",
-            f"{len(runs)} runs, {collect.which_in_words(runs)}; {collect.settings_in_words(one.settings)}; "
+            f"{len(runs)} runs, {collect.which_in_words(runs)}; {collect.settings_in_words(run.settings)}; "
             f"{collect.commits(runs)}."]
 
 
@@ -87,10 +87,10 @@ def _warnings(study):
     if study.missing:
         texts.append(f"Not finished, and so not in here: {', '.join(study.missing)}.")
     mixed = [study.title(row) for (row, _), runs in study.groups.items()
-             if any(collect.settings_differ(runs[0].settings, one.settings) for one in runs)]
+             if any(collect.settings_differ(runs[0].settings, run.settings) for run in runs)]
     if mixed:
         texts.append(f"Not all runs of a row have the same settings: {', '.join(dict.fromkeys(mixed))}.")
-    if len({one.manifest["data"]["fingerprint"] for one in study.runs}) > 1:
+    if len({run.manifest["data"]["fingerprint"] for run in study.runs}) > 1:
         texts.append("The runs were made from recordings that are not all the same.")
     return [page.paragraph(text, "warning") for text in texts]
 
@@ -106,16 +106,16 @@ def _results(study, drawn):
 
 
 def _reading(study):
-    one = study.runs[0].result
+    result = study.runs[0].result
     counts = tables.counts_baseline(study)
     counts = "" if counts is None else f"; logistic regression on spikes per channel scores {tables.per_cent(counts)} %"
     return (f"n is the number of runs, std the sample standard deviation over them. Chance is "
-            f"{tables.per_cent(one['chance'])} %{counts}. One test sample is "
-            f"{tables.per_cent(1 / one['test']['samples'])} percentage points.")
+            f"{tables.per_cent(result['chance'])} %{counts}. One test sample is "
+            f"{tables.per_cent(1 / result['test']['samples'])} percentage points.")
 
 
 def _pairs(study, baseline):
-    several = len({one.partition for one in study.runs}) > 1
+    several = len({run.partition for run in study.runs}) > 1
     return (f"Differences to {baseline} in percentage points, over pairs of runs with the same seed and partition; "
             "the interval is Student's t on these differences. It speaks of other seeds, not of other test samples."
             + (" Partitions share samples, which makes it too narrow; the corrected interval averages over seeds and "
@@ -129,7 +129,7 @@ def _made_discrete(study):
     header, rows = tables.discrete_rows(study)
     if not rows:
         return []
-    windows = max(one["windows"] for one in tables.made_discrete(study))
+    windows = max(row["windows"] for row in tables.made_discrete(study))
     text = ("Accuracy, %, before retraining, with the weights of the search: of the relaxed network, and of the "
             "discrete one made of it, on the half of the training part that judged alpha; means over n runs. Reset: "
             "discrete, R and tau as the search began; otherwise those of the search. With IP: discrete, and intrinsic "

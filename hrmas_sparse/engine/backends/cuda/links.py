@@ -59,13 +59,13 @@ class Patterns:
 
     def of(self, links):
         """The :class:`Pattern` of a list of links, one entry a network."""
-        shared = all(own.indices is links[0].indices for own in links)
+        shared = all(each.indices is links[0].indices for each in links)
         distinct = links[:1] if shared else links
-        key = tuple(id(own.indices) for own in distinct), len(links)
+        key = tuple(id(each.indices) for each in distinct), len(links)
         if key not in self._known:
             while len(self._known) >= KEPT:
                 self._known.pop(next(iter(self._known)))
-            self._known[key] = _pattern(distinct, len(links)), [own.indices for own in distinct]  # keeps the ids alive
+            self._known[key] = _pattern(distinct, len(links)), [x.indices for x in distinct]  # keeps the ids alive
         return self._known[key][0]
 
 
@@ -80,7 +80,7 @@ def _pattern(distinct, networks):
         sources.append(source)
         targets.append(target)
     copies = networks // len(distinct)
-    network = np.repeat(np.arange(networks), [own.size for own in sources] * copies)
+    network = np.repeat(np.arange(networks), [indices.size for indices in sources] * copies)
     source, target = (np.concatenate(arrays * copies) for arrays in (sources, targets))
     return Pattern(_stacked(incoming), _stacked(outgoing),
                    *(to_device(array.astype(np.int32)) for array in (source, target, network)))
