@@ -82,23 +82,10 @@ def chain(kinds: dict[str, str], edges: list[tuple[str, str]]) -> list[tuple[str
     InputError
         The graph is not one chain of layers.
     """
-    after: dict[str, list[str]] = {name: [] for name in kinds}
-    before: dict[str, list[str]] = {name: [] for name in kinds}
-    for a, b in edges:
-        if a not in kinds or b not in kinds:
-            raise InputError(f"edge {a!r} -> {b!r}: expected the names of two nodes, found no node "
-                             f"{a if a not in kinds else b!r}; export the network again")
-        if b in after[a]:
-            raise InputError(f"edge {a!r} -> {b!r}: expected once, found twice; export the network again")
-        after[a].append(b)
-        before[b].append(a)
-    ends = {kind: [name for name in kinds if kinds[name] == kind] for kind in ("Input", "Output")}
-    for kind, names in ends.items():
-        if len(names) != 1:
-            raise InputError(f"expected one node of kind {kind}, found {len(names)}; our networks have one input and "
-                             "one output")
+    before, after = _neighbours(kinds, edges)
+    first, last = _only(kinds, "Input"), _only(kinds, "Output")
     layers: list[tuple[str, str, str | None]] = []
-    place, seen = ends["Input"][0], {ends["Input"][0], ends["Output"][0]}
+    place, seen = first, {first, last}
     while True:
         loops = [b for b in after[place] if kinds[b] in LINEAR and after[b] == [place] == before[b]]
         onward = [b for b in after[place] if b not in loops]
@@ -111,7 +98,7 @@ def chain(kinds: dict[str, str], edges: list[tuple[str, str]]) -> list[tuple[str
             _refuse_node(place, "nothing that leads to the input", before[place])
         if len(onward) != 1:
             _refuse_node(place, "one node that listens to it, besides its own recurrence", onward)
-        if onward == ends["Output"]:
+        if onward == [last]:
             break
         w = onward[0]
         if kinds[w] not in LINEAR or before[w] != [place] or len(after[w]) != 1 or kinds[after[w][0]] != "CubaLIF" \
@@ -123,12 +110,36 @@ def chain(kinds: dict[str, str], edges: list[tuple[str, str]]) -> list[tuple[str
         seen |= {w, place}
     if not layers:
         raise InputError("expected at least one layer between input and output, found none")
-    if before[ends["Output"][0]] != [place] or after[ends["Output"][0]]:
-        _refuse_node(ends["Output"][0], "the last layer before it and nothing behind it", before[ends["Output"][0]])
+    if before[last] != [place] or after[last]:
+        _refuse_node(last, "the last layer before it and nothing behind it", before[last])
     for name in kinds:
         if name not in seen:
             _refuse_node(name, "a node in the chain from input to output", "one beside it")
     return layers
+
+
+def _neighbours(kinds: dict[str, str], edges: list[tuple[str, str]]) -> tuple[dict[str, list[str]], ...]:
+    """The nodes before and after each node."""
+    before: dict[str, list[str]] = {name: [] for name in kinds}
+    after: dict[str, list[str]] = {name: [] for name in kinds}
+    for a, b in edges:
+        if a not in kinds or b not in kinds:
+            raise InputError(f"edge {a!r} -> {b!r}: expected the names of two nodes, found no node "
+                             f"{a if a not in kinds else b!r}; export the network again")
+        if b in after[a]:
+            raise InputError(f"edge {a!r} -> {b!r}: expected once, found twice; export the network again")
+        after[a].append(b)
+        before[b].append(a)
+    return before, after
+
+
+def _only(kinds: dict[str, str], kind: str) -> str:
+    """The node of a kind of which there is one."""
+    names = [name for name in kinds if kinds[name] == kind]
+    if len(names) != 1:
+        raise InputError(f"expected one node of kind {kind}, found {len(names)}; our networks have one input and one "
+                         "output")
+    return names[0]
 
 
 def _refuse_node(name: str, expected: str, found: object) -> NoReturn:

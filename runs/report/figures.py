@@ -128,12 +128,12 @@ def series(runs, value, phases=("search-1", "search-2")):
     return np.arange(1, length + 1), values.mean(axis=0), spread
 
 
-def _of_epochs(one, value, phases):
+def _of_epochs(run, value, phases):
     """A number of each epoch of a run."""
     try:
-        return [_number(value(line)) for line in one.metrics if line["phase"] in phases]
+        return [_number(value(line)) for line in run.metrics if line["phase"] in phases]
     except (KeyError, IndexError, TypeError):
-        raise Damaged(f"{one.run.metrics_path}: expected the numbers of every epoch, some are missing") from None
+        raise Damaged(f"{run.run.metrics_path}: expected the numbers of every epoch, some are missing") from None
 
 
 def _number(value):
@@ -263,16 +263,16 @@ def intrinsic(study):
 
 def intrinsic_values(runs, key):
     """R or tau of every neuron of the first layer at the end of the search, of all runs."""
-    return np.concatenate([_kept(one, f"intrinsic/{key}1") for one in runs if one.searched])
+    return np.concatenate([_kept(run, f"intrinsic/{key}1") for run in runs if run.searched])
 
 
-def _kept(one, name):
+def _kept(run, name):
     """An array of a run's search.h5, a number a neuron."""
-    found = one.searched.get(name)
-    if found is None or found.shape != (one.settings.network.neurons[0],) or found.dtype.kind != "f":
-        raise Damaged(f"{one.run.search_path}: {name}: expected a number for each of "
-                      f"{one.settings.network.neurons[0]:,} neurons")
-    return found
+    values = run.searched.get(name)
+    if values is None or values.shape != (run.settings.network.neurons[0],) or values.dtype.kind != "f":
+        raise Damaged(f"{run.run.search_path}: {name}: expected a number for each of "
+                      f"{run.settings.network.neurons[0]:,} neurons")
+    return values
 
 
 def in_full(runs):

@@ -56,16 +56,16 @@ def made_discrete(study):
     """
     rows = []
     for (row, neurons), runs in study.groups.items():
-        scored = {one.pair: one.diagnosis for one in runs if one.diagnosis}
+        scored = {run.pair: run.diagnosis for run in runs if run.diagnosis}
         if not scored:
             continue
-        each = {name: {pair: one[name]["accuracy"] for pair, one in scored.items() if one[name]}
+        each = {name: {pair: scores[name]["accuracy"] for pair, scores in scored.items() if scores[name]}
                 for name in ("relaxed", "reset", "discrete", "adapted")}
         # Each run scores one half of its training part and has learnt from the other.
         cost, repair = (stats.difference(each[before], each[after], 1.0)
                         for before, after in (("relaxed", "discrete"), ("discrete", "adapted")))
         rows.append({"row": row, "title": study.title(row), "neurons": list(neurons), "n": len(scored),
-                      "windows": max(one["windows"] for one in scored.values()),
+                      "windows": max(scores["windows"] for scores in scored.values()),
                       **{name: sum(values.values()) / len(values) if values else None for name, values in each.items()},
                       "cost": cost._asdict(), "repair": repair and repair._asdict()})
     return rows
@@ -136,11 +136,11 @@ def score_rows(study):
 
 def difference_rows(study):
     """Header and rows of the table of paired differences; a column more where partitions are several."""
-    found = differences(study)
-    several = any(one["corrected"] for one in found)
-    rows = [[one["title"], size(one["neurons"]), str(one["n"]), points(one["mean"]), interval(one["interval"]),
-             *([interval(one["corrected"])] if several else []),
-             f"{one['better']} / {one['equal']} / {one['worse']}"] for one in found]
+    compared = differences(study)
+    several = any(row["corrected"] for row in compared)
+    rows = [[row["title"], size(row["neurons"]), str(row["n"]), points(row["mean"]), interval(row["interval"]),
+             *([interval(row["corrected"])] if several else []),
+             f"{row['better']} / {row['equal']} / {row['worse']}"] for row in compared]
     return ["", "neurons", "pairs", "mean difference", "95 % interval", *(["corrected interval"] if several else []),
             "better / equal / worse"], rows
 
