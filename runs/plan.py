@@ -255,14 +255,16 @@ def searches(settings):
 
 def epochs(settings):
     """Return how many epochs a whole run has."""
-    return searches(settings) * settings.training.search_epochs + settings.training.retrain_epochs
+    training = settings.training
+    return searches(settings) * training.search_epochs + settings.choosing_epochs + training.retrain_epochs
 
 
 def work(settings, samples=1.0):
     """Return roughly how much a whole run costs, in the unit of :func:`epoch_work`."""
     search, retrain = epoch_work(settings)
     training = settings.training
-    return samples * (searches(settings) * search * training.search_epochs + retrain * training.retrain_epochs)
+    discrete = training.retrain_epochs + settings.choosing_epochs / 2  # candidates are trained on half of the samples
+    return samples * (searches(settings) * search * training.search_epochs + retrain * discrete)
 
 
 def work_done(planned, samples=1.0):
@@ -274,5 +276,5 @@ def work_done(planned, samples=1.0):
     except InputError:
         return 0.0
     search, retrain = epoch_work(planned.settings)
-    retrained = text.count(b'"phase": "retrain"')
-    return samples * (search * (text.count(b"\n") - retrained) + retrain * retrained)
+    retrained, chosen = text.count(b'"phase": "retrain"'), text.count(b'"phase": "candidates"')
+    return samples * (search * (text.count(b"\n") - retrained - chosen) + retrain * (retrained + chosen / 2))

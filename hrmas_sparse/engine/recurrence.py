@@ -274,3 +274,10 @@ class Relaxed(_Recurrence):
         size = self.best_size(parameters)
         types = parameters[f"alpha_{size}"].argmax(axis=-1).astype(np.int8)
         return Architecture(self.neurons, size, self.inter, types, self.tied)
+
+    def drawn(self, parameters, rng):
+        """An architecture of the most probable motif size, each connection's type drawn as alpha says."""
+        size = self.best_size(parameters)
+        upto = softmax(parameters[f"alpha_{size}"].astype(np.float64)).cumsum(axis=-1)
+        types = (rng.random((len(upto), 1)) > upto[:, :-1]).sum(axis=-1).astype(np.int8)
+        return Architecture(self.neurons, size, self.inter, types, self.tied)

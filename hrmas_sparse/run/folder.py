@@ -24,6 +24,7 @@ from pathlib import Path
 from hrmas_sparse import __version__, environment, places
 from hrmas_sparse.engine import architecture
 from hrmas_sparse.environment import option
+from hrmas_sparse.run.state import PHASES
 from hrmas_sparse.settings.load import differences, from_dict
 from hrmas_sparse.storage import arrayfile, files
 from hrmas_sparse.storage.errors import Damaged, InputError, printable
@@ -41,7 +42,7 @@ _TEST = _SCORE | {"confusion": [[int]], "rates": [float], "output_rates?": [floa
 _RESULT = {"test": (None, _TEST), "train": _SCORE, "chance": float, "counts_baseline": (None, float),
            "trained_weights": int, "recurrence": [(None, _COUNTS)], "seconds": {str: float}}
 _DIAGNOSIS = {"windows": int, "relaxed": _SCORE, "discrete": _SCORE, "reset": (None, _SCORE), "adapted": (None, _SCORE)}
-_LINE = {"phase": {"search-1", "search-2", "retrain"}, "epoch": int, "accuracy": float, "seconds": float,
+_LINE = {"phase": set(PHASES), "epoch": int, "accuracy": float, "seconds": float,
          "valid_accuracy?": float, "warnings?": [str]}
 
 # What a run writes after its manifest.
@@ -301,7 +302,9 @@ def _status(run):
     if not lines:
         return f"{state} {data}, seed {manifest['seed']}: no epoch yet"
     last, training = lines[-1], settings.training
-    total = training.retrain_epochs + (training.search_epochs if lines[0]["phase"] != "retrain" else 0)
+    first = lines[0]["phase"]
+    total = (training.search_epochs * first.startswith("search") + settings.choosing_epochs * (first != "retrain")
+             + training.retrain_epochs)
     return (f"{state} {data}, seed {manifest['seed']}: {last['phase']}, epoch {len(lines)} of {total} in all, "
             f"training accuracy {100 * last['accuracy']:.1f} %, {took}")
 

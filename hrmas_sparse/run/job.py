@@ -2,6 +2,7 @@
 
     search-1, search-2   see phases.py
     diagnosis            what making it discrete costs (diagnosis.py)
+    candidates           see phases.py; only where the settings want several
     retrain              see phases.py
     test                 once (finish.py)
 
@@ -20,12 +21,14 @@ from hrmas_sparse.run.loop import Checkpoints, run_phase
 from hrmas_sparse.run import thresholds
 from hrmas_sparse.run.networks import Networks
 from hrmas_sparse.run.phases import (
-    DIAGNOSIS_ORDER, RANDOM_ARCHITECTURE, RETRAIN_START, SEARCH_START, THRESHOLD_BATCH, retrain_phase, search_phase)
+    CANDIDATE, DIAGNOSIS_ORDER, RANDOM_ARCHITECTURE, RETRAIN_START, SEARCH_START, THRESHOLD_BATCH, candidate_phase,
+    retrain_phase, search_phase)
 from hrmas_sparse.run.progress import Reporter
 from hrmas_sparse.run.state import Position
 from hrmas_sparse.run.stop import never
-from hrmas_sparse.search.baselines import random_architecture
-from hrmas_sparse.search.hrmas import Learner, discretize, keep_best_sizes
+from hrmas_sparse.run.score import evaluate
+from hrmas_sparse.search.baselines import random_architectures
+from hrmas_sparse.search.hrmas import Learner, discretize, drawn, keep_best_sizes
 from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.storage.errors import Damaged
 
@@ -71,7 +74,9 @@ class Job:
             self.store.keep_search(self.learner.parameters.only(network.alpha_names),
                                    self.learner.parameters.intrinsic())
             self._diagnose(network, stop)
-            self._fresh_weights()
+            self._choose_or_retrain()
+        if self.position.phase == "candidates":
+            self._compare_candidates(stop)
         network = self._final_network()
         self._phase(stop, retrain_phase, network)
         finish(self.store, self.context, network, self.learner, self.position.seconds, self.baseline, stop)
@@ -87,8 +92,9 @@ class Job:
             rng = self.context.rng(RANDOM_ARCHITECTURE)
             if self.given:
                 check_fit(self.given, net, "the given architecture")
-            self.store.keep_architecture(self.given or [
-                random_architecture(size, net.motif_sizes, rng, net.inter, net.tied) for size in net.neurons])
+            self.store.keep_architecture(self.given or random_architectures(net, rng))
+            if not self.given:
+                return self._choose_or_retrain()
         self._fresh_weights()
 
     def checkpoint(self):
@@ -99,6 +105,10 @@ class Job:
         """What a checkpoint at a position holds, see :func:`hrmas_sparse.run.state.load_state`."""
         if position.phase == "retrain":
             network = self._final_network()
+        elif position.phase == "candidates":
+            if len(position.scores) >= self.context.settings.search.candidates:
+                raise Damaged(f"damaged: {len(position.scores)} candidates have been tried already")
+            network = self.networks.final(self._candidate(len(position.scores)))
         else:
             if position.phase == "search-2" and not self._sizes_fit(position.sizes):
                 raise Damaged(f"damaged: motif sizes {position.sizes}")
@@ -141,12 +151,51 @@ class Job:
 
     def _fresh_weights(self):
         """Start of phase 2: everything reinitialised, R and tau too unless they are carried on (paper 3.1.4)."""
-        searched = self.learner.parameters.intrinsic()
-        parameters = self._start(self._final_network, RETRAIN_START)
-        if self.context.settings.plasticity.carry_intrinsic and searched.layers:
-            parameters = parameters.replaced(searched)
-        self.learner = self._learner(parameters)
+        self._start_over(self._final_network)
         self.position = self.position.next("retrain")
+
+    def _start_over(self, build):
+        parameters = self._start(build, RETRAIN_START)
+        if self.context.settings.plasticity.carry_intrinsic:
+            searched = self.store.searched()
+            parameters = parameters if searched is None else parameters.replaced(searched.intrinsic())
+        self.learner = self._learner(parameters)
+
+    def _choose_or_retrain(self):
+        """What follows the search: to try several candidates, or to retrain the only one."""
+        if self.context.settings.search.candidates == 1:
+            self._fresh_weights()
+            return
+        self._start_over(lambda networks: networks.final(self._candidate(0)))
+        self.position = self.position.next("candidates")
+
+    def _candidate(self, number):
+        """The architectures of a candidate; the first is what the search ended with, or the first that was drawn."""
+        settings, net = self.context.settings, self.context.settings.network
+        first = self.store.architecture(net)
+        if number == 0:
+            return first
+        rng = self.context.rng(CANDIDATE, number)
+        if settings.search.method == "random":
+            return random_architectures(net, rng)
+        return drawn(self.networks.search([one.motif_size for one in first]), self.store.searched(), rng)
+
+    def _compare_candidates(self, stop):
+        """Train each candidate shortly, and keep the one that is best on the other half of the training part."""
+        train, count = self.context.data.train, self.context.settings.search.candidates
+        _, valid = halve(train.labels, self.context.seed)
+        scores = self.position.scores
+        for number in range(len(scores), count):
+            network = self.networks.final(self._candidate(number))
+            self._phase(stop, candidate_phase, network, number)
+            score = evaluate(network, self.learner.parameters, train, stop, valid)
+            scores = [*scores, [score.accuracy, score.loss]]
+            self.position = self.position.next("candidates", scores=scores)
+            if number + 1 < count:
+                self._start_over(lambda networks, next=number + 1: networks.final(self._candidate(next)))
+        best = max(range(count), key=lambda n: (scores[n][0], -scores[n][1], -n))
+        self.store.keep_architecture(self._candidate(best))
+        self._fresh_weights()
 
     def _diagnose(self, network, stop):
         """Keep what making the searched network discrete costs; no later number depends on it."""

@@ -2,6 +2,7 @@
 
     search-1   supernet: alpha_size, types, w, R and tau     (half of the training set each for w and alpha)
     search-2   the best motif size: types go on
+    candidates several discrete architectures, trained one after another on w's half; the best on the other half wins
     retrain    the discrete architecture, fresh weights, whole training set
 """
 
@@ -22,7 +23,8 @@ from hrmas_sparse.search.optim import scheduled
 
 # Streams of random numbers, one per purpose, so that none depends on how much another drew.
 SEARCH_START, RETRAIN_START, RANDOM_ARCHITECTURE, SEARCH_ORDER, VALID_ORDER, RETRAIN_ORDER, \
-    AUGMENTATION, DROPOUT, DIAGNOSIS_ORDER, THRESHOLD_BATCH = range(1, 11)
+    AUGMENTATION, DROPOUT, DIAGNOSIS_ORDER, THRESHOLD_BATCH, CANDIDATE, CANDIDATE_ORDER = range(1, 13)
+FIRST_CANDIDATE = 3  # its stage, see Context.step_settings; the others follow
 
 
 class Context(NamedTuple):
@@ -67,10 +69,13 @@ class Context(NamedTuple):
         return {n: self.backend.to_device(scale) for n, scale in scales.items()}
 
     def step_settings(self, network, stage, progress, update):
-        """Settings of a step of w at a progress of 0 to 1 through the phase; stage 0 is retraining."""
+        """Settings of a step of w at a progress of 0 to 1 through the phase.
+
+        Stage 0 is retraining, 1 and 2 the search, from ``FIRST_CANDIDATE`` on a candidate.
+        """
         training, plastic = self.settings.training, self.settings.plasticity
         return StepSettings(scheduled(training.lr, training.schedule, progress), training.clip, self.plasticity,
-                            plastic.mode if stage or plastic.retrain else "off", training.weight_decay,
+                            plastic.mode if stage in (1, 2) or plastic.retrain else "off", training.weight_decay,
                             self.dropout(network, stage, update))
 
 
@@ -108,20 +113,36 @@ def search_phase(context, network, learner, stage, epochs):
     return Phase(f"search-{stage}", epochs, batches, step, describe, prefetch, network.spiking_output)
 
 
+def candidate_phase(context, network, learner, number):
+    """Return the :class:`Phase` that trains a candidate on the half of the training set that w learns from."""
+    own, _ = halve(context.data.train.labels, context.seed)
+    return _training("candidates", context.settings.candidate_epochs, context, network, learner, own,
+                     [CANDIDATE_ORDER, number], FIRST_CANDIDATE + number)
+
+
 def retrain_phase(context, network, learner):
     """Return the :class:`Phase` that trains the discrete network."""
-    training, loader = context.settings.training, context.loader()
+    everything = np.arange(len(context.data.train))
+    return _training("retrain", context.settings.training.retrain_epochs, context, network, learner, everything,
+                     [RETRAIN_ORDER], 0)
+
+
+def _training(name, epochs, context, network, learner, samples, order, stage):
+    """A phase that trains a discrete network on some samples, their order a stream of random numbers."""
+    loader = context.loader()
 
     def batches(epoch):
-        return epoch_order(len(context.data.train), training.batch, [context.seed, RETRAIN_ORDER, epoch])
+        return [samples[index] for index in epoch_order(len(samples), context.settings.training.batch,
+                                                        [context.seed, *order, epoch])]
 
     def step(index, progress, update):
         context.check()
-        batch = context.augmented(loader[index], 0, update)
-        return _totals(weight_step(network, learner, batch, context.step_settings(network, 0, progress, update)), batch)
+        batch = context.augmented(loader[index], stage, update)
+        settings = context.step_settings(network, stage, progress, update)
+        return _totals(weight_step(network, learner, batch, settings), batch)
 
-    return Phase("retrain", training.retrain_epochs, batches, step, lambda: _spread(learner.parameters),
-                 loader.prefetch, network.spiking_output)
+    return Phase(name, epochs, batches, step, lambda: _spread(learner.parameters), loader.prefetch,
+                 network.spiking_output)
 
 
 def _totals(result, batch):

@@ -14,7 +14,8 @@ from hrmas_sparse.run.warnings import kind
 class Progress(NamedTuple):
     """What a callback is told after every epoch.
 
-    phase : "search-1", "search-2" or "retrain"; epoch : the one that has ended, from 1; epochs : of the phase
+    phase : "search-1", "search-2", "candidates" or "retrain"
+    epoch : the one that has ended, from 1; epochs : of the phase
     loss, accuracy : means over the epoch's training batches; valid_accuracy : of the batches that judge alpha, None
     outside a search; seconds : spent in the phase
     """

@@ -14,7 +14,7 @@ from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.errors import Damaged, Diverged, InputError
 from hrmas_sparse.storage.records import fits
 
-PHASES = ("search-1", "search-2", "retrain")
+PHASES = ("search-1", "search-2", "candidates", "retrain")
 
 
 @dataclass
@@ -23,7 +23,7 @@ class Position:
 
     phase : name; epoch, batch : next to do; updates : batches done in this phase; totals : of this epoch;
     lines : of metrics written; sizes : motif size per hidden layer once stage 1 has chosen it;
-    seconds : wall clock spent in each phase
+    seconds : wall clock spent in each phase; scores : [accuracy, loss] of each candidate so far
     """
 
     phase: str
@@ -34,14 +34,15 @@ class Position:
     lines: int = 0
     sizes: list | None = None
     seconds: dict = field(default_factory=dict)
+    scores: list = field(default_factory=list)
 
-    def next(self, phase, sizes=None):
+    def next(self, phase, sizes=None, scores=()):
         """The position at the start of another phase."""
-        return Position(phase, lines=self.lines, sizes=sizes, seconds=self.seconds)
+        return Position(phase, lines=self.lines, sizes=sizes, seconds=self.seconds, scores=list(scores))
 
     def as_dict(self):
-        """What JSON can hold; "sums" are the totals."""
-        fields = dict(vars(self))
+        """What JSON can hold; "sums" are the totals. Scores are there among candidates only."""
+        fields = {key: value for key, value in vars(self).items() if key != "scores" or self.phase == "candidates"}
         return {("sums" if key == "totals" else key): value.flat() if key == "totals" else value
                 for key, value in fields.items()}
 
@@ -51,6 +52,8 @@ class Position:
         number = int
         form = {"phase": set(PHASES), "epoch": number, "batch": number, "updates": number, "sums": {str: float},
                 "lines": number, "sizes": (None, [int]), "seconds": {str: float}}
+        if isinstance(stored, dict) and stored.get("phase") == "candidates":
+            form["scores"] = [[float]]
         damaged = Damaged(f"{path}: damaged: its position in the run")
         if not fits(stored, form) or stored.keys() != form.keys() or min(
                 stored[key] for key, kind in form.items() if kind is number) < 0:

@@ -1,9 +1,11 @@
 """Where what a run finds goes: into its folder, or into memory alone. Both have the same methods."""
 
 import json
+import os
 
 from hrmas_sparse import __version__
 from hrmas_sparse.engine import architecture
+from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.environment import option
 from hrmas_sparse.run.networks import arrays_of
 from hrmas_sparse.run.state import check_finite, load_state, save_state
@@ -54,6 +56,10 @@ class MemoryStore:
     def keep_search(self, alpha, intrinsic):
         """Keep what the search ended with, for figures: alpha, R and tau, which retraining begins anew."""
         self.search = alpha.replaced(intrinsic)
+
+    def searched(self):
+        """What :meth:`keep_search` kept, as parameters; None without a search."""
+        return self.search
 
     def keep_diagnosis(self, cost):
         """Keep what making the network discrete costs."""
@@ -129,6 +135,14 @@ class FolderStore:
 
     def keep_search(self, alpha, intrinsic):
         self._save("search", arrayfile.flatten({"alpha": alpha.flatten(), "intrinsic": intrinsic.flatten()}))
+
+    def searched(self):
+        if not os.path.lexists(self.run.search_path):
+            return None
+        layers = len(self.run.config().network.neurons) + 1
+        parts = arrayfile.unflatten(arrayfile.load(self.run.search_path, "search")[0], "alpha", "intrinsic")
+        alpha, intrinsic = (Parameters.unflatten(part, layers) for part in parts)
+        return alpha.replaced(intrinsic)
 
     def keep_diagnosis(self, cost):
         write_json(self.run.diagnosis_path, cost)

@@ -15,3 +15,9 @@ def random_architecture(neurons, sizes, rng, inter=True, tied=True):
     """
     size = int(rng.choice(np.asarray(sizes)))
     return Architecture.random(neurons, size, rng, inter, tied)
+
+
+def random_architectures(network, rng):
+    """One for every hidden layer that the settings of a network want; see :func:`random_architecture`."""
+    return [random_architecture(size, network.motif_sizes, rng, network.inter, network.tied)
+            for size in network.neurons]

@@ -261,6 +261,11 @@ def discretize(network, learner):
     return [layer.recurrence.discretize(arrays) for layer, arrays in zip(network.hidden, learner.parameters.layers)]
 
 
+def drawn(network, parameters, rng):
+    """An architecture for every hidden layer, drawn from what alpha says; see :func:`discretize`."""
+    return [layer.recurrence.drawn(own, rng) for layer, own in zip(network.hidden, parameters.layers)]
+
+
 def entropy(network, parameters):
     """Mean entropy in nats of the type distributions and of the size distribution, over all layers."""
     types, sizes = [], []

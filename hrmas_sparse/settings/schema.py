@@ -164,9 +164,15 @@ class AugmentationConfig(_Section):
     drop: float = _setting(validators.real(0.0, 1.0), 0.0)            # chance that a spike is left out
 
 
+ITERATION = 5  # training steps that an iteration of the search costs, about
+
+
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(_Section):
-    """How the architecture is found: by HRMAS, or drawn at random. eta None ("lr" in files): that of w."""
+    """How the architecture is found: by HRMAS, or drawn at random. eta None ("lr" in files): that of w.
+
+    Of several candidates, trained shortly on one half of the training part, the best on the other half is retrained.
+    """
 
     section = "search"
     method: str = _setting(validators.choice("hrmas", "random"), "hrmas")
@@ -177,6 +183,9 @@ class SearchConfig(_Section):
     alpha_init: float = _setting(validators.real(0.0), 1e-3)
     eta: float | None = _setting(validators.real(0.0), None, none="lr")
     stage1_fraction: float = _setting(validators.real(0.0, 1.0, above=True), 0.5)
+    candidates: int = _setting(validators.integer(1, 10_000), 1)
+    candidate_epochs: int | None = _setting(validators.integer(1), None, none="equal")
+
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +237,18 @@ class Config:
         if self.plasticity.retrain and self.network.recurrence == "none":
             raise InvalidSetting("plasticity", "retrain", "expected false where network.recurrence is none: only "
                                   "recurrent layers adapt")
+
+    @property
+    def candidate_epochs(self) -> int:
+        """How long each candidate is trained; by default all together about as long as a search takes."""
+        search = self.search
+        return search.candidate_epochs or max(1, ITERATION * self.training.search_epochs // search.candidates)
+
+    @property
+    def choosing_epochs(self) -> int:
+        """Epochs in which candidates are trained, all of them together; none where there is nothing to choose."""
+        several = self.network.recurrence == "motif" and self.search.candidates > 1
+        return self.search.candidates * self.candidate_epochs if several else 0
 
     def as_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, strings and numbers (no None); `from_dict` gives back an equal Config."""
