@@ -23,7 +23,7 @@ def describe(network: Any, params: Parameters, name: str, class_names: Sequence[
                          "of gradients; build it with smooth=False")
     if not network.spiking_output:
         raise InputError("readout: expected output neurons that spike, found integrators, which no file format has; "
-                         "use the hidden layers alone, or train with readout=None")
+                         "train one with readout=None (settings: network.readout=spiking network.windows=1)")
     for n, arrays in enumerate(getattr(params, "layers", [])):
         for key in INTRINSIC:
             if getattr(arrays.get(key), "ndim", 1) != 1:

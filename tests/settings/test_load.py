@@ -149,7 +149,8 @@ def test_what_is_refused_only_beside_another_value():
     both = load("ti46", overrides=["loss.name=cross_entropy loss.smoothing=0.1 training.weight_decay=500"])
     assert (both.loss.smoothing, both.training.weight_decay) == (0.1, 500.0)
     refused("runs/presets.toml [accurate]: loss.smoothing: expected 0", preset="accurate", overrides=["loss.name=psc"])
-    assert load("ti46", "accurate", overrides=["loss.name=psc loss.smoothing=0"]).loss.name == "psc"
+    assert load("ti46", "accurate", overrides=[
+        "loss.name=psc loss.smoothing=0 network.readout=spiking network.windows=1"]).loss.name == "psc"
 
 
 def test_bad_names():
