@@ -12,7 +12,7 @@ from hrmas_sparse.engine.backends import get_backend
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 EMULATED = os.environ.get("HRMAS_EMULATED") == "1"
-MOST_SECONDS = 1800     # of a slow test
+MOST_SECONDS = 3600     # of a slow test
 # test_simulator.py and test_emulator.py start these, each in a process apart.
 collect_ignore_glob = ([] if SIMULATED else ["engine/test_simulated_*.py"]) + (
     [] if EMULATED else ["engine/test_emulated_*.py"])

@@ -114,6 +114,7 @@ class RunDir:
         if not self.finished:
             return None
         stored = read_json(self.result_path, _RESULT)
+        _check_scores(self.result_path, stored["train"], stored["test"])
         counts = stored["test"]["confusion"] if stored["test"] else [[0]]
         if {len(row) for row in counts} != {len(counts)} or min(map(min, counts)) < 0:
             raise Damaged(f"{self.result_path}: test.confusion: expected as many rows as columns, all counts")
@@ -130,6 +131,7 @@ class RunDir:
         if not os.path.lexists(self.diagnosis_path):
             return None
         stored = read_json(self.diagnosis_path, _DIAGNOSIS)
+        _check_scores(self.diagnosis_path, *(stored[name] for name in ("relaxed", "discrete", "reset", "adapted")))
         if (stored["reset"] is None) != (stored["adapted"] is None):
             raise Damaged(f"{self.diagnosis_path}: reset, adapted: expected both or neither")
         return stored
@@ -182,6 +184,12 @@ class RunDir:
         self.check()
         self.path.rename(aside)
         return aside
+
+
+def _check_scores(path, *scores):
+    """Raise Damaged if one of those that are there is none that samples can have."""
+    if not all(0 <= one["accuracy"] <= 1 and one["samples"] > 0 for one in scores if one is not None):
+        raise Damaged(f"{path}: accuracy, samples: expected a share of at least one sample")
 
 
 def open_run(name):

@@ -147,8 +147,8 @@ SMALL = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_
          "training.search_epochs=8 training.retrain_epochs=4")
 EXPERIMENT = ["experiment", "table3", "--data", "ntidigits", "--raw", "words.hdf5", "--seeds", "0", "--rows",
               "hrmas fully-connected", "--jobs", "2", "--set", SMALL]
-KINDS = {"search": ([*SEARCH, SMALL], 110), "experiment": (EXPERIMENT, 20),
-         "data build": (["data", "build", "ntidigits", "--raw", "words.hdf5", "--set", "data.steps=30"], 70)}
+KINDS = {"search": ([*SEARCH, SMALL], 90), "experiment": (EXPERIMENT, 20),
+         "data build": (["data", "build", "ntidigits", "--raw", "words.hdf5", "--set", "data.steps=30"], 90)}
 
 
 def finish(arguments, where):
@@ -181,15 +181,15 @@ def compare(straight, broken):
     return found + [str(path) for path in broken.glob("data/cache/.*")]
 
 
-def batter(kind, signum, where, seed):
-    """Signal one command after another at random moments; what came of it."""
+def batter(kind, signum, where, seed, given_up):
+    """Signal one command after another at random moments, until ``given_up`` is set; what came of it."""
     arguments, wanted = KINDS[kind]
     straight, broken = where / "straight", where / "broken"
     for path in (straight, broken):
         path.mkdir(parents=True)
         shutil.copy(where.parent / "words.hdf5", path / "words.hdf5")
     took, rng, sent, ends, bad = finish(arguments, straight), random.Random(seed), 0, 0, []
-    while sent < wanted:
+    while sent < wanted and not given_up.is_set():
         process = start(arguments, broken)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05 + rng.uniform(0, 1.1 * took))
@@ -218,16 +218,19 @@ def batter(kind, signum, where, seed):
 @pytest.mark.parametrize("signum", [signal.SIGKILL, signal.SIGTERM])
 def test_two_hundred_signals_at_random_moments(where, show, signum):
     """From the first 50 ms of a process on, in two lanes, for there may be two cores."""
-    found = []
+    found, given_up = [], threading.Event()
 
     def lane(kinds):
         for kind in kinds:
-            found.append(batter(kind, signum, where / kind, len(found)))
+            found.append(batter(kind, signum, where / kind, len(found), given_up))
     lanes = [threading.Thread(target=lane, args=(kinds,)) for kinds in (["search"], ["data build", "experiment"])]
-    for one in lanes:
-        one.start()
-    for one in lanes:
-        one.join()
+    try:
+        for one in lanes:
+            one.start()
+        for one in lanes:
+            one.join()
+    finally:
+        given_up.set()
     assert len(found) == len(KINDS) and not any(bad for *_, bad in found), found
     show("; ".join(f"{sent} {signal.Signals(signum).name} at random moments of {kind}, {ends} ends reached"
                    for kind, sent, ends, _ in found) + ": 0 tracebacks, 0 differences")
