@@ -33,8 +33,8 @@ def samples(official: Dataset, partition: str) -> Iterator[tuple]:
     """Yield (split, id, label, step, channel, value) of a drawn partition; ids say where a sample comes from."""
     kind, _, number = partition.partition("-")
     rng = np.random.default_rng([DRAWN.index(kind), int(number)])
-    sources = SPLITS if kind == "resample" else ("train",)
-    sources = [split for split in sources if getattr(official, split) is not None]
+    sources = [split for split in (SPLITS if kind == "resample" else ("train",))
+               if getattr(official, split) is not None]
     events = {split: getattr(official, split) for split in sources}
     ids = {split: official.ids(split) for split in sources}
     pool = [(split, n) for split in sources for n in range(len(events[split]))]
