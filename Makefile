@@ -10,14 +10,15 @@ BENCH = .venv-bench$(addprefix -,$(GPU))
 OPTIONS := RAW=--raw SEED=--seeds SEEDS=--seeds NAME=--name BACKEND=--backend PROFILE=--profile PRESET=--preset \
            SET=--set ROWS=--rows NEURONS=--neurons PARTITIONS=--partitions METHODS=--methods JOBS=--jobs CLUSTER=--cluster \
            GOLDEN=--golden FIGURE=--figure BASELINE=--baseline STRICT=--strict FRESH=--fresh SAME_CPU=--same-cpu LIST=--list \
-           TRIALS=--trials HOURS=--hours RANGES=--ranges
-FLAGS := STRICT FRESH SAME_CPU LIST
+           TRIALS=--trials HOURS=--hours RANGES=--ranges APART=--apart DETACH=--detach PORT=--port \
+           TENSORBOARD=--tensorboard
+FLAGS := STRICT FRESH SAME_CPU LIST APART DETACH TENSORBOARD
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures tune report compare \
-        bench scaling profile test check-slow test-gpu sanitize self-test gpu-static gpu-report lint docs venv clean need-DATA need-RUN \
+.PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures tune status watch report compare \
+        bench scaling profile test check-slow test-gpu sanitize self-test gpu-static gpu-report lint docs venv clean need-DATA need-RUN need-NAME \
         need-GPU need-seeds FORCE
 .SUFFIXES:
 
@@ -71,8 +72,13 @@ $(EXPERIMENTS): need-seeds $(VENV)/installed-cluster
 tune: need-DATA $(VENV)/installed-tune ## choose settings by trials on the training part alone (needs DATA=)
 	$(call hrmas,tune $(call quoted,DATA))
 
-report: $(VENV)/installed-plots ## tables and figures of an experiment as one HTML page (needs NAME=table3-ti46)
-	@$(if $(NAME),,$(call fail,"which experiment? For example: make report NAME=table3-ti46"))
+status: need-NAME $(VENV)/installed-core ## how far the runs of an experiment or a study are (needs NAME=table3-ti46)
+	@$(BIN)/hrmas status $(call quoted,NAME)
+
+watch: need-NAME $(VENV)/installed-$(if $(call option,TENSORBOARD,x),tensorboard,core) ## the same as a page in a browser (needs NAME=, PORT=)
+	@$(BIN)/hrmas watch $(call quoted,NAME) $(call option,PORT,--port) $(call option,TENSORBOARD,--tensorboard)
+
+report: need-NAME $(VENV)/installed-plots ## tables and figures of an experiment as one HTML page (needs NAME=table3-ti46)
 	@$(BIN)/hrmas report $(call quoted,NAME)
 
 gradcheck: $(VENV)/installed-core ## check the gradients
@@ -144,6 +150,7 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #:   ROWS="hrmas random" only these rows                        NEURONS="800 1600"  only these sizes (table4)
 #:   PARTITIONS="official resample-1"
 #:   CLUSTER=tcp://host:8786, scheduler.json or slurm.toml      other machines, see docs/howto/cluster.md; SAME_CPU=1
+#:   APART=1            those machines share no folder with this one; DETACH=1: leave the runs to them, see `make status`
 #:   LIST=1             only print a command for each run that has not ended
 #: The same command skips what is finished and resumes what is not.
 #:
@@ -173,13 +180,16 @@ need-seeds:
 need-RUN:
 	@$(if $(RUN),,$(call fail,"which run? For example: make $(firstword $(MAKECMDGOALS)) RUN=runs/out/ntidigits-s0"))
 
+need-NAME:
+	@$(if $(NAME),,$(call fail,"which experiment? For example: make $(firstword $(MAKECMDGOALS)) NAME=table3-ti46"))
+
 need-GPU:
 	@$(BIN)/hrmas doctor --gpu
 
 # One stamp per extra. .venv knows the folder it was made for: a copied checkout gets its own.
 HOME_OF_VENV := $(shell cat $(VENV)/installed-core 2>/dev/null)
 ifneq ($(HOME_OF_VENV),$(CURDIR))
-$(addprefix $(VENV)/installed-,core test lint plots docs cluster tune cuda12 cuda13): FORCE
+$(addprefix $(VENV)/installed-,core test lint plots docs cluster tune tensorboard cuda12 cuda13): FORCE
 endif
 FORCE:
 

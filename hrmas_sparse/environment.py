@@ -50,7 +50,7 @@ def install(extra: str = "") -> str:
 
 def option(name: str) -> str:
     """An option as a hint names it: of a checkout's users, most give it to make."""
-    variable = f"{name.upper()}={'1' if name in ('fresh', 'strict') else ''}"
+    variable = f"{name.upper()}={'1' if name in ('fresh', 'strict', 'apart', 'detach') else ''}"
     return f"--{name} ({variable})" if checkout() else f"--{name}"
 
 

@@ -17,17 +17,22 @@ import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
 from hrmas_sparse import environment
 from hrmas_sparse.storage import files, memory, records
+from hrmas_sparse.storage.atomic import write_json
 from hrmas_sparse.storage.errors import InputError
 from runs import worker
+from runs.apart import Apart
+from runs.status import DASHBOARD
 from runs.worker import Task
 
 POLL_SECONDS, PROGRESS_SECONDS, CONNECT_SECONDS = 0.2, 2.0, 20
+DIED = "its worker died"
+DETACHED = "detached"    # .stop-detached in an experiment's folder ends what was left running there
 ATTEMPTS = 20            # workers that may die with a run before it counts as failed
 KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
 
@@ -137,49 +142,90 @@ class _Progress:
         self._bar.close()
 
 
+class How(NamedTuple):
+    """How runs are made: on the same model of processor only; on workers that share no folder; without us."""
+
+    same_processor: bool = False
+    apart: bool = False
+    detach: bool = False
+
+    @classmethod
+    def of(cls, options) -> "How":
+        """What the options of a command say."""
+        return cls(options.same_cpu, options.apart, getattr(options, "detach", False))
+
+
+class Shared:
+    """Runs in a folder that all workers see; see :class:`runs.apart.Apart` for the other way."""
+
+    def __init__(self, stop: Path):
+        self._stop = stop
+
+    def call(self, task: Task) -> tuple:
+        """Return the function that a worker calls, and its arguments."""
+        return worker.carry_out, task, self._stop
+
+    def received(self, task: Task, reason: str) -> str:
+        """Why a run failed; empty if it has ended, or was asked to stop."""
+        return reason
+
+    def stop(self) -> None:
+        """Called once the file is there: nothing more to do."""
+
+
 class _Submitted:
     """The tasks as Dask's futures; what ends, or fails because its worker died, comes through a queue."""
 
-    def __init__(self, client, tasks: list[Task], stop: Path):
-        self._client, self._stop = client, stop
+    def __init__(self, client, tasks: list[Task], way: Shared | Apart):
+        self._client, self._way = client, way
         offered = [one["resources"].get("memory", 0) for one in client.scheduler_info(n_workers=-1)["workers"].values()]
         # A run that asks for more than any worker has gets one of its own; where no worker says, no run asks.
         self._most = max(offered, default=0) if all(offered) else 0
         self.ended: queue.SimpleQueue = queue.SimpleQueue()
         self.waiting: dict[str, Any] = {}
-        self._attempts: dict[str, int] = {}
+        self._deaths: dict[str, int] = {}
         for task in tasks:
             self.submit(task)
 
     def count(self) -> int:
         """Return how many tasks there are, those that have ended too."""
-        return len(self._attempts)
+        return len(self._deaths)
 
     def submit(self, task: Task) -> None:
-        """Hand a task to the scheduler, again if its worker has died."""
-        self._attempts[task.name] = self._attempts.get(task.name, 0) + 1
+        """Hand a task to the scheduler, again if its worker has died or it came back to be sent on."""
+        self._deaths.setdefault(task.name, 0)
         needed = {"memory": min(task.memory, self._most)} if self._most else None
-        future = self._client.submit(worker.carry_out, task, self._stop, pure=False, priority=task.work,
+        future = self._client.submit(*self._way.call(task), pure=False, priority=task.work,
                                      resources=needed, key=f"{task.name}-{secrets.token_hex(4)}")
         self.waiting[task.name] = future
         future.add_done_callback(lambda future, task=task: self.ended.put((task, future)))
 
-    def result(self, task: Task, future) -> str | None:
-        """Why a task failed, empty if it did not; None if its worker died and another one has it now."""
+    def result(self, task: Task, future, stopping: bool) -> str | None:
+        """Why a task failed, empty if it did not; ``DIED`` if its worker did, and None if it is under way again."""
         del self.waiting[task.name]
         if future.cancelled():
             return "the scheduler is gone; the same command goes on once there is one"
         error = future.exception()
         if error is None:
-            return future.result()
-        if type(error).__name__ == "KilledWorker" and self._attempts[task.name] < ATTEMPTS:
+            reason = self._way.received(task, future.result())
+            if reason is None and not stopping:
+                self.submit(task)
+                return None
+            return reason or ""
+        self._deaths[task.name] += 1
+        if type(error).__name__ == "KilledWorker" and self._deaths[task.name] < ATTEMPTS:
             self.submit(task)
-            return None
+            return DIED
         return f"{type(error).__name__}: {error}"
+
+    def detach(self) -> None:
+        """Let the scheduler keep the tasks when we are gone."""
+        import distributed
+        distributed.fire_and_forget(list(self.waiting.values()))
 
 
 def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], ended: Callable[[Task], str],
-            same_processor: bool = False, more: Callable[..., list[Task] | None] | None = None) -> dict[str, str]:
+            how: How | None = None, more: Callable[..., list[Task] | None] | None = None) -> dict[str, str]:
     """Run tasks on a cluster, until all have ended or a stop is asked for.
 
     Parameters
@@ -189,7 +235,7 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
     stopping : function () -> whether somebody wants all runs to stop, with a checkpoint each
     done : function (task) -> how much of its work is done
     ended : function (task) -> text about one that ended well
-    same_processor : refuse workers whose processor is another model than this machine's
+    how : see :class:`How`; by default on any processor, in a shared folder, until they end
     more : function (what is returned, so far; function (text) that prints a line), called now and then -> further
         tasks, or None if there will be no more
 
@@ -199,28 +245,37 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
     """
     if not tasks:
         return {}
-    home = tasks[0].folder.parent
-    stop = home / f".stop-{secrets.token_hex(4)}"
-    probe = home / f".probe-{secrets.token_hex(4)}"
+    how = how or How()
+    home, name = tasks[0].folder.parent, DETACHED if how.detach else secrets.token_hex(4)
+    stop, probe = home / f".stop-{name}", home / f".probe-{name}"
+    stop.unlink(missing_ok=True)
     files.touch(probe)
+    if client.dashboard_link:
+        write_json(home / DASHBOARD, {"link": client.dashboard_link})
     failed: dict[str, str] = {}
     unfit: queue.SimpleQueue = queue.SimpleQueue()
     from runs.fitness import TOPIC, Fitness
     client.subscribe_topic(TOPIC, lambda event: unfit.put(event[1]))
-    client.register_plugin(Fitness(worker.facts(), probe, same_processor))
+    client.register_plugin(Fitness(worker.facts(), None if how.apart else probe, how.same_processor))
+    way = Apart(client, stop.name) if how.apart else Shared(stop)
+    if how.detach:
+        _Submitted(client, tasks, way).detach()
+        return {}
     try:
         with contextlib.closing(_Progress(tasks, done, more is None)) as progress:
-            submitted = _Submitted(client, tasks, stop)
+            submitted = _Submitted(client, tasks, way)
             further = None if more is None else []
             while submitted.waiting or further is not None:
                 if stopping() and not stop.exists():
                     files.touch(stop)
+                    way.stop()
                 with contextlib.suppress(queue.Empty):
                     event = unfit.get_nowait()
                     progress.say(f"worker {event['worker']}: leaves: {event['unfit']}")
                 with contextlib.suppress(queue.Empty):
                     task, future = submitted.ended.get(timeout=POLL_SECONDS)
-                    _said(task, submitted.result(task, future), submitted, progress, failed, stop, ended)
+                    _said(task, submitted.result(task, future, stop.exists()), submitted, progress, failed, stop,
+                          ended)
                 further = None if further is None or stop.exists() else more(failed, progress.say)  # type: ignore[misc]
                 progress.add(further or [])
                 for task in further or []:
@@ -235,6 +290,8 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
 def _said(task, reason, submitted, progress, failed, stop, ended) -> None:
     """Print how a task ended, and remember one that failed."""
     if reason is None:
+        return
+    if reason == DIED:
         progress.say(f"{task.name}: its worker died; another one goes on")
         return
     count = submitted.count()

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from data_prep.load import is_file
 from hrmas_sparse import environment
 from hrmas_sparse.data.cache import open_cache
 from hrmas_sparse.environment import option
@@ -21,7 +22,7 @@ from hrmas_sparse.run.signals import stop_on_signals
 from hrmas_sparse.settings.validators import plain
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import locked
-from runs import cluster
+from runs import apart, cluster
 from runs.plan import Planned, folder_name, plan, read, record, refuse_other_settings, work, work_done
 from runs.worker import Task
 
@@ -54,19 +55,29 @@ def _settings(planned):
     return ["--preset", planned.settings.preset, "--profile", planned.settings.profile, *overrides]
 
 
-def command(planned, options):
-    """The words that make a run."""
-    return ["search", planned.dataset, *_raw(options), "--seeds", str(planned.seed), "--out",
-            str(planned.folder.parent), "--name", planned.folder.name, "--backend", options.backend,
-            "--baseline", options.baseline, *_settings(planned)]
+def command(planned, options, dataset=None, raw=None, out=None):
+    """The words that make a run; another data set, recordings and place for one that is sent away."""
+    return ["search", dataset or planned.dataset, *(["--raw", raw] if raw else _raw(options)), "--seeds",
+            str(planned.seed), "--out", out or str(planned.folder.parent), "--name", planned.folder.name, "--backend",
+            options.backend, "--baseline", options.baseline, *_settings(planned)]
 
 
 def task(planned, cache, options, threads):
     """The :class:`runs.worker.Task` of a run."""
     folder = planned.folder.absolute()
+    named = {".toml": apart.SETTINGS, ".h5": apart.CACHE, ".hdf5": apart.CACHE}.get(Path(planned.dataset).suffix)
+    sent = ["-m", "hrmas_sparse", *command(planned, options, named, apart.CACHE, apart.OUT), "--end-with-stdin"]
     return Task(planned.run.name, [*HRMAS, *command(planned, options), "--end-with-stdin"], folder, Path.cwd(),
                 folder.parent / "logs" / f"{folder.name}.log", threads, work(planned.settings, _samples(cache)),
-                sum(estimate(planned.settings, cache, threads).values()))
+                sum(estimate(planned.settings, cache, threads).values()), cache.path.absolute(), sent,
+                Path(planned.dataset) if named == apart.SETTINGS else None,
+                _manifest_raw(planned, options))
+
+
+def _manifest_raw(planned, options):
+    """What a run made here says of its recordings."""
+    raw = options.raw or (planned.dataset if is_file(planned.dataset) else None)
+    return environment.printable(raw) if raw else None
 
 
 def _samples(cache):
@@ -94,6 +105,9 @@ def check_options(experiment, options):
         raise InputError(f"{option('raw')}: goes with one data set; name it with {option('data')}")
     if options.name is not None and not plain(options.name):
         raise InputError(f"{option('name')}: expected a plain name, found {options.name!r}")
+    if options.detach and (options.apart or (options.cluster or ".toml").endswith(".toml")):
+        raise InputError(f"{option('detach')}: goes with {option('cluster')} tcp://... or scheduler.json, which go "
+                         "on without us, and with a folder that all machines share")
 
 
 def jobs_for(options):
@@ -118,7 +132,9 @@ def run(options):
     with stop_on_signals() as stop, cluster.connected(options.cluster, jobs) as client:
         failed = cluster.run_all(
             tasks, client, stop, lambda one: done(*left[one.name]),
-            lambda one: outcome(left[one.name][0]), options.same_cpu)
+            lambda one: outcome(left[one.name][0]), cluster.How.of(options))
+    if options.detach:
+        return _left(experiment, options, len(tasks))
     return _goodbye(experiment, options, failed, stop.signum)
 
 
@@ -145,6 +161,15 @@ def _unfinished(experiment, dataset, options):
     unfinished = [planned for planned in runs if not planned.run.finished]
     print(f"{home}: {len(runs)} runs, {len(runs) - len(unfinished)} finished before", file=say, flush=True)
     return [(planned, caches[planned.settings.data]) for planned in unfinished]
+
+
+def _left(experiment, options, count):
+    """Say that runs are left to the cluster; the exit status."""
+    print(f"{count} runs are left to the cluster, and these show how far they are:")
+    for dataset in options.data or experiment.data:
+        name = folder_name(experiment, dataset, options)
+        print(environment.command(f"status {name}", f"status NAME={name}"))
+    return 0
 
 
 def _goodbye(experiment, options, failed, signum):

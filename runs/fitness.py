@@ -4,6 +4,9 @@ from pathlib import Path
 
 from distributed import WorkerPlugin
 
+from hrmas_sparse.environment import option
+from hrmas_sparse.storage.atomic import write_bytes
+from hrmas_sparse.storage.errors import InputError
 from runs import worker
 
 TOPIC = "hrmas"          # of the messages from workers to the client
@@ -17,13 +20,13 @@ class Fitness(WorkerPlugin):
     Parameters
     ----------
     expected : what :func:`runs.worker.facts` says on the client's machine
-    probe : a file that every machine must see
+    probe : a file that every machine must see, or None if none is to be shared
     same_processor : whether the processor must be of the same model, too
     """
 
     name = "hrmas fitness"
 
-    def __init__(self, expected: dict[str, str], probe: Path, same_processor: bool):
+    def __init__(self, expected: dict[str, str], probe: Path | None, same_processor: bool):
         self._expected, self._probe, self._same_processor = expected, probe, same_processor
 
     async def setup(self, worker) -> None:
@@ -33,9 +36,37 @@ class Fitness(WorkerPlugin):
             worker.loop.add_callback(worker.close_gracefully)
 
     def _reason(self) -> str:
-        if not self._probe.exists():
-            return f"does not see the folder {self._probe.parent}: runs need a folder that all machines share"
+        if self._probe is not None and not self._probe.exists():
+            return (f"does not see the folder {self._probe.parent}: runs need a folder that all machines "
+                    f"share, or {option('apart')}")
         here = worker.facts()
         differs = [f"{key} {here[key]} instead of {value}" for key, value in self._expected.items()
                    if here[key] != value and (key != "processor" or self._same_processor)]
         return ", ".join(differs)
+
+
+class Cache(WorkerPlugin):
+    """Put a spike cache into a worker's own folder when the worker joins.
+
+    Parameters
+    ----------
+    file : its name, which carries a checksum of what it holds
+    size : of the file, in bytes
+    content : of the file
+    """
+
+    def __init__(self, file: str, size: int, content: bytes = b""):
+        self.name = f"hrmas cache {file} {size}"
+        self._file, self._size, self._content = file, size, content
+
+    def with_content(self, content: bytes) -> "Cache":
+        """Return the same with a content."""
+        return Cache(self._file, self._size, content)
+
+    async def setup(self, worker) -> None:
+        """Called by Dask where a worker starts or joins."""
+        try:
+            write_bytes(Path(worker.local_directory) / self._file, self._content)
+        except InputError as error:
+            worker.log_event(TOPIC, {"worker": worker.address, "unfit": str(error)})
+            worker.loop.add_callback(worker.close_gracefully)

@@ -4,12 +4,14 @@ This module needs no Dask.
 """
 
 import contextlib
+import math
 import os
 import platform
 import signal
 import subprocess
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hrmas_sparse import __version__
@@ -18,6 +20,7 @@ from hrmas_sparse.storage import files, locks
 from hrmas_sparse.storage.errors import InputError
 
 POLL_SECONDS = 0.2
+LOOK_SECONDS, RENEW_SECONDS = 1.0, 5.0
 GIVEN_UP = "given-up"    # a file in a run's folder: the run is not to go on
 LEASE_SECONDS = 60.0     # a run whose worker has not renewed its lease for so long goes to another one
 # Every library that may bring a pool of threads to linear algebra; NUMBA_NUM_THREADS is set apart.
@@ -36,6 +39,8 @@ class Task:
     threads : of Numba
     work : how much there is to do, in a unit all tasks share; the longest starts first
     memory : bytes it takes at its peak
+    cache, sent, settings, raw : for workers that share no folder with us, see :mod:`runs.apart`: the spike cache, the
+        command there, the settings file it names or None, and what the manifest says of the recordings
     """
 
     name: str
@@ -46,6 +51,10 @@ class Task:
     threads: int
     work: float
     memory: int
+    cache: Path | None = None
+    sent: list[str] = field(default_factory=list)
+    settings: Path | None = None
+    raw: str | None = None
 
 
 def facts() -> dict[str, str]:
@@ -79,13 +88,12 @@ def carry_out(task: Task, stop: Path) -> str:
         if run.finished:
             return ""
         if _free(run):
-            status, last = _one_process(task, stop)
+            status, last = one_process(task, lambda: _stopped(task, stop))
             if status == 0 or _stopped(task, stop):
                 return ""
             if not locks.held(run.lock_path) and not run.finished:       # else somebody else was quicker
-                how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
-                return f"{how}: {last} (all of it: {task.log})"
-        time.sleep(POLL_SECONDS)
+                return f"{described(status, last)} (all of it: {task.log})"
+        time.sleep(LOOK_SECONDS)
     return ""
 
 
@@ -111,8 +119,16 @@ def _free(run: RunDir) -> bool:
     return False
 
 
-def _one_process(task: Task, stop: Path) -> tuple[int, str]:
-    """Run the command once; its exit status, minus the signal that killed it, and its last line."""
+def described(status: int, last: str) -> str:
+    """Return why a process ended, by its exit status and its last line."""
+    return f"{f'killed by {signal.Signals(-status).name}' if status < 0 else f'exit status {status}'}: {last}"
+
+
+def one_process(task: Task, stopped: Callable[[], bool]) -> tuple[int, str]:
+    """Run the command once; its exit status, minus the signal that killed it, and its last line.
+
+    It is asked to end, with a checkpoint, once ``stopped`` says so.
+    """
     task.log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {name: "1" for name in BLAS_THREADS} | {"NUMBA_NUM_THREADS": str(task.threads)}
     lease = _lease(RunDir(task.folder))
@@ -121,12 +137,17 @@ def _one_process(task: Task, stop: Path) -> tuple[int, str]:
         # A session of its own: Ctrl-C on a terminal is for the client, which asks each run to stop once.
         process = subprocess.Popen(task.command, env=environment, cwd=task.home, stdin=subprocess.PIPE, stdout=log,
                                    stderr=subprocess.STDOUT, start_new_session=True)
-    while process.poll() is None:
-        with contextlib.suppress(OSError, InputError):      # replaced: the run sees to it
-            if task.folder.is_dir():
+    looked = renewed = -math.inf
+    while process.poll() is None:       # often, for it costs nothing; a folder that others share is asked less often
+        now = time.monotonic()
+        if now - renewed > RENEW_SECONDS and task.folder.is_dir():
+            renewed = now
+            with contextlib.suppress(OSError, InputError):      # the folder was replaced: the run sees to it
                 files.touch(lease)
-        if _stopped(task, stop) and process.stdin and not process.stdin.closed:
-            process.stdin.close()
+        if now - looked > LOOK_SECONDS and process.stdin and not process.stdin.closed:
+            looked = now
+            if stopped():
+                process.stdin.close()
         time.sleep(POLL_SECONDS)
     lines = files.read(task.log)[before:].decode(errors="replace").replace("\r", "\n").split("\n")
     return process.returncode, next((line for line in reversed(lines) if line.strip()), "no output")

@@ -54,6 +54,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "cluster": {"metavar": "WHERE", "help": "tcp://host:8786, a scheduler's file (JSON) or a batch system's (TOML); "
                                             "default: this machine"},
     "same-cpu": {**_FLAG, "help": "refuse workers whose processor is another model, where the last digits may differ"},
+    "apart": {**_FLAG, "help": "the cluster's workers share no folder with this machine: runs and data are sent"},
+    "detach": {**_FLAG, "help": "leave the runs to the cluster and end; `hrmas status` shows how far they are"},
+    "port": {"type": argument(count), "metavar": "N", "help": "port on the loopback address (default: a free one)"},
+    "tensorboard": {**_FLAG, "help": "instead: write the metrics for TensorBoard (extra `tensorboard`)"},
     "ranges": {"type": _PATH, "metavar": "FILE.toml", "help": "what is tried (default: runs/tuning/ranges.toml)"},
     "hours": {"type": argument(hours), "metavar": "H", "help": "stop after so many hours; the same command goes on"},
     "list": {**_FLAG, "help": "instead: print a command for each run that has not ended"},
@@ -64,6 +68,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 _DATASET = ("dataset", {"type": _NAME, "help": f"{', '.join(datasets())}, a saved data set (.h5), or a settings file "
                                                "(TOML)"})
 _RUN = ("run", {"type": _NAME, "help": "a run's name or folder"})
+_HOME = ("name", {"type": _NAME, "help": "an experiment's folder: its name in runs/out, or its path"})
 _JOB = "raw seeds name out backend set strict fresh baseline"
 
 
@@ -109,13 +114,13 @@ COMMANDS = {
     "experiment": Command("runs.experiment:run", "many runs side by side: table2, table3, table4, comparison, figures",
                           [("experiment", {"help": "its name, or a TOML file of the same form as runs/experiments/*"})],
                           "data raw seeds rows neurons partitions name preset profile set jobs backend strict baseline "
-                          "cluster same-cpu list",
+                          "cluster same-cpu apart detach list",
                           {"seeds": {"help": "0, 0-4 or 0,2,5 (default: the experiment's)"},
                            "name": {"help": "name of the folder in runs/out (default <experiment>-<data set>)"},
                            "set": {"help": "change a setting of every row; what a row names itself wins"}}),
     "tune": Command("runs.tuning.tune:run", "choose settings by trials on the training part alone (extra `tune`)",
                     [_DATASET], "raw seeds partitions name ranges trials hours preset profile set jobs backend strict "
-                    "baseline cluster same-cpu",
+                    "baseline cluster same-cpu apart",
                     {"trials": {"action": "store", "type": argument(count), "metavar": "N", "default": None,
                                 "help": "settings to try in all (default 50, or as many as fit into --hours)"},
                      "seeds": {"default": [0], "help": "each trial is run with each of them (default 0)"},
@@ -123,8 +128,11 @@ COMMANDS = {
                                     "each trial is run on (default valid-1 valid-2)"},
                      "name": {"help": "name of the folder in runs/out (default tune-<data set>)"},
                      "set": {"help": "change a setting of every trial"}}),
+    "status": Command("runs.status:run", "how far the runs of an experiment or a study are", [_HOME]),
+    "watch": Command("runs.watch:run", "the same as a page in a browser, with learning curves that grow", [_HOME],
+                     "port tensorboard"),
     "report": Command("runs.report.write:run", "tables and figures of an experiment as one HTML page (extra `plots`)",
-                      [("name", {"type": _NAME, "help": "an experiment's folder: its name in runs/out, or its path"})]),
+                      [_HOME]),
     "compare": Command("runs.comparison.compare:run", "GRU, snnTorch and logistic regression on the same spikes",
                        [_DATASET], "raw seeds partitions methods name set strict fresh trials peer-python",
                        {"seeds": {"default": [0]}, "fresh": {"help": "compute again what is there"},

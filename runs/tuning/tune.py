@@ -159,7 +159,8 @@ class _Trials:
             for name, overrides in self.study.unfinished():
                 tasks += self._begin(name, overrides)
             tasks += self._more({}, print) or []
-            cluster.run_all(tasks, client, self._stopping, self._done, self._said, options.same_cpu, self._more)
+            cluster.run_all(tasks, client, self._stopping, self._done, self._said,
+                            cluster.How.of(options), self._more)
         self._looked = 0.0
         self._more({}, print)           # what ended while we were stopping
 

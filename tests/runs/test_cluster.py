@@ -1,5 +1,6 @@
 """Runs on a Dask cluster: real schedulers and workers over TCP, killed, frozen, unfit."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from runs import cluster, worker
 DASK = str(Path(sys.executable).with_name("dask"))
 SETTINGS = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
             "training.search_epochs=60 training.retrain_epochs=1")
+LONG = "training.search_epochs=300"
 TOML = """
 title = "One row"
 data = ["ntidigits"]
@@ -40,14 +42,15 @@ class Cluster:
             assert self.processes[0].poll() is None
             time.sleep(0.05)
 
-    def _start(self, *words):
+    def _start(self, *words, cwd=None):
         return subprocess.Popen([DASK, *map(str, words)], env=self._environment, stdout=subprocess.DEVNULL,
-                                stderr=subprocess.DEVNULL)
+                                stderr=subprocess.DEVNULL, cwd=cwd)
 
-    def worker(self):
-        """One more worker of one thread, without a nanny to start it again."""
-        self.processes.append(self._start("worker", "--scheduler-file", self.file, "--host", "127.0.0.1",
-                                          "--nthreads", "1", "--no-nanny", "--no-dashboard"))
+    def worker(self, home=None):
+        """One more worker of one thread, without a nanny to start it again; in a folder of its own or in ours."""
+        self.processes.append(self._start("worker", "--scheduler-file", self.file.absolute(), "--host", "127.0.0.1",
+                                          "--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory",
+                                          home or ".", cwd=home))
         return self.processes[-1]
 
     def close(self):
@@ -86,7 +89,7 @@ def test_a_killed_worker_hands_its_run_on_and_the_bits_are_the_same(dask, capfd)
     working(run)
     dask.worker()
     first.kill()
-    out, _ = client.communicate(timeout=200)
+    out, _ = client.communicate(timeout=600)
     assert client.returncode == 0 and "3 of 3" in out, out
     assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS, "--name", "straight"]) == 0
     assert exact_differences(run, folders.open_run("straight")) == []
@@ -104,6 +107,64 @@ def test_a_stopped_client_stops_the_runs_with_a_checkpoint(dask):
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
     assert run.checkpoint_path.exists() and not run.finished
+
+
+def test_runs_are_sent_to_workers_in_other_folders_and_come_back_with_the_same_bits(dask, tmp_path_factory):
+    homes = [tmp_path_factory.mktemp(f"machine{n}") for n in range(2)]
+    first = dask.worker(homes[0])
+    client = subprocess.Popen([sys.executable, "-m", "hrmas_sparse", *words(dask), "--apart"], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, env=dask._environment)
+    for _ in range(30000):
+        if list(homes[0].glob("**/checkpoint.h5")):
+            break
+        time.sleep(0.01)
+    assert len(list(homes[0].glob("**/ntidigits-*.h5"))) == 1
+    dask.worker(homes[1])
+    first.kill()
+    out, _ = client.communicate(timeout=600)
+    assert client.returncode == 0 and "3 of 3" in out, out
+    run = folders.RunDir("runs/out/one-ntidigits/hrmas-s0")
+    assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS, "--name", "straight"]) == 0
+    straight = folders.open_run("straight")
+    assert exact_differences(run, straight) == []
+    assert run.manifest()["raw"] == straight.manifest()["raw"] == "words.hdf5"
+    assert Path(run.manifest()["data"]["cache"]).resolve() == Path(straight.manifest()["data"]["cache"]).resolve()
+    assert {path.name for path in run.path.iterdir()} == {path.name for path in straight.path.iterdir()}
+    assert "search-1" in Path("runs/out/one-ntidigits/logs/hrmas-s0.log").read_text()
+
+
+def test_a_run_that_is_away_comes_back_at_each_checkpoint(dask, tmp_path_factory, monkeypatch):
+    from runs import apart
+    worker_of = apart.carry_out
+    monkeypatch.setattr(apart, "carry_out", functools.partial(worker_of, seconds=0.5))
+    dask.worker(tmp_path_factory.mktemp("machine"))
+    assert cli.main([*words(dask), "--apart", "--seeds", "0", "--set", LONG]) == 0
+    run = folders.RunDir("runs/out/one-ntidigits/hrmas-s0")
+    assert run.finished and Path("runs/out/one-ntidigits/logs/hrmas-s0.log").read_text().count("stopped") >= 1
+    assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", f"{SETTINGS} {LONG}", "--name", "s"]) == 0
+    assert exact_differences(run, folders.open_run("s")) == []
+
+
+def test_detached_runs_go_on_without_the_client(dask, capfd):
+    dask.worker()
+    assert cli.main([*words(dask), "--detach"]) == 0
+    assert "3 runs are left to the cluster" in capfd.readouterr().out
+    for _ in range(3000):
+        assert cli.main(["status", "one-ntidigits"]) == 0
+        out = capfd.readouterr().out
+        if "3 runs: 3 finished" in out:
+            break
+        time.sleep(0.1)
+    assert "3 runs: 3 finished" in out
+    assert cli.main(words(dask)) == 0
+    assert "3 runs, 3 finished before" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("more", [[], ["--cluster", "slurm.toml"], ["--cluster", "scheduler.json", "--apart"]])
+def test_what_cannot_be_left_alone(house, capfd, more):
+    (house / "one.toml").write_text(TOML)
+    assert cli.main(["experiment", "one.toml", "--detach", *more]) == 2
+    assert "goes with --cluster" in capfd.readouterr().err
 
 
 def test_a_worker_elsewhere_gets_no_run(tmp_path):

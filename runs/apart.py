@@ -1,0 +1,206 @@
+"""Runs on workers that share no folder with us: what a run needs is sent, what it has written comes back.
+
+The spike cache is sent once to each worker. A run goes out as the files of its folder and comes back as those it has
+changed: when it ends, and every ``SLICE_SECONDS``, then with a checkpoint. It goes out again at once, to whatever
+worker is free. A worker that dies takes no more with it than what was done since.
+"""
+
+import contextlib
+import dataclasses
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.storage import files
+from hrmas_sparse.storage.atomic import append_line, write_bytes, write_json
+from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.records import read_json
+from runs import worker
+from runs.worker import Task
+
+SLICE_SECONDS = 120.0
+LEFT_OUT = ("lock", "lease")
+CACHE, OUT, SETTINGS = "{cache}", "{out}", "{settings}"     # words of a command that each worker fills in
+FULL = "No space left on device"
+_stopped: set[str] = set()                                  # in a worker: names of the stops that were asked for
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A run on its way to a worker.
+
+    Attributes
+    ----------
+    task : its command begins with the words after the interpreter and has the words of this module in it
+    cache : name of the spike cache's file
+    settings : content of the settings file that the command names, or None
+    files : of the run's folder, name -> content
+    """
+
+    task: Task
+    cache: str
+    settings: bytes | None
+    files: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A run on its way back: why it failed, the files that have changed, its output, whether the disk was full."""
+
+    reason: str
+    files: dict[str, bytes]
+    log: bytes
+    full: bool
+    worker: str
+
+
+# ---- on the worker -----------------------------------------------------------------------------------------------
+
+
+def stop(name: str) -> None:
+    """Remember, in a worker, that a client wants its runs back."""
+    _stopped.add(name)
+
+
+def carry_out(parcel: Parcel, name: str, seconds: float = SLICE_SECONDS) -> Returned:
+    """Go on with a run for a while, in a folder of this worker's own.
+
+    Parameters
+    ----------
+    parcel : the run
+    name : of the stop that may be asked for
+    seconds : after which it stops, with a checkpoint
+
+    Returns
+    -------
+    Returned
+    """
+    from distributed import get_worker
+    here = get_worker()
+    home = Path(here.local_directory)
+    began = time.time_ns()
+    with tempfile.TemporaryDirectory(dir=home, prefix="hrmas-") as place:
+        run, log = RunDir(Path(place) / parcel.task.folder.name), Path(place) / "log"
+        try:
+            run.path.mkdir()
+            for file, content in parcel.files.items():
+                write_bytes(run.path / file, content)
+            if parcel.settings is not None:
+                write_bytes(Path(place) / "settings.toml", parcel.settings)
+            words = {CACHE: str(home / parcel.cache), OUT: place, SETTINGS: str(Path(place) / "settings.toml")}
+            task = dataclasses.replace(parcel.task, folder=run.path, home=Path(place), log=log,
+                                       command=[sys.executable, *(words.get(w, w) for w in parcel.task.command)])
+            status, last = worker.one_process(task, lambda: name in _stopped or _got_on(run, began, seconds))
+        except (InputError, OSError) as error:
+            status, last = 1, str(error)
+        resumable = status in (128 + signal.SIGTERM, -signal.SIGTERM)    # it was asked to end
+        reason = "" if status == 0 or resumable else worker.described(status, last)
+        full = FULL in last or shutil.disk_usage(place).free < 1 << 20
+        changed = {} if reason and full else _changed(run.path, parcel.files)
+        return Returned(reason, changed, _content(log), bool(reason) and full, here.address)
+
+
+def _got_on(run, began, seconds):
+    """Whether a run has had its time here, and a checkpoint in it: on a busy machine its start may take long."""
+    try:
+        return time.time_ns() - began > seconds * 1e9 and run.checkpoint_path.stat().st_mtime_ns > began
+    except OSError:
+        return False
+
+
+def _changed(folder, before):
+    now = contents(folder)
+    return {name: content for name, content in now.items() if before.get(name) != content}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a run's folder, name -> content; those of whoever works on it apart."""
+    if not folder.is_dir():
+        return {}
+    return {path.name: files.read(path) for path in sorted(folder.iterdir())
+            if path.is_file() and path.name not in LEFT_OUT and not path.name.startswith(".")}
+
+
+def _content(path):
+    return files.read(path) if path.exists() else b""
+
+
+# ---- on our side -------------------------------------------------------------------------------------------------
+
+
+class Apart:
+    """How runs go out and come back; see :class:`runs.cluster.Shared` for the other way.
+
+    Parameters
+    ----------
+    client : of Dask
+    name : of the stop that may be asked for
+    """
+
+    def __init__(self, client, name: str):
+        self._client, self._name, self._sent = client, name, set()
+
+    def call(self, task: Task) -> tuple:
+        """Return the function that a worker calls, and its arguments."""
+        assert task.cache is not None
+        self._send(task.cache)
+        settings = None if task.settings is None else files.read(task.settings)
+        parcel = Parcel(dataclasses.replace(task, command=task.sent), task.cache.name, settings, contents(task.folder))
+        return carry_out, parcel, self._name
+
+    def stop(self) -> None:
+        """Ask the workers for the runs; one that does not answer keeps nobody waiting."""
+        def ask():
+            with contextlib.suppress(Exception):    # whatever a cluster that goes down raises
+                self._client.run(stop, self._name, on_error="ignore")
+        threading.Thread(target=ask, daemon=True).start()
+
+    def _send(self, cache):
+        """Give a spike cache to every worker there is and will be, once."""
+        from runs.fitness import Cache
+        if cache in self._sent:
+            return
+        self._sent.add(cache)
+        plugin = Cache(cache.name, cache.stat().st_size)
+        if plugin.name not in self._client.run_on_scheduler(_plugins):
+            self._client.register_plugin(plugin.with_content(files.read(cache)))
+
+    def received(self, task: Task, returned: Returned) -> str | None:
+        """Put a run's files where they belong; why it failed, empty if it has ended, None if it is to go on.
+
+        A worker whose disk is full leaves the cluster, and its run goes to another one.
+        """
+        run = RunDir(task.folder)
+        with contextlib.suppress(OSError):
+            task.log.parent.mkdir(parents=True, exist_ok=True)
+            if returned.log:
+                append_line(task.log, returned.log.decode(errors="replace").rstrip("\n"))
+        if returned.full:
+            self._client.retire_workers([returned.worker])
+            return None
+        if returned.files:
+            with run.working():
+                self._keep(run, task, returned.files)
+        return returned.reason or ("" if run.finished else None)
+
+    @staticmethod
+    def _keep(run, task, changed):
+        # What says that the run has ended is written last, and what it rests on is on the disk by then.
+        for name in sorted(changed, key=lambda name: (name == "result.json", name == "checkpoint.h5")):
+            if name != Path(name).name:
+                raise InputError(f"{run.path}: a worker sent a file called {name!r}")
+            write_bytes(run.path / name, changed[name])
+        if "manifest.json" in changed:
+            manifest = read_json(run.manifest_path)
+            manifest["raw"], manifest["data"]["cache"] = task.raw, str(task.cache)
+            write_json(run.manifest_path, manifest)
+
+
+def _plugins(dask_scheduler):
+    return list(dask_scheduler.worker_plugins)
