@@ -7,6 +7,7 @@ worker is free. A worker that dies takes no more with it than what was done sinc
 
 import contextlib
 import dataclasses
+import math
 import shutil
 import signal
 import sys
@@ -75,7 +76,7 @@ def carry_out(parcel: Parcel, name: str, seconds: float = SLICE_SECONDS) -> Retu
     ----------
     parcel : the run
     name : of the stop that may be asked for
-    seconds : after which it stops, with a checkpoint
+    seconds : from its first checkpoint here, after which it stops, with another one
 
     Returns
     -------
@@ -84,7 +85,6 @@ def carry_out(parcel: Parcel, name: str, seconds: float = SLICE_SECONDS) -> Retu
     from distributed import get_worker
     here = get_worker()
     home = Path(here.local_directory)
-    began = time.time_ns()
     with tempfile.TemporaryDirectory(dir=home, prefix="hrmas-") as place:
         run, log = RunDir(Path(place) / parcel.task.folder.name), Path(place) / "log"
         try:
@@ -93,10 +93,11 @@ def carry_out(parcel: Parcel, name: str, seconds: float = SLICE_SECONDS) -> Retu
                 write_bytes(run.path / file, content)
             if parcel.settings is not None:
                 write_bytes(Path(place) / "settings.toml", parcel.settings)
+            turn = _Turn(run, seconds)
             words = {CACHE: str(home / parcel.cache), OUT: place, SETTINGS: str(Path(place) / "settings.toml")}
             task = dataclasses.replace(parcel.task, folder=run.path, home=Path(place), log=log,
                                        command=[sys.executable, *(words.get(w, w) for w in parcel.task.command)])
-            status, last = worker.one_process(task, lambda: name in _stopped or _got_on(run, began, seconds))
+            status, last = worker.one_process(task, lambda: name in _stopped or turn.over())
         except (InputError, OSError) as error:
             status, last = 1, str(error)
         resumable = status in (128 + signal.SIGTERM, -signal.SIGTERM)    # it was asked to end
@@ -106,12 +107,23 @@ def carry_out(parcel: Parcel, name: str, seconds: float = SLICE_SECONDS) -> Retu
         return Returned(reason, changed, _content(log), bool(reason) and full, here.address)
 
 
-def _got_on(run, began, seconds):
-    """Whether a run has had its time here, and a checkpoint in it: on a busy machine its start may take long."""
-    try:
-        return time.time_ns() - began > seconds * 1e9 and run.checkpoint_path.stat().st_mtime_ns > began
-    except OSError:
-        return False
+class _Turn:
+    """Whether a run has had its time here, which begins with its first checkpoint: its start may take long."""
+
+    def __init__(self, run, seconds):
+        self._path, self._seconds = run.checkpoint_path, seconds
+        self._before, self._end = self._written(), math.inf
+
+    def _written(self):
+        try:
+            return self._path.stat().st_mtime_ns
+        except OSError:
+            return None
+
+    def over(self):
+        if self._end == math.inf and self._written() != self._before:
+            self._end = time.monotonic() + self._seconds
+        return time.monotonic() > self._end
 
 
 def _changed(folder, before):

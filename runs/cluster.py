@@ -31,6 +31,7 @@ from runs.status import DASHBOARD
 from runs.worker import Task
 
 POLL_SECONDS, PROGRESS_SECONDS, CONNECT_SECONDS = 0.2, 2.0, 20
+LOOPBACK = "127.0.0.1:0"  # where Dask's own page is served, on a free port
 DIED = "its worker died"
 DETACHED = "detached"    # .stop-detached in an experiment's folder ends what was left running there
 ATTEMPTS = 20            # workers that may die with a run before it counts as failed
@@ -58,7 +59,7 @@ def connected(where: str | None, jobs: int) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         if where is None:
             target = stack.enter_context(distributed.LocalCluster(
-                n_workers=1, threads_per_worker=jobs, processes=False, dashboard_address=None, silence_logs=50,
+                n_workers=1, threads_per_worker=jobs, processes=False, dashboard_address=LOOPBACK, silence_logs=50,
                 resources={"memory": memory.available()}))
         elif where.endswith(".toml"):
             target = stack.enter_context(_batch_system(Path(where)))
@@ -83,6 +84,7 @@ def _batch_system(path: Path):
     if kind not in KINDS:
         raise InputError(f"{path}: kind: expected one of {', '.join(KINDS)}, found {kind!r}")
     adaptive = table.pop("adaptive", None)
+    table.setdefault("scheduler_options", {"dashboard_address": LOOPBACK})
     try:
         import dask_jobqueue
     except ModuleNotFoundError:
@@ -102,19 +104,30 @@ class _Progress:
     """One line for all tasks, the time left judged by what was done since we began; a bar on a terminal only."""
 
     def __init__(self, tasks: list[Task], done: Callable[[Task], float], all_known: bool):
-        self._tasks, self._done_of, self._all_known = list(tasks), done, all_known
+        self._open, self._over = {task.name: task for task in tasks}, 0.0      # the work of those that have ended
+        self._done_of, self._all_known = done, all_known
         self._began, self._looked = time.monotonic(), -math.inf
+        self._sum, self._sum_of, self._took = 0.0, -math.inf, 0.0
         self._at_first = self._done()
         self._bar = tqdm(total=sum(task.work for task in tasks), initial=self._at_first, desc="all runs", disable=None,
                          bar_format="{desc} {percentage:3.0f}%|{bar}| {postfix} [{elapsed}<{remaining}]", smoothing=0)
 
     def add(self, tasks: list[Task]) -> None:
         """Count further tasks."""
-        self._tasks += tasks
+        self._open |= {task.name: task for task in tasks}
         self._bar.total += sum(task.work for task in tasks)
 
+    def end(self, task: Task) -> None:
+        """Count a task as done."""
+        self._over += self._open.pop(task.name).work
+
     def _done(self) -> float:
-        return sum(min(self._done_of(task), task.work) for task in self._tasks)
+        """How much is done, by a look into every folder: of thousands that takes long, so it is not done often."""
+        now = time.monotonic()
+        if now - self._sum_of > max(PROGRESS_SECONDS, 20 * self._took):
+            self._sum = sum(min(self._done_of(task), task.work) for task in self._open.values())
+            self._sum_of, self._took = now, time.monotonic() - now
+        return self._over + self._sum
 
     def move(self, left: int) -> None:
         """Bring the bar up to date, every now and then."""
@@ -295,6 +308,7 @@ def _said(task, reason, submitted, progress, failed, stop, ended) -> None:
         progress.say(f"{task.name}: its worker died; another one goes on")
         return
     count = submitted.count()
+    progress.end(task)
     so_far = f"{count - len(submitted.waiting)} of {count}"
     if reason:
         failed[task.name] = reason

@@ -1,6 +1,5 @@
 """Runs on a Dask cluster: real schedulers and workers over TCP, killed, frozen, unfit."""
 
-import functools
 import os
 import signal
 import subprocess
@@ -19,7 +18,6 @@ from runs import cluster, worker
 DASK = str(Path(sys.executable).with_name("dask"))
 SETTINGS = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
             "training.search_epochs=60 training.retrain_epochs=1")
-LONG = "training.search_epochs=300"
 TOML = """
 title = "One row"
 data = ["ntidigits"]
@@ -134,15 +132,21 @@ def test_runs_are_sent_to_workers_in_other_folders_and_come_back_with_the_same_b
 
 
 def test_a_run_that_is_away_comes_back_at_each_checkpoint(dask, tmp_path_factory, monkeypatch):
-    from runs import apart
-    worker_of = apart.carry_out
-    monkeypatch.setattr(apart, "carry_out", functools.partial(worker_of, seconds=0.5))
+    from runs.apart import Apart
+    call, calls = Apart.call, []
+
+    def first_for_a_moment(self, task):
+        calls.append(task.name)
+        return *call(self, task), 0.0 if len(calls) == 1 else 600.0
+    monkeypatch.setattr(Apart, "call", first_for_a_moment)
     dask.worker(tmp_path_factory.mktemp("machine"))
-    assert cli.main([*words(dask), "--apart", "--seeds", "0", "--set", LONG]) == 0
+    assert cli.main([*words(dask), "--apart", "--seeds", "0"]) == 0
     run = folders.RunDir("runs/out/one-ntidigits/hrmas-s0")
-    assert run.finished and Path("runs/out/one-ntidigits/logs/hrmas-s0.log").read_text().count("stopped") >= 1
-    assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", f"{SETTINGS} {LONG}", "--name", "s"]) == 0
-    assert exact_differences(run, folders.open_run("s")) == []
+    assert run.finished and len(calls) == 2
+    log = Path("runs/out/one-ntidigits/logs/hrmas-s0.log").read_text()
+    assert log.count("stopped and checkpointed") == 1 and "resuming" in log
+    assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS, "--name", "straight"]) == 0
+    assert exact_differences(run, folders.open_run("straight")) == []
 
 
 def test_detached_runs_go_on_without_the_client(dask, capfd):
@@ -191,6 +195,31 @@ def test_mistakes_in_a_batch_system_s_file(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         with cluster.connected(str(tmp_path / "batch.toml"), 1):
             pass
+
+
+BATCH = """
+kind = "slurm"
+jobs = 0
+queue = "long"
+account = "lab"
+cores = 8
+processes = 1
+memory = "32GB"
+walltime = "04:00:00"
+job_extra_directives = ["--constraint=epyc"]
+worker_extra_args = ["--resources memory=32e9"]
+"""
+
+
+def test_the_job_of_a_batch_system_is_what_its_file_asks_for(tmp_path):
+    pytest.importorskip("dask_jobqueue", reason="BATCH SYSTEMS NOT TESTED: dask-jobqueue is not installed")
+    (tmp_path / "slurm.toml").write_text(BATCH)
+    with cluster._batch_system(tmp_path / "slurm.toml") as made:
+        lines = made.job_script().splitlines()
+    asked = {line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH")}
+    assert asked >= {"-p long", "-A lab", "--cpus-per-task=8", "--mem=30G", "-t 04:00:00", "--constraint=epyc"}
+    command = next(line for line in lines if "dask_worker" in line or "dask worker" in line)
+    assert "--nthreads 8" in command and "--resources memory=32e9" in command and command.startswith(sys.executable)
 
 
 @pytest.mark.parametrize("where, message", [("nowhere.json", "no such file"), ("tcp://127.0.0.1:1", "no scheduler")])
