@@ -39,7 +39,7 @@ class Range:
         if self.choices is not None:
             return distributions.CategoricalDistribution(self.choices)
         if isinstance(self.low, int) and isinstance(self.high, int):
-            return distributions.IntDistribution(self.low, self.high, self.log, self.step or 1)
+            return distributions.IntDistribution(self.low, self.high, self.log, int(self.step or 1))
         return distributions.FloatDistribution(self.low, self.high, self.log, self.step)
 
     def words(self, value: Any) -> str:
@@ -110,6 +110,10 @@ def _one(path, section, key, value):
     if not value["low"] < value["high"] or (value.get("log") and (value["low"] <= 0 or "step" in value)):
         raise InputError(f"{where}: expected low below high, and above 0 and without a step where log is true, found "
                          f"{value!r}")
+    if all(isinstance(value[end], int) for end in ("low", "high")) and not isinstance(value.get("step", 1), int):
+        raise InputError(f"{where}: expected a whole step between whole numbers, found {value!r}")
+    if value.get("step", 1) <= 0:
+        raise InputError(f"{where}: expected a step above 0, found {value!r}")
     return Range(name, **value)
 
 

@@ -4,6 +4,7 @@ import contextlib
 from pathlib import Path
 
 import optuna
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from hrmas_sparse.storage import files
@@ -32,7 +33,7 @@ class Study:
     def __init__(self, path: Path, ranges: Ranges, seed: int, epochs: int):
         path.parent.mkdir(parents=True, exist_ok=True)
         _cut(path)
-        backend = optuna.storages.journal.JournalFileBackend(str(path))
+        backend = JournalFileBackend(str(path))
         self._ranges, self._open = ranges, {}
         self._distributions = {one.name: one.distribution() for one in ranges.ranges}
         self.study = optuna.create_study(storage=optuna.storages.JournalStorage(backend), study_name="hrmas",
