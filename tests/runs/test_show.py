@@ -22,7 +22,8 @@ from hrmas_sparse.run.diff import exact_differences
 from runs import cluster
 
 pytest.importorskip("distributed", reason="CLUSTERS NOT TESTED: Dask is not installed (extra `cluster`)")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+    not os.environ.get("HRMAS_SHOW"), reason="THE SHOW IS NOT RUN: it takes about half an hour; HRMAS_SHOW=1 runs it")]
 
 DASK = str(Path(sys.executable).with_name("dask"))
 RUNS = int(os.environ.get("HRMAS_SHOW_RUNS", "12"))
