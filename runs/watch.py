@@ -19,7 +19,7 @@ from runs.report.page import page
 RELOAD_SECONDS = 5
 SHOWN = 6                       # runs that are named beside a warning
 WIDTH, HEIGHT = 220, 46
-COLOURS = {"search-1": "#e69f00", "search-2": "#c44e00", "retrain": "#0b4f8a"}
+COLOURS = {"search-1": "#e69f00", "search-2": "#c44e00", "candidates": "#2e7d32", "retrain": "#0b4f8a"}
 LOCAL = ("127.0.0.1", "localhost")
 LARGEST_LOG = 1 << 20
 SHADES = {"running": "#0b4f8a", "finished": "#2e7d32", "damaged": "#b00020", "given up": "#8a6d00"}
@@ -59,7 +59,7 @@ def html(home: Path) -> str:
     if dashboard := _dashboard(home):
         links.append(f'<a href="{escape(dashboard)}">Dask\'s own page</a>')
     about = [status.counted(found), "Accuracy from 0 to 100 % by epoch: search in orange (dashed: the half that judges "
-             "the architecture), retraining in blue."]
+             "the architecture), candidates in green, retraining in blue."]
     text = page(str(home), about, [f'<p class="small">{" &middot; ".join(links)}</p>', *warnings,
                                    f'<div class="wide"><table><thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n'
                                    "</tbody></table></div>"])
