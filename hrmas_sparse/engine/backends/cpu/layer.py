@@ -3,6 +3,8 @@
 The arrays of a chunk end in an axis of ``LANES`` samples.
 """
 
+import functools
+
 import numpy as np
 
 from hrmas_sparse.engine.backends import base
@@ -26,11 +28,23 @@ class Layer(base.Layer):
         if self._neurons.p is not None:
             plastic = self._run_plastic(signals, chunk, keep_trajectory)
         else:
-            R, tau = self._intrinsic
-            membrane = Membrane(_lanes(1 / tau, chunk), _lanes(R / tau, chunk))
+            membrane = self._membrane or Membrane(*(_lanes(values, chunk) for values in self._rates))
             run = self._run_smooth if self._neurons.smooth else self._run
             signals = run(signals, membrane, chunk)
         return Tape(*signals, membrane, plastic, _count(signals.spikes, chunk.size))
+
+    @functools.cached_property
+    def _rates(self):
+        """1/tau and R/tau."""
+        R, tau = self._intrinsic
+        return 1 / tau, R / tau
+
+    @functools.cached_property
+    def _membrane(self):
+        """The same for every chunk; None where samples differ."""
+        if max(values.ndim for values in self._rates) > 2:
+            return None
+        return Membrane(*(_lanes(values, None) for values in self._rates))
 
     def _signals(self, received, steps, keep_psc):
         """Unfilled signals."""
