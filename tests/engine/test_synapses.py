@@ -6,7 +6,7 @@ from dense import assert_close, assert_same_bits, error, events, random_case
 from numba import njit
 
 from hrmas_sparse.engine.backends.base import Gradients, Intrinsic, Neurons, Synapses, Tape
-from hrmas_sparse.engine.backends.cpu import blocks, chunks, lanes, lists, synapses
+from hrmas_sparse.engine.backends.cpu import blocks, bundles, chunks, lanes, lists, synapses
 from hrmas_sparse.engine.recurrence import Links
 
 LANES = lanes.LANES
@@ -108,10 +108,30 @@ def test_scatter_and_gather(dtype, density):
             synapses.scatter(links, spikes, T - 1, half, N, current)
             assert error(current, before + matrix.T @ sent[T - 1]) < CLOSE[dtype]
         errors, effect = noise(rng, N, LANES, dtype=dtype), before.copy()
-        half = int(rng.integers(0, N + 1))
-        synapses.gather(links, 0, half, errors, effect)
-        synapses.gather(links, half, N, errors, effect)
+        half = int(rng.integers(0, N // bundles.SENDERS + 1)) * bundles.SENDERS
+        gathered = bundles.filled(bundles.pattern_of(links), links.data)
+        bundles.gather(gathered, 0, half, errors, effect)
+        bundles.gather(gathered, half, N, errors, effect)
         assert error(effect, before + matrix @ errors) < CLOSE[dtype]
+
+
+@pytest.mark.parametrize("neurons", [1, 7, 8, 29, 64])
+@pytest.mark.parametrize("density", [0.0, 0.3, 1.0])
+def test_bundles_have_every_link_once(neurons, density):
+    """Each link is in a bundle of its sender, at its receiver, or stays by itself; a bundle has enough senders."""
+    rng = np.random.default_rng(8)
+    links, _ = random_links(rng, neurons, np.float32, density)
+    pattern, number = bundles.pattern_of(links), len(links.indices)
+    source = np.repeat(np.arange(neurons), np.diff(links.indptr))
+    there = pattern.link < number
+    np.testing.assert_array_equal(np.sort(np.concatenate([pattern.link[there], pattern.other_link])), np.arange(number))
+    assert (there.sum(axis=1) >= bundles.SHARED).all()
+    bundle = np.repeat(np.arange(len(pattern.start) - 1), np.diff(pattern.start.astype(int)))
+    entry, sender = np.nonzero(there)
+    np.testing.assert_array_equal(source[pattern.link[there]], bundle[entry] * bundles.SENDERS + sender)
+    np.testing.assert_array_equal(links.indices[pattern.link[there]], pattern.receiver[entry])
+    np.testing.assert_array_equal(source[pattern.other_link],
+                                  np.repeat(np.arange(neurons), np.diff(pattern.other_start.astype(int))))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -150,7 +170,7 @@ def test_adjoints():
         own, x = random_spikes(rng, T, N, True, float)
         forward, back = np.zeros((N, LANES)), np.zeros((N, LANES))
         synapses.scatter(links, own, T - 1, 0, N, forward)
-        synapses.gather(links, 0, N, y[0], back)
+        bundles.gather(bundles.filled(bundles.pattern_of(links), links.data), 0, N, y[0], back)
         assert np.vdot(y[0], forward) == pytest.approx(np.vdot(back, x[T - 1]), rel=1e-11, abs=1e-11)
 
 

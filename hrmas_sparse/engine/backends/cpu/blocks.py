@@ -21,11 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 from hrmas_sparse.engine.backends.cpu import step
+from hrmas_sparse.engine.backends.cpu.bundles import Bundles, gather
 from hrmas_sparse.engine.backends.cpu.chunks import Spikes
 from hrmas_sparse.engine.backends.cpu.compile import jit
 from hrmas_sparse.engine.backends.cpu.lists import COLUMNS, Lists, Tiles, Work, by_sample, by_sender, copy, pick_links
 from hrmas_sparse.engine.backends.cpu.synapses import (
-    dense, dense_gradient, event_gradients, feedforward, gather, reach, scatter)
+    dense, dense_gradient, event_gradients, feedforward, reach, scatter)
 
 SPAN = 16
 BLOCK = COLUMNS
@@ -46,7 +47,7 @@ class Scratch(NamedTuple):
 
     state : zeroed (4, N, L): delta0 and E of the step after, E of the step after the span, zeros for v before step 0
     received, sent : lists of a span; work : of a span, see :class:`lists.Work`; delta : (BLOCK, L)
-    tiles, sums : of the links, sums zeroed (tiles, L); panel : (T, 4, L) for dense input
+    bundles, tiles, sums : of the links, sums zeroed (tiles, L); panel : (T, 4, L) for dense input
     """
 
     state: np.ndarray
@@ -54,6 +55,7 @@ class Scratch(NamedTuple):
     sent: Lists
     work: Work
     delta: np.ndarray
+    bundles: Bundles
     tiles: Tiles
     sums: np.ndarray
     panel: np.ndarray
@@ -220,7 +222,7 @@ def _step_back(k, membrane, links, v, silent, t, low, high, far, error, delta, s
     """Step t of neurons low to high; error: the span's, from step t on."""
     state, delta_now = scratch.state, scratch.delta[:high - low]
     if links.data.size:
-        gather(links, low, high, error[1] if error.shape[0] > 1 else state[2], error[0])
+        gather(scratch.bundles, low, high, error[1] if error.shape[0] > 1 else state[2], error[0])
     v_before = v[t - 1] if t > 0 else state[3]
     inv_tau, gain = membrane.inv_tau, membrane.gain
     v_soon = v[max(t - 2, 0), max(low - far, 0):]  # only asked for, never read

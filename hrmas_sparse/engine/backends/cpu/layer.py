@@ -9,7 +9,7 @@ import numpy as np
 
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plastic, Tape
-from hrmas_sparse.engine.backends.cpu import blocks, chunks, lists, smooth, step, synapses as kernels
+from hrmas_sparse.engine.backends.cpu import blocks, bundles, chunks, lists, smooth, step, synapses as kernels
 from hrmas_sparse.engine.backends.cpu import LANES
 
 
@@ -122,7 +122,7 @@ class Layer(base.Layer):
 
     def _back_smooth(self, tape, membrane, above, gradients):
         errors = self._effect(above) if above.w.size else above.errors
-        smooth.backward(self._neurons.k, *membrane, self._synapses.links, tape.v, tape.spikes, errors,
+        smooth.backward(self._neurons.k, *membrane, self._bundles, tape.v, tape.spikes, errors,
                         self._state()[:2])
         self.weight_gradients(tape, errors, gradients)
         return errors
@@ -141,13 +141,21 @@ class Layer(base.Layer):
     def _state(self):
         return self._buffers.zeroed(("state", self._slot), (4, self._width, LANES), self._dtype)
 
+    @functools.cached_property
+    def _bundles(self):
+        """The links in bundles, with the weights of this pass."""
+        links = self._synapses.links
+        pattern = self._buffers.kept(("bundles", self._slot), links.indices, lambda: bundles.pattern_of(links))
+        return bundles.filled(pattern, links.data)
+
     def _scratch(self, tape, steps, span):
         """What backward needs beside its arguments, for spans of so many steps."""
         tiles = self._buffers.kept(("tiles", self._slot), self._synapses.links.indices,
                                    lambda: lists.tiles_of(self._synapses.links))
         return blocks.Scratch(
             self._state(), self._lists("received", tape.received, span), self._lists("sent", tape.spikes, span),
-            self._work(span), self._buffers.get(("delta", self._slot), (blocks.BLOCK, LANES), self._dtype), tiles,
+            self._work(span), self._buffers.get(("delta", self._slot), (blocks.BLOCK, LANES), self._dtype),
+            self._bundles, tiles,
             self._buffers.zeroed(("sums", self._slot), (len(tiles.sender), LANES), self._dtype),
             self._buffers.zeroed(("panel", self._slot), (steps, 4, LANES), self._dtype))
 

@@ -6,9 +6,10 @@ in time, else (T, N, L).
 
 from numba import uint16
 
+from hrmas_sparse.engine.backends.cpu.bundles import gather
 from hrmas_sparse.engine.backends.cpu.compile import after_reset, filtered, jit, logistic, membrane, smooth_error
 from hrmas_sparse.engine.backends.cpu.lists import copy
-from hrmas_sparse.engine.backends.cpu.synapses import gather, scatter
+from hrmas_sparse.engine.backends.cpu.synapses import scatter
 
 
 @jit
@@ -37,13 +38,13 @@ def forward(k, inv_tau, gain, links, v, spikes, psc, state):
 
 
 @jit
-def backward(k, inv_tau, gain, links, v, spikes, errors, state):
+def backward(k, inv_tau, gain, bundles, v, spikes, errors, state):
     """The exact derivative of :func:`forward`; errors (T, N, L) hold A and become E, state zeroed (2, N, L)."""
     delta, filtered_error = state[0].reshape(-1), state[1].reshape(-1)
     steps = v.shape[0]
     for t in range(steps - 1, -1, -1):
         if t + 1 < steps:
-            gather(links, 0, errors.shape[1], errors[t + 1], errors[t])
+            gather(bundles, 0, errors.shape[1], errors[t + 1], errors[t])
         error, potential, sent = errors[t].reshape(-1), v[t].reshape(-1), spikes.values[t].reshape(-1)
         inv_tau_next = inv_tau[min(t + 1, steps - 1) % inv_tau.shape[0]].reshape(-1)
         gain_now = gain[t % gain.shape[0]].reshape(-1)

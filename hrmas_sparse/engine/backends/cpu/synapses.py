@@ -12,14 +12,15 @@ Shapes: T steps, C neurons sending, N neurons receiving, L = LANES. Weights are 
 import numpy as np
 from numba import uint64
 
+from hrmas_sparse.engine.backends.cpu.bundles import SENDERS
 from hrmas_sparse.engine.backends.cpu.compile import jit
 from hrmas_sparse.engine.backends.cpu.lanes import (
-    LANES, add, add_product, add_scaled, bits_to_lanes, load, multiply, splat, store, sum_lanes)
+    LANES, add_product, add_scaled, bits_to_lanes, load, multiply, splat, store, sum_lanes)
 from hrmas_sparse.engine.backends.cpu.lists import add_rows, add_tiles, copy, turn_to_lanes, turn_to_rows
 
 # Links are counted in unsigned words: Numba checks every signed index for being negative, which
 # costs the band products a third of their speed. (A literal would make the sum signed, in fact float64.)
-ONE, TWO, THREE, FOUR = (np.uint64(n) for n in (1, 2, 3, 4))
+ONE = np.uint64(1)
 
 
 @jit
@@ -128,28 +129,6 @@ def scatter(links, spikes, t, low, high, current):
 
 
 @jit
-def gather(links, low, high, error, effect):
-    """effect[r, l] += sum_i W_ir error[i, l] over the links r -> i, for r from low to high - 1.
-
-    The transpose of scatter.
-    """
-    indices, data = links.indices, links.data
-    zero = splat(data.dtype.type(0))
-    for r in range(uint64(low), uint64(high)):
-        start, stop = uint64(links.indptr[r]), uint64(links.indptr[r + ONE])
-        whole = stop - (stop - start) % FOUR
-        sum0, sum1, sum2, sum3 = load(effect, r), zero, zero, zero
-        for k in range(start, whole, FOUR):
-            sum0 = add_scaled(sum0, data[k], load(error, indices[k]))
-            sum1 = add_scaled(sum1, data[k + ONE], load(error, indices[k + ONE]))
-            sum2 = add_scaled(sum2, data[k + TWO], load(error, indices[k + TWO]))
-            sum3 = add_scaled(sum3, data[k + THREE], load(error, indices[k + THREE]))
-        for k in range(whole, stop):
-            sum0 = add_scaled(sum0, data[k], load(error, indices[k]))
-        store(effect, r, add(add(sum0, sum1), add(sum2, sum3)))
-
-
-@jit
 def event_gradients(received, sent, first, width, errors, dw, tiles, sums, work):
     """Weight gradients by events, of a span (mathematics 6): every spike adds the errors of its step and sample.
 
@@ -169,10 +148,10 @@ def event_gradients(received, sent, first, width, errors, dw, tiles, sums, work)
 
 @jit
 def reach(links):
-    """The largest distance between the two neurons of a link."""
+    """The largest distance between the two neurons of a link, rounded up to whole bundles."""
     far = 0
     for r in range(links.indptr.size - 1):
         if links.indptr[r + 1] > links.indptr[r]:
             nearest, farthest = links.indices[links.indptr[r]], links.indices[links.indptr[r + 1] - 1]
             far = max(far, r - nearest, farthest - r)
-    return far
+    return -(-far // SENDERS) * SENDERS
