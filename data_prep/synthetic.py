@@ -1,9 +1,11 @@
 """A stand-in for N-TIDIGITS18, in its file layout, for machines that do not have the recordings.
 
-A word is three formants: tracks of the centre channel over the time of the word.  Words come in families that share
-their tracks and differ only in which of them run forwards and which backwards, so that spike counts tell the family but
-not the word: a network has to use time.  Speakers shift the tracks and speak at their own rate; words are warped in
-time, spikes jitter, and one spike in six is background.
+A word is two syllables with silence between them; a syllable is three formants, tracks of the centre channel over its
+time, that run forwards or backwards. So spike counts tell at most which syllables there are, but neither in which
+direction they run nor which comes first. Directions can be told within a syllable; the order only by who still knows
+the first syllable when the second one comes, a gap of about a membrane time constant (64 steps) later: this is what
+recurrence is for. Speakers shift the tracks and speak at their own rate; syllables are warped in time, spikes jitter,
+and one spike in six is background.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from hrmas_sparse.storage.atomic import write_bytes
 from hrmas_sparse.storage.errors import InputError
 
 DATASET = "ntidigits"
-VERSION = 1
+VERSION = 2
 SPEAKERS = {"train": 20, "test": 10}  # each says every word twice, productions a and b
 DURATION = 1.5  # seconds
 SPIKES = 1000  # a recording, whatever the word
@@ -26,16 +28,17 @@ SPIKES = 1000  # a recording, whatever the word
 _BACKGROUND = 1 / 6
 _WIDTH = 1.8  # standard deviation across channels
 _JITTER = 0.004  # seconds
-# (families, formants, knots) channels, evenly spaced in time.  None reads the same backwards.
+_SYLLABLE, _SILENCE = 0.35, 0.3  # seconds, at the mean rate
+# (syllables, formants, knots) channels, evenly spaced in time.  None reads the same backwards.
 _TRACKS = np.array(
     [
         [[4, 7, 12, 18, 22], [26, 28, 34, 40, 41], [45, 47, 50, 56, 60]],
         [[6, 18, 19, 16, 14], [23, 24, 25, 30, 40], [58, 52, 47, 47, 45]],
-        [[15, 14, 9, 5, 4], [20, 30, 37, 38, 36], [47, 44, 50, 57, 58]],
     ]
 )
-# Members of a family: any two differ in the direction of two formants, so no single formant is enough.
-_BACKWARDS = np.array([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]], dtype=bool)
+# The two syllables of each word, capitals run backwards. Eight words have the same counts, differ in directions and
+# order; the others repeat a syllable.
+_WORDS = ("ab", "ba", "Ab", "bA", "aB", "Ba", "AB", "BA", "aA", "Aa", "bB")
 
 
 def stand_in(folder: Path, seed: int) -> Path:
@@ -78,21 +81,28 @@ def write(path: Path, seed: int) -> None:
 
 def _word(rng: np.random.Generator, label: int, shift: float, rate: float) -> tuple[np.ndarray, np.ndarray]:
     """Channels (E,) uint8 and times (E,) float64, seconds, rising, of one spoken word."""
-    family, member = divmod(label, len(_BACKWARDS))
     voiced = rng.binomial(SPIKES, 1 - _BACKGROUND)
-    formant = rng.integers(_TRACKS.shape[1], size=voiced)
-    phase = rng.uniform(size=voiced)  # uniform, so that a track reversed in time has the same counts
-    along = np.where(_BACKWARDS[member, formant], 1 - phase, phase) * (_TRACKS.shape[2] - 1)
-    knot = along.astype(int)
-    tracks = _TRACKS[family, formant]
-    rows = np.arange(voiced)
-    centre = tracks[rows, knot] + (along - knot) * (tracks[rows, knot + 1] - tracks[rows, knot])
-    channel = np.rint(centre + shift + rng.normal(0.0, _WIDTH, voiced)).astype(int)
-    onset, warp = rng.uniform(0.05, 0.2), np.exp(rng.normal(0.0, 0.15))
-    time = onset + 0.95 * rate * phase**warp + rng.normal(0.0, _JITTER, voiced)
-
+    half, onset = voiced // 2, rng.uniform(0.03, 0.15)
+    first, second = _WORDS[label]
+    channel, time = (np.concatenate(parts) for parts in zip(
+        _syllable(rng, first, half, shift, rate, onset),
+        _syllable(rng, second, voiced - half, shift, rate, onset + rate * (_SYLLABLE + _SILENCE))))
     channel = np.concatenate([channel, rng.integers(CHANNELS, size=SPIKES - voiced)])
     time = np.concatenate([time, rng.uniform(0.0, DURATION, SPIKES - voiced)])
     heard = (channel >= 0) & (channel < CHANNELS) & (time >= 0) & (time < DURATION)
     order = np.argsort(time[heard], kind="stable")
     return channel[heard][order].astype(np.uint8), time[heard][order]
+
+
+def _syllable(rng, kind: str, count: int, shift: float, rate: float, onset: float) -> tuple[np.ndarray, np.ndarray]:
+    """Channels and times of so many spikes of one syllable."""
+    formant = rng.integers(_TRACKS.shape[1], size=count)
+    phase = rng.uniform(size=count)  # uniform, so that a track reversed in time has the same counts
+    along = (1 - phase if kind.isupper() else phase) * (_TRACKS.shape[2] - 1)
+    knot = along.astype(int)
+    rows, tracks = np.arange(count), _TRACKS["ab".index(kind.lower()), formant]
+    last = np.minimum(knot + 1, _TRACKS.shape[2] - 1)
+    centre = tracks[rows, knot] + (along - knot) * (tracks[rows, last] - tracks[rows, knot])
+    channel = np.rint(centre + shift + rng.normal(0.0, _WIDTH, count)).astype(int)
+    warp = np.exp(rng.normal(0.0, 0.15))
+    return channel, onset + _SYLLABLE * rate * phase**warp + rng.normal(0.0, _JITTER, count)
