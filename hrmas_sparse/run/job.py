@@ -15,6 +15,7 @@ import time
 from hrmas_sparse.data.events import epoch_order, halve
 from hrmas_sparse.engine.architecture import check_fit
 from hrmas_sparse.engine.parameters import Parameters
+from hrmas_sparse.environment import option
 from hrmas_sparse.run.diagnosis import EPOCHS, diagnose
 from hrmas_sparse.run.finish import finish
 from hrmas_sparse.run.loop import Checkpoints, run_phase
@@ -30,7 +31,7 @@ from hrmas_sparse.run.score import evaluate
 from hrmas_sparse.search.baselines import random_architectures
 from hrmas_sparse.search.hrmas import Learner, discretize, drawn, keep_best_sizes
 from hrmas_sparse.search.optim import Adam
-from hrmas_sparse.storage.errors import Damaged
+from hrmas_sparse.storage.errors import Damaged, InputError
 
 
 class Job:
@@ -81,11 +82,16 @@ class Job:
         self._phase(stop, retrain_phase, network)
         finish(self.store, self.context, network, self.learner, self.position.seconds, self.baseline, stop)
 
+    @property
+    def _searches(self):
+        settings = self.context.settings
+        return self.given is None and settings.network.recurrence == "motif" and settings.search.method == "hrmas"
+
     def begin(self):
         """Start the run: fresh parameters, or the architecture that is given or drawn."""
-        settings, net = self.context.settings, self.context.settings.network
+        net = self.context.settings.network
         self.position = Position("search-1")
-        if self.given is None and net.recurrence == "motif" and settings.search.method == "hrmas":
+        if self._searches:
             self.learner.parameters = self._start(lambda networks: networks.search(), SEARCH_START)
             return
         if net.recurrence == "motif":
@@ -156,9 +162,8 @@ class Job:
 
     def _start_over(self, build):
         parameters = self._start(build, RETRAIN_START)
-        if self.context.settings.plasticity.carry_intrinsic:
-            searched = self.store.searched()
-            parameters = parameters if searched is None else parameters.replaced(searched.intrinsic())
+        if self.context.settings.plasticity.carry_intrinsic and self._searches:
+            parameters = parameters.replaced(self._searched().intrinsic())
         self.learner = self._learner(parameters)
 
     def _choose_or_retrain(self):
@@ -178,7 +183,15 @@ class Job:
         rng = self.context.rng(CANDIDATE, number)
         if settings.search.method == "random":
             return random_architectures(net, rng)
-        return drawn(self.networks.search([one.motif_size for one in first]), self.store.searched(), rng)
+        return drawn(self.networks.search([one.motif_size for one in first]), self._searched(), rng)
+
+    def _searched(self):
+        """What the search ended with; a run that goes on may have lost it."""
+        searched = self.store.searched()
+        if searched is None:
+            raise InputError("what the search ended with is gone (search.h5), and the run cannot go on without it; "
+                             f"{option('fresh')} sets it aside and starts over")
+        return searched
 
     def _compare_candidates(self, stop):
         """Train each candidate shortly, and keep the one that is best on the other half of the training part."""

@@ -137,10 +137,14 @@ class FolderStore:
         self._save("search", arrayfile.flatten({"alpha": alpha.flatten(), "intrinsic": intrinsic.flatten()}))
 
     def searched(self):
-        if not os.path.lexists(self.run.search_path):
+        path = self.run.search_path
+        if not os.path.lexists(path):
             return None
+        arrays, about = arrayfile.load(path, "search")
+        if about.get("identity") != self.identity:
+            raise InputError(f"{path}: of another run; {option('fresh')} sets this one aside and starts over")
         layers = len(self.run.config().network.neurons) + 1
-        parts = arrayfile.unflatten(arrayfile.load(self.run.search_path, "search")[0], "alpha", "intrinsic")
+        parts = arrayfile.unflatten(arrays, "alpha", "intrinsic")
         alpha, intrinsic = (Parameters.unflatten(part, layers) for part in parts)
         return alpha.replaced(intrinsic)
 

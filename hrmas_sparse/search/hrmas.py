@@ -158,16 +158,21 @@ class Learner:
 def dropout_scales(network, chance, rng):
     """For each layer above a hidden one, what to multiply the rows of its feedforward weights by during one batch.
 
-    Cut neurons have 0, the others make up for them; a neuron's recurrent links stay. Empty without dropout.
+    Cut neurons have 0, the others make up for them; a neuron's recurrent links stay, and it is cut in all windows of an
+    integrator. Empty without dropout.
 
     Returns
     -------
-    dict of (N, 1) arrays by the layer, counted from 0
+    dict of (N, 1) arrays by the layer, counted from 0; (windows N, 1) for integrators
     """
     if not chance:
         return {}
-    return {n: ((rng.random((layer.size, 1)) >= chance) / (1 - chance)).astype(network.dtype)
-            for n, layer in enumerate(network.hidden, start=1)}
+    scales = {n: ((rng.random((layer.size, 1)) >= chance) / (1 - chance)).astype(network.dtype)
+              for n, layer in enumerate(network.hidden, start=1)}
+    if scales:
+        last = len(network.hidden)
+        scales[last] = np.tile(scales[last], (max(1, network.output.windows), 1))
+    return scales
 
 
 def weight_step(network, learner, batch, step):

@@ -13,7 +13,7 @@ from runs.tuning.ranges import Ranges
 
 POINTS = 50                 # of a run's metrics that the study is told, at most
 RUN = 1_000_000             # of the steps: those of the second run of a trial begin here
-STARTUP, WARMUP = 8, 1 / 3  # trials, and the part of the first run, that are never given up
+STARTUP, WARMUP = 8, 1 / 3  # trials, and the part of each run, that are never given up
 MOST_INVALID = 100          # proposals in a row that do not go together
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -39,8 +39,8 @@ class Study:
         self.study = optuna.create_study(storage=optuna.storages.JournalStorage(backend), study_name="hrmas",
                                          direction="maximize", load_if_exists=True)
         self.study.sampler = optuna.samplers.TPESampler(seed=seed + len(self.study.trials), multivariate=True)
-        self._every = max(1, epochs // POINTS)
-        self.study.pruner = optuna.pruners.PercentilePruner(100.0 - ranges.prune, STARTUP, int(epochs * WARMUP)) \
+        self._every, self._warmup = max(1, epochs // POINTS), int(epochs * WARMUP)
+        self.study.pruner = optuna.pruners.PercentilePruner(100.0 - ranges.prune, STARTUP, self._warmup) \
             if ranges.prune else optuna.pruners.NopPruner()
 
     def count(self) -> int:
@@ -104,7 +104,7 @@ class Study:
             if epoch % self._every == 0 and step not in told:
                 told.add(step)
                 trial.report(line.get("valid_accuracy", line["accuracy"]), step)
-        return trial.should_prune()
+        return len(lines) > self._warmup and trial.should_prune()
 
     def tell(self, name, accuracy, failed) -> None:
         """End a trial; without an accuracy it was given up, or has failed."""

@@ -34,7 +34,6 @@ from runs.worker import GIVEN_UP
 
 TRIALS = 50                 # without --trials and --hours
 LOOK_SECONDS = 2.0          # between two looks at the metrics of the trials that run
-PARTITIONS = ("valid-1", "valid-2")
 DEFAULTS = "defaults"       # the trial that changes nothing
 MOST_FAILURES = 3           # trials in a row
 

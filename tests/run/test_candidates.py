@@ -12,6 +12,7 @@ from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.run.folder import RunDir, status_line
 from hrmas_sparse.run.store import MemoryStore
 from hrmas_sparse.run.stop import never
+from hrmas_sparse.storage.errors import InputError
 from runs.plan import epochs
 
 SEVERAL = ["search.candidates=3", "search.candidate_epochs=2"]
@@ -64,6 +65,23 @@ def test_what_is_chosen_is_the_best_of_them_on_the_other_half(tmp_path, events, 
     assert best.motif_size == winner.motif_size
     assert len({one.types.tobytes() for one, _ in tried}) == 3
     assert len({w.tobytes() for _, w in tried}) == 1
+
+
+@pytest.mark.parametrize("more", [[], ["plasticity.carry_intrinsic=true"]])
+def test_a_search_that_is_gone_or_foreign_is_named(tmp_path, events, monkeypatch, more):
+    own = toys.settings(*SEVERAL, *more)
+    for name, seed in (("run", 0), ("other", 1)):
+        with monkeypatch.context() as patch, pytest.raises(toys.Killed):
+            patch.setattr(loop, "CHECKPOINT_SECONDS", -1)
+            toys.kill_after(patch, 20)   # the search has 12 batches, a candidate 6: the second one dies
+            toys.run(tmp_path / name, own, events, seed=seed)
+    path = tmp_path / "run" / "search.h5"
+    path.write_bytes((tmp_path / "other" / "search.h5").read_bytes())
+    with pytest.raises(InputError, match="search.h5: of another run"):
+        toys.run(tmp_path / "run", own, events)
+    path.unlink()
+    with pytest.raises(InputError, match="is gone .search.h5."):
+        toys.run(tmp_path / "run", own, events)
 
 
 def test_the_first_candidate_is_what_one_alone_would_be(tmp_path, events):

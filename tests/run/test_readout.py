@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import toys
 
@@ -9,7 +10,10 @@ from hrmas_sparse import cli
 from hrmas_sparse.run import loop
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.run.networks import load_trained
+from hrmas_sparse.run.stop import never
 from hrmas_sparse.run.summary import summary
+from hrmas_sparse.search.hrmas import dropout_scales
 
 INTEGRATOR = ["network.readout=integrator", "network.windows=4", "loss.name=cross_entropy"]
 
@@ -26,6 +30,17 @@ def test_a_search_ends_the_same_after_kills(tmp_path, monkeypatch):
     assert result["test"]["output_rates"] == []
     said = "\n".join(summary(whole, result))
     assert "output" not in said.partition("warning")[2], "nothing is wrong with output neurons that do not spike"
+
+
+def test_dropout_cuts_a_neuron_in_all_windows(tmp_path):
+    own = toys.settings(*INTEGRATOR, "training.dropout=0.5")
+    job = toys.job(tmp_path / "run", own, toys.cache(tmp_path / "toy.h5"))
+    job.execute(never)
+    network, params = load_trained(RunDir(tmp_path / "run"))
+    scale, = dropout_scales(network, 0.5, np.random.default_rng(0)).values()
+    windows = scale.reshape(4, 12)
+    assert scale.shape == (len(params.layers[-1].w), 1) and set(windows.ravel()) == {0, 2}
+    assert (windows == windows[0]).all()
 
 
 def test_the_program(house, capsys):
