@@ -47,9 +47,10 @@ class Part:
     def __init__(self, data: Dataset, most: dict[str, int] | None = None):
         self.path, self.meta, self.grid, most = data.path, data.meta, data.grid, most or MOST
         self.train, self.test = (_spread(getattr(data, split), most[split]) for split in ("train", "test"))
+        self.check = data.check
 
 
 def _spread(events, count):
-    if len(events) <= count:
+    if events is None or len(events) <= count:
         return events
     return events[np.unique(np.linspace(0, len(events) - 1, count).astype(np.int64))]

@@ -71,7 +71,7 @@ def kernels(dtype):
     import numba
     from numba import boolean, int32, int64, types, typeof, uint32
 
-    from hrmas_sparse.engine.backends.cuda import integrator, launch, smooth, step, synapses
+    from hrmas_sparse.engine.backends.cuda import launch, smooth, step, synapses, windows
 
     def array(kind, dimensions):
         return types.Array(kind, dimensions, "C")
@@ -106,9 +106,9 @@ def kernels(dtype):
         "links_gradient": (synapses.links_gradient, (i1, i1, i1, int64, bits, r3, r1)),
         "smooth_links_gradient": (synapses.smooth_links_gradient, (i1, i1, i1, int64, r3, r3, r1)),
         "sum_samples": (synapses.sum_samples, (r2, r2)),
-        "sum_windows": (integrator.sum_windows, (k, bits, int64, r3)),
-        "sum_windows_of_values": (integrator.sum_windows_of_values, (k, r3, r3)),
-        "effects": (integrator.effects, (k, r3, r3)),
+        "sum_windows": (windows.sum_windows, (k, bits, int64, r3)),
+        "sum_windows_of_values": (windows.sum_windows_of_values, (k, r3, r3)),
+        "effects": (windows.effects, (k, r3, r3)),
     }
     return signatures | {name: (*given, launch.TILE, 0) for name, given in rest.items()}
 

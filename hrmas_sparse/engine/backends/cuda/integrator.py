@@ -4,59 +4,11 @@ Shapes: S samples, T steps, K windows, N senders, O outputs, M networks of S/M s
 """
 
 import numpy as np
-from numba import cuda
 
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Tape
-from hrmas_sparse.engine.backends.cuda import chunks, launch
+from hrmas_sparse.engine.backends.cuda import chunks, launch, windows as kernels
 from hrmas_sparse.engine.backends.cuda.arrays import add, to_device, xp
-from hrmas_sparse.engine.backends.cuda.compile import filtered, jit
-
-
-@jit
-def sum_windows(k, words, steps, sums):
-    """sums[b, w, i] = psc of sender i in sample b, summed over window w."""
-    b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    windows = sums.shape[1]
-    if i < sums.shape[2]:
-        psc, t = k.zero, 0
-        for window in range(windows):
-            total = k.zero
-            while t * windows < (window + 1) * steps:
-                psc = filtered(k, psc, k.one if (words[b, t >> 5, i] >> (t & 31)) & 1 else k.zero)
-                total += psc
-                t += 1
-            sums[b, window, i] = total
-
-
-@jit
-def sum_windows_of_values(k, sent, sums):
-    """As :func:`sum_windows`, for the smooth variant: spikes are numbers, sent (S, T, N)."""
-    b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    steps, windows = sent.shape[1], sums.shape[1]
-    if i < sums.shape[2]:
-        psc, t = k.zero, 0
-        for window in range(windows):
-            total = k.zero
-            while t * windows < (window + 1) * steps:
-                psc = filtered(k, psc, sent[b, t, i])
-                total += psc
-                t += 1
-            sums[b, window, i] = total
-
-
-@jit
-def effects(k, gradient, errors):
-    """errors[b, t, i] = A[t], the effect of a spike: gradient (S, K, N) of the window's sum, filtered back in time."""
-    b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    steps, windows = errors.shape[1], gradient.shape[1]
-    if i < errors.shape[2]:
-        effect, window = k.zero, windows - 1
-        for t in range(steps - 1, -1, -1):
-            while t * windows < window * steps:
-                window -= 1
-            effect = filtered(k, effect, gradient[b, window, i])
-            errors[b, t, i] = effect
 
 
 class Integrator(base.Layer):
@@ -73,9 +25,9 @@ class Integrator(base.Layer):
         sums = xp.empty((samples, self._windows, senders), w.dtype)
         over = launch.over(samples, senders)
         if isinstance(received, chunks.Values):
-            sum_windows_of_values[over](self._k, received.values, sums)
+            kernels.sum_windows_of_values[over](self._k, received.values, sums)
         else:
-            sum_windows[over](self._k, received.words, self._steps, sums)
+            kernels.sum_windows[over](self._k, received.words, self._steps, sums)
         v = xp.matmul(self._of_networks(sums), w).reshape(samples, 1, w.shape[-1])
         return Tape(sums, None, v, None, v, None, None, xp.zeros(len(w), np.int64))
 
@@ -93,7 +45,7 @@ class Integrator(base.Layer):
         gradient = xp.matmul(self._of_networks(errors), to_device(self._rows).transpose(0, 2, 1))
         gradient = xp.ascontiguousarray(gradient).reshape(len(errors), self._windows, -1)
         effect = xp.empty((len(errors), self._steps, gradient.shape[-1]), gradient.dtype)
-        effects[launch.over(len(errors), gradient.shape[-1])](self._k, gradient, effect)
+        kernels.effects[launch.over(len(errors), gradient.shape[-1])](self._k, gradient, effect)
         return effect
 
     def backward(self, tape, above, gradients, keep_errors=True, keep_delta=False):

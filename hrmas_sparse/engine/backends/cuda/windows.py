@@ -1,0 +1,54 @@
+"""Kernels of the integrator readout (mathematics 4): spikes to sums over windows, and back.
+
+Shapes: S samples, T steps, K windows, N senders.
+"""
+
+from numba import cuda
+
+from hrmas_sparse.engine.backends.cuda.compile import filtered, jit
+
+
+@jit
+def sum_windows(k, words, steps, sums):
+    """sums[b, w, i] = psc of sender i in sample b, summed over window w."""
+    b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    windows = sums.shape[1]
+    if i < sums.shape[2]:
+        psc, t = k.zero, 0
+        for window in range(windows):
+            total = k.zero
+            while t * windows < (window + 1) * steps:
+                psc = filtered(k, psc, k.one if (words[b, t >> 5, i] >> (t & 31)) & 1 else k.zero)
+                total += psc
+                t += 1
+            sums[b, window, i] = total
+
+
+@jit
+def sum_windows_of_values(k, sent, sums):
+    """As :func:`sum_windows`, for the smooth variant: spikes are numbers, sent (S, T, N)."""
+    b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    steps, windows = sent.shape[1], sums.shape[1]
+    if i < sums.shape[2]:
+        psc, t = k.zero, 0
+        for window in range(windows):
+            total = k.zero
+            while t * windows < (window + 1) * steps:
+                psc = filtered(k, psc, sent[b, t, i])
+                total += psc
+                t += 1
+            sums[b, window, i] = total
+
+
+@jit
+def effects(k, gradient, errors):
+    """errors[b, t, i] = A[t], the effect of a spike: gradient (S, K, N) of the window's sum, filtered back in time."""
+    b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+    steps, windows = errors.shape[1], gradient.shape[1]
+    if i < errors.shape[2]:
+        effect, window = k.zero, windows - 1
+        for t in range(steps - 1, -1, -1):
+            while t * windows < window * steps:
+                window -= 1
+            effect = filtered(k, effect, gradient[b, window, i])
+            errors[b, t, i] = effect
