@@ -65,8 +65,8 @@ def dask(house):
     made.close()
 
 
-def words(dask):
-    return ["experiment", "one.toml", "--raw", "words.hdf5", "--set", SETTINGS, "--cluster", str(dask.file)]
+def words(dask, settings=SETTINGS):
+    return ["experiment", "one.toml", "--raw", "words.hdf5", "--set", settings, "--cluster", str(dask.file)]
 
 
 def working(run):
@@ -107,6 +107,7 @@ def test_a_stopped_client_stops_the_runs_with_a_checkpoint(dask):
     assert run.checkpoint_path.exists() and not run.finished
 
 
+@pytest.mark.slow
 def test_runs_are_sent_to_workers_in_other_folders_and_come_back_with_the_same_bits(dask, tmp_path_factory):
     homes = [tmp_path_factory.mktemp(f"machine{n}") for n in range(2)]
     first = dask.worker(homes[0])
@@ -140,15 +141,17 @@ def test_a_run_that_is_away_comes_back_at_each_checkpoint(dask, tmp_path_factory
         return *call(self, task), 0.0 if len(calls) == 1 else 600.0
     monkeypatch.setattr(Apart, "call", first_for_a_moment)
     dask.worker(tmp_path_factory.mktemp("machine"))
-    assert cli.main([*words(dask), "--apart", "--seeds", "0"]) == 0
+    long = SETTINGS.replace("search_epochs=60", "search_epochs=600")  # it must not end before it is asked back
+    assert cli.main([*words(dask, long), "--apart", "--seeds", "0"]) == 0
     run = folders.RunDir("runs/out/one-ntidigits/hrmas-s0")
     assert run.finished and len(calls) == 2
     log = Path("runs/out/one-ntidigits/logs/hrmas-s0.log").read_text()
     assert log.count("stopped and checkpointed") == 1 and "resuming" in log
-    assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS, "--name", "straight"]) == 0
+    assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", long, "--name", "straight"]) == 0
     assert exact_differences(run, folders.open_run("straight")) == []
 
 
+@pytest.mark.slow
 def test_detached_runs_go_on_without_the_client(dask, capfd):
     dask.worker()
     assert cli.main([*words(dask), "--detach"]) == 0
