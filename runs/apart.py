@@ -7,6 +7,7 @@ worker is free. A worker that dies takes no more with it than what was done sinc
 
 import contextlib
 import dataclasses
+import hashlib
 import math
 import shutil
 import signal
@@ -23,7 +24,7 @@ from hrmas_sparse.storage.atomic import append_line, write_bytes, write_json
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.records import read_json
 from runs import worker
-from runs.worker import Task
+from runs.worker import GIVEN_UP, Task
 
 SLICE_SECONDS = 120.0
 LEFT_OUT = ("lock", "lease")
@@ -85,6 +86,8 @@ def carry_out(parcel: Parcel, name: str, seconds: float = SLICE_SECONDS) -> Retu
     from distributed import get_worker
     here = get_worker()
     home = Path(here.local_directory)
+    if name in _stopped:
+        return Returned("", {}, b"", False, here.address)
     with tempfile.TemporaryDirectory(dir=home, prefix="hrmas-") as place:
         run, log = RunDir(Path(place) / parcel.task.folder.name), Path(place) / "log"
         try:
@@ -156,14 +159,15 @@ class Apart:
     """
 
     def __init__(self, client, name: str):
-        self._client, self._name, self._sent = client, name, set()
+        self._client, self._name = client, name
+        self._sent: dict[Path, str] = {}    # a spike cache -> the name it has on the workers
 
     def call(self, task: Task) -> tuple:
         """Return the function that a worker calls, and its arguments."""
         assert task.cache is not None
-        self._send(task.cache)
+        cache = self._send(task.cache)
         settings = None if task.settings is None else files.read(task.settings)
-        parcel = Parcel(dataclasses.replace(task, command=task.sent), task.cache.name, settings, contents(task.folder))
+        parcel = Parcel(dataclasses.replace(task, command=task.sent), cache, settings, contents(task.folder))
         return carry_out, parcel, self._name
 
     def stop(self) -> None:
@@ -173,15 +177,20 @@ class Apart:
                 self._client.run(stop, self._name, on_error="ignore")
         threading.Thread(target=ask, daemon=True).start()
 
-    def _send(self, cache):
-        """Give a spike cache to every worker there is and will be, once."""
+    def _send(self, cache: Path) -> str:
+        """Give a spike cache to every worker there is and will be, once; return the name it has there.
+
+        The name is made of the content: other data of the same name, a user's own, must not be taken for it.
+        """
         from runs.fitness import Cache
-        if cache in self._sent:
-            return
-        self._sent.add(cache)
-        plugin = Cache(cache.name, cache.stat().st_size)
-        if plugin.name not in self._client.run_on_scheduler(_plugins):
-            self._client.register_plugin(plugin.with_content(files.read(cache)))
+        if cache not in self._sent:
+            content = files.read(cache)
+            digest = hashlib.blake2b(content, digest_size=8).hexdigest()
+            plugin = Cache(f"{cache.stem}-{digest}{cache.suffix}")
+            if plugin.name not in self._client.run_on_scheduler(_plugins):
+                self._client.register_plugin(plugin.with_content(content))
+            self._sent[cache] = plugin.file
+        return self._sent[cache]
 
     def received(self, task: Task, returned: Returned) -> str | None:
         """Put a run's files where they belong; why it failed, empty if it has ended, None if it is to go on.
@@ -199,7 +208,7 @@ class Apart:
         if returned.files:
             with run.working():
                 self._keep(run, task, returned.files)
-        return returned.reason or ("" if run.finished else None)
+        return returned.reason or ("" if run.finished or (task.folder / GIVEN_UP).exists() else None)
 
     @staticmethod
     def _keep(run, task, changed):

@@ -31,6 +31,7 @@ from runs.status import DASHBOARD
 from runs.worker import Task
 
 POLL_SECONDS, PROGRESS_SECONDS, CONNECT_SECONDS = 0.2, 2.0, 20
+LOST = "the scheduler is gone; the same command goes on once there is one"
 LOOPBACK = "127.0.0.1:0"  # where Dask's own page is served, on a free port
 DIED = "its worker died"
 DETACHED = "detached"    # .stop-detached in an experiment's folder ends what was left running there
@@ -217,7 +218,7 @@ class _Submitted:
         """Why a task failed, empty if it did not; ``DIED`` if its worker did, and None if it is under way again."""
         del self.waiting[task.name]
         if future.cancelled():
-            return "the scheduler is gone; the same command goes on once there is one"
+            return LOST
         error = future.exception()
         if error is None:
             reason = self._way.received(task, future.result())

@@ -50,23 +50,21 @@ class Cache(WorkerPlugin):
 
     Parameters
     ----------
-    file : its name, which carries a checksum of what it holds
-    size : of the file, in bytes
+    file : its name there, which carries a checksum of what it holds
     content : of the file
     """
 
-    def __init__(self, file: str, size: int, content: bytes = b""):
-        self.name = f"hrmas cache {file} {size}"
-        self._file, self._size, self._content = file, size, content
+    def __init__(self, file: str, content: bytes = b""):
+        self.name, self.file, self._content = f"hrmas cache {file}", file, content
 
     def with_content(self, content: bytes) -> "Cache":
         """Return the same with a content."""
-        return Cache(self._file, self._size, content)
+        return Cache(self.file, content)
 
     async def setup(self, worker) -> None:
         """Called by Dask where a worker starts or joins."""
         try:
-            write_bytes(Path(worker.local_directory) / self._file, self._content)
+            write_bytes(Path(worker.local_directory) / self.file, self._content)
         except InputError as error:
             worker.log_event(TOPIC, {"worker": worker.address, "unfit": str(error)})
             worker.loop.add_callback(worker.close_gracefully)

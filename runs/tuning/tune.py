@@ -193,8 +193,12 @@ class _Trials:
         if all(one.run.finished for one in runs):
             accuracy = sum(one.run.result()["test"]["accuracy"] for one in runs) / len(runs)
             self._end(name, accuracy, f"{100 * accuracy:.2f} %", say)
+        elif cluster.LOST in reasons:
+            del self._running[name]     # the same command goes on with it
+            self.failures = MOST_FAILURES
         elif reasons:
-            _give_up(runs)
+            if name != DEFAULTS:        # these are tried again: all else is compared with them
+                _give_up(runs)
             diverged = "diverged" in reasons[0]
             self._end(name, None, "diverged" if diverged else "failed", say, failed=not diverged)
         elif any((one.folder / GIVEN_UP).exists() for one in runs) or self._hopeless(name, runs):
