@@ -27,6 +27,14 @@ def _in_common(x, y):
     return tuple(one | {key: pair[n] for key, pair in common.items()} for n, one in enumerate((x, y)))
 
 
+def _completed(value):
+    """Settings that are newer than a run have their defaults, with which it is what it was."""
+    if not isinstance(value, dict):
+        return value
+    return {key: settings.from_dict(part).as_dict() if key == "config" else _completed(part)
+            for key, part in value.items()}
+
+
 def _arrays_differ(a, b):
     """Names of arrays that are not the same bytes."""
     return [name for name in sorted(a.keys() | b.keys())
@@ -49,7 +57,7 @@ def exact_differences(a, b):
             continue
         (arrays_a, meta_a), (arrays_b, meta_b) = (arrayfile.load(path, kind) for path in paths)
         differing += [f"{kind}.h5: {name}" for name in _arrays_differ(arrays_a, arrays_b)]
-        if _without_wall_clock(meta_a) != _without_wall_clock(meta_b):
+        if _completed(_without_wall_clock(meta_a)) != _completed(_without_wall_clock(meta_b)):
             differing.append(f"{kind}.h5: attributes")
     lines_a, lines_b = ([_without_wall_clock(line) for line in run.metrics()] for run in (a, b))
     differing += [f"metrics.jsonl: line {n}" for n, (x, y) in enumerate(zip(lines_a, lines_b), start=1) if x != y]
@@ -60,7 +68,7 @@ def exact_differences(a, b):
         x, y = _in_common(_without_wall_clock(x), _without_wall_clock(y))
         if x != y:
             differing.append(name)
-    x, y = a.manifest(), b.manifest()
+    x, y = _completed(a.manifest()), _completed(b.manifest())
     differing += [f"manifest.json: {key}" for key in ("config", "seed") if x[key] != y[key]]
     if x["data"]["fingerprint"] != y["data"]["fingerprint"]:
         differing.append("manifest.json: data")

@@ -88,3 +88,15 @@ def test_files_that_contradict_each_other(tmp_path, capsys, file, changes, use, 
     if use is not load_trained:
         assert cli.main(["show", str(tmp_path / "run")]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_a_run_older_than_a_setting_is_the_same_run(tmp_path):
+    """Its settings lack the key; with the default it is what it was, with anything else it is not."""
+    events = toys.cache(tmp_path / "toy.h5")
+    old, new, other = (toys.run(tmp_path / name, toys.settings(*more), events) for name, more in (
+        ("old", ()), ("new", ()), ("other", ("search.candidate_epochs=5",))))
+    manifest = json.loads(old.manifest_path.read_text())
+    del manifest["config"]["network"]["windows"], manifest["config"]["search"]["candidate_epochs"]
+    old.manifest_path.write_text(json.dumps(manifest))
+    assert exact_differences(old, new) == exact_differences(new, old) == []
+    assert "manifest.json: config" in exact_differences(old, other)
