@@ -83,7 +83,7 @@ def _word(rng: np.random.Generator, label: int, shift: float, rate: float) -> tu
     """Channels (E,) uint8 and times (E,) float64, seconds, rising, of one spoken word."""
     voiced = rng.binomial(SPIKES, 1 - _BACKGROUND)
     half, onset = voiced // 2, rng.uniform(0.03, 0.15)
-    first, second = _WORDS[label]
+    first, second = tuple(_WORDS[label])
     channel, time = (np.concatenate(parts) for parts in zip(
         _syllable(rng, first, half, shift, rate, onset),
         _syllable(rng, second, voiced - half, shift, rate, onset + rate * (_SYLLABLE + _SILENCE))))
