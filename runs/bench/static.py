@@ -107,7 +107,7 @@ def kernels(dtype):
         "smooth_links_gradient": (synapses.smooth_links_gradient, (i1, i1, i1, int64, r3, r3, r1)),
         "sum_samples": (synapses.sum_samples, (r2, r2)),
         "sum_windows": (windows.sum_windows, (k, bits, int64, r3)),
-        "sum_windows_of_values": (windows.sum_windows_of_values, (k, r3, r3)),
+        "sum_windows_of_values": (windows.sum_windows_of_values, (k, r3, int64, r3)),
         "effects": (windows.effects, (k, r3, r3)),
     }
     return signatures | {name: (*given, launch.TILE, 0) for name, given in rest.items()}

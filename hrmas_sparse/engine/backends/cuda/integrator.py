@@ -25,7 +25,7 @@ class Integrator(base.Layer):
         sums = xp.empty((samples, self._windows, senders), w.dtype)
         over = launch.over(samples, senders)
         if isinstance(received, chunks.Values):
-            kernels.sum_windows_of_values[over](self._k, received.values, sums)
+            kernels.sum_windows_of_values[over](self._k, received.values, self._steps, sums)
         else:
             kernels.sum_windows[over](self._k, received.words, self._steps, sums)
         v = xp.matmul(self._of_networks(sums), w).reshape(samples, 1, w.shape[-1])

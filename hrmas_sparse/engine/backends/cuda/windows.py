@@ -9,35 +9,35 @@ from hrmas_sparse.engine.backends.cuda.compile import filtered, jit
 
 
 @jit
-def sum_windows(k, words, steps, sums):
-    """sums[b, w, i] = psc of sender i in sample b, summed over window w."""
-    b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    windows = sums.shape[1]
-    if i < sums.shape[2]:
-        psc, t = k.zero, 0
-        for window in range(windows):
-            total = k.zero
-            while t * windows < (window + 1) * steps:
-                psc = filtered(k, psc, k.one if (words[b, t >> 5, i] >> (t & 31)) & 1 else k.zero)
-                total += psc
-                t += 1
-            sums[b, window, i] = total
+def _of_bits(k, words, b, t, i):
+    return k.one if (words[b, t >> 5, i] >> (t & 31)) & 1 else k.zero
 
 
 @jit
-def sum_windows_of_values(k, sent, sums):
-    """As :func:`sum_windows`, for the smooth variant: spikes are numbers, sent (S, T, N)."""
-    b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    steps, windows = sent.shape[1], sums.shape[1]
-    if i < sums.shape[2]:
-        psc, t = k.zero, 0
-        for window in range(windows):
-            total = k.zero
-            while t * windows < (window + 1) * steps:
-                psc = filtered(k, psc, sent[b, t, i])
-                total += psc
-                t += 1
-            sums[b, window, i] = total
+def _of_numbers(k, sent, b, t, i):
+    return sent[b, t, i]
+
+
+def _summing(spike):
+    """The kernel sums[b, w, i] = psc of sender i in sample b, summed over window w; ``spike`` reads what is sent."""
+    @jit
+    def kernel(k, sent, steps, sums):
+        b, i = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+        windows = sums.shape[1]
+        if i < sums.shape[2]:
+            psc, t = k.zero, 0
+            for window in range(windows):
+                total = k.zero
+                while t * windows < (window + 1) * steps:
+                    psc = filtered(k, psc, spike(k, sent, b, t, i))
+                    total += psc
+                    t += 1
+                sums[b, window, i] = total
+    return kernel
+
+
+sum_windows = _summing(_of_bits)                # sent (S, ceil(T/32), N): one bit a step
+sum_windows_of_values = _summing(_of_numbers)   # sent (S, T, N): the smooth variant
 
 
 @jit
