@@ -8,7 +8,6 @@ from math import gcd
 from pathlib import Path
 
 import numpy as np
-from scipy.signal import resample_poly
 
 from data_prep import bsa
 from data_prep.encode import Sample, encode_cochleagram
@@ -37,6 +36,7 @@ def hear(path: Path, notes: Counter) -> np.ndarray:
     """Lyon features, (78, frames), of a sound file of any rate."""
     wave, rate = read_wav(path)
     if rate != RATE:
+        from scipy.signal import resample_poly      # takes a second of every start of the program, else
         common = gcd(rate, RATE)
         wave = resample_poly(wave, RATE // common, rate // common)
         notes[f"recordings resampled from {rate} to {RATE} samples a second"] += 1

@@ -28,6 +28,7 @@ from runs.worker import GIVEN_UP, Task
 
 SLICE_SECONDS = 120.0
 LEFT_OUT = ("lock", "lease")
+MANIFEST = "manifest.json"
 CACHE, OUT, SETTINGS = "{cache}", "{out}", "{settings}"     # words of a command that each worker fills in
 FULL = "No space left on device"
 _stopped: set[str] = set()                                  # in a worker: names of the stops that were asked for
@@ -160,7 +161,8 @@ class Apart:
 
     def __init__(self, client, name: str):
         self._client, self._name = client, name
-        self._sent: dict[Path, str] = {}    # a spike cache -> the name it has on the workers
+        self._sent: dict[Path, str] = {}            # a spike cache -> the name it has on the workers
+        self._began: dict[str, bytes | None] = {}   # a task -> the manifest that went out
 
     def call(self, task: Task) -> tuple:
         """Return the function that a worker calls, and its arguments."""
@@ -168,6 +170,7 @@ class Apart:
         cache = self._send(task.cache)
         settings = None if task.settings is None else files.read(task.settings)
         parcel = Parcel(dataclasses.replace(task, command=task.sent), cache, settings, contents(task.folder))
+        self._began[task.name] = parcel.files.get(MANIFEST)
         return carry_out, parcel, self._name
 
     def stop(self) -> None:
@@ -206,18 +209,23 @@ class Apart:
             self._client.retire_workers([returned.worker])
             return None
         if returned.files:
-            with run.working():
-                self._keep(run, task, returned.files)
+            try:
+                with run.working():
+                    self._keep(run, task, returned.files)
+            except InputError as error:
+                return str(error)
         return returned.reason or ("" if run.finished or (task.folder / GIVEN_UP).exists() else None)
 
-    @staticmethod
-    def _keep(run, task, changed):
+    def _keep(self, run, task, changed):
+        there = files.read(run.manifest_path) if run.manifest_path.exists() else None
+        if there != self._began[task.name]:
+            raise InputError(f"{run.path}: another run was begun there meanwhile; what came back is not written")
         # What says that the run has ended is written last, and what it rests on is on the disk by then.
         for name in sorted(changed, key=lambda name: (name == "result.json", name == "checkpoint.h5")):
             if name != Path(name).name:
                 raise InputError(f"{run.path}: a worker sent a file called {name!r}")
             write_bytes(run.path / name, changed[name])
-        if "manifest.json" in changed:
+        if MANIFEST in changed:
             manifest = read_json(run.manifest_path)
             manifest["raw"], manifest["data"]["cache"] = task.raw, str(task.cache)
             write_json(run.manifest_path, manifest)

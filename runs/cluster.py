@@ -22,19 +22,19 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from hrmas_sparse import environment
-from hrmas_sparse.storage import files, memory, records
+from hrmas_sparse.storage import files, locks, memory, records
 from hrmas_sparse.storage.atomic import write_json
 from hrmas_sparse.storage.errors import InputError
 from runs import worker
 from runs.apart import Apart
-from runs.status import DASHBOARD
+from runs.status import AWAY, DASHBOARD
 from runs.worker import Task
 
 POLL_SECONDS, PROGRESS_SECONDS, CONNECT_SECONDS = 0.2, 2.0, 20
 LOST = "the scheduler is gone; the same command goes on once there is one"
 LOOPBACK = "127.0.0.1:0"  # where Dask's own page is served, on a free port
 DIED = "its worker died"
-DETACHED = "detached"    # .stop-detached in an experiment's folder ends what was left running there
+DETACHED = "detached"    # .stop-detached in an experiment's folder ends what was left running for it
 ATTEMPTS = 20            # workers that may die with a run before it counts as failed
 KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
 
@@ -170,14 +170,19 @@ class How(NamedTuple):
 
 
 class Shared:
-    """Runs in a folder that all workers see; see :class:`runs.apart.Apart` for the other way."""
+    """Runs in a folder that all workers see; see :class:`runs.apart.Apart` for the other way.
 
-    def __init__(self, stop: Path):
+    Parameters
+    ----------
+    stop : the name of a file beside a run's folder; once it is there the run is asked to stop
+    """
+
+    def __init__(self, stop: str):
         self._stop = stop
 
     def call(self, task: Task) -> tuple:
         """Return the function that a worker calls, and its arguments."""
-        return worker.carry_out, task, self._stop
+        return worker.carry_out, task, task.folder.parent / self._stop
 
     def received(self, task: Task, reason: str) -> str:
         """Why a run failed; empty if it has ended, or was asked to stop."""
@@ -260,28 +265,37 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
     if not tasks:
         return {}
     how = how or How()
-    home, name = tasks[0].folder.parent, DETACHED if how.detach else secrets.token_hex(4)
-    stop, probe = home / f".stop-{name}", home / f".probe-{name}"
-    stop.unlink(missing_ok=True)
+    homes = sorted({task.folder.parent for task in tasks})
+    name = DETACHED if how.detach else client.id
+    stops, probe = [home / f".stop-{name}" for home in homes], homes[0] / f".probe-{name}"
+    stop = stops[0]
+    for old in stops:
+        old.unlink(missing_ok=True)
     files.touch(probe)
-    if client.dashboard_link:
+    for home in homes if client.dashboard_link else []:
         write_json(home / DASHBOARD, {"link": client.dashboard_link})
     failed: dict[str, str] = {}
     unfit: queue.SimpleQueue = queue.SimpleQueue()
     from runs.fitness import TOPIC, Fitness
+    owner = f"{DETACHED} {homes[0]}" if how.detach else client.id
     client.subscribe_topic(TOPIC, lambda event: unfit.put(event[1]))
-    client.register_plugin(Fitness(worker.facts(), None if how.apart else probe, how.same_processor))
-    way = Apart(client, stop.name) if how.apart else Shared(stop)
+    _forget(client)
+    client.register_plugin(Fitness(owner, worker.facts(), None if how.apart else probe, how.same_processor))
+    way = Apart(client, stop.name) if how.apart else Shared(stop.name)
     if how.detach:
         _Submitted(client, tasks, way).detach()
         return {}
     try:
-        with contextlib.closing(_Progress(tasks, done, more is None)) as progress:
+        with contextlib.ExitStack() as stack:
+            for home in homes if how.apart else []:     # nobody else can see that these runs are worked on
+                stack.enter_context(locks.locked(home / AWAY, f"{home}: its runs"))
+            progress = stack.enter_context(contextlib.closing(_Progress(tasks, done, more is None)))
             submitted = _Submitted(client, tasks, way)
             further = None if more is None else []
             while submitted.waiting or further is not None:
                 if stopping() and not stop.exists():
-                    files.touch(stop)
+                    for one in reversed(stops):         # the one that we look at last
+                        files.touch(one)
                     way.stop()
                 with contextlib.suppress(queue.Empty):
                     event = unfit.get_nowait()
@@ -296,9 +310,18 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
                     submitted.submit(task)
                 progress.move(len(submitted.waiting))
     finally:
-        stop.unlink(missing_ok=True)
-        probe.unlink(missing_ok=True)
+        _forget(client, owner)
+        for path in (*stops, probe):
+            path.unlink(missing_ok=True)
     return failed
+
+
+def _forget(client, owner="") -> None:
+    """Take back what workers are asked for, see :func:`runs.fitness.forget`; nothing rests on it."""
+    from runs.fitness import forget
+    if client.status == "running":                      # else its scheduler is gone, and that with it
+        with contextlib.suppress(Exception):            # whatever a cluster that goes down raises
+            client.run_on_scheduler(forget, owner=owner)
 
 
 def _said(task, reason, submitted, progress, failed, stop, ended) -> None:

@@ -8,13 +8,11 @@ An experiment is a file in runs/experiments, see :mod:`runs.plan`. Each of its r
 
 import datetime
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
-from data_prep.load import is_file
+from data_prep.load import is_file, prepared
 from hrmas_sparse import environment
-from hrmas_sparse.data.cache import open_cache
 from hrmas_sparse.environment import option
 from hrmas_sparse.run.footprint import estimate
 from hrmas_sparse.engine.backends import check_usable, on_gpu
@@ -33,15 +31,10 @@ def build_caches(runs, options, say):
     """The spike caches of all runs, built before the first of them starts; dict data section -> cache."""
     caches = {}
     for planned in runs:
-        if planned.settings.data in caches:
-            continue
-        made = subprocess.run([*HRMAS, "data", "build", planned.dataset, *_raw(options), *_settings(planned)],
-                              stdout=subprocess.PIPE, text=True)
-        if made.returncode:
-            raise SystemExit(made.returncode if made.returncode > 0 else 128 - made.returncode)  # it has said why
-        *lines, path = made.stdout.splitlines()
-        print("\n".join(lines), file=say, flush=True)
-        caches[planned.settings.data] = open_cache(path)
+        if planned.settings.data not in caches:
+            raw = options.raw or (planned.dataset if is_file(planned.dataset) else None)
+            caches[planned.settings.data] = prepared(planned.settings, raw, options.strict,
+                                                     lambda line: print(line, file=say, flush=True))
     return caches
 
 

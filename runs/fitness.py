@@ -8,8 +8,10 @@ from hrmas_sparse.environment import option
 from hrmas_sparse.storage.atomic import write_bytes
 from hrmas_sparse.storage.errors import InputError
 from runs import worker
+from runs.cluster import DETACHED
 
 TOPIC = "hrmas"          # of the messages from workers to the client
+NAME = "hrmas fitness "  # then whose runs it is about; Dask gives it to every worker that joins
 
 
 class Fitness(WorkerPlugin):
@@ -19,14 +21,14 @@ class Fitness(WorkerPlugin):
 
     Parameters
     ----------
+    owner : the id of Dask's client, or ``DETACHED`` and more
     expected : what :func:`runs.worker.facts` says on the client's machine
     probe : a file that every machine must see, or None if none is to be shared
     same_processor : whether the processor must be of the same model, too
     """
 
-    name = "hrmas fitness"
-
-    def __init__(self, expected: dict[str, str], probe: Path | None, same_processor: bool):
+    def __init__(self, owner: str, expected: dict[str, str], probe: Path | None, same_processor: bool):
+        self.name = NAME + owner
         self._expected, self._probe, self._same_processor = expected, probe, same_processor
 
     async def setup(self, worker) -> None:
@@ -43,6 +45,18 @@ class Fitness(WorkerPlugin):
         differs = [f"{key} {here[key]} instead of {value}" for key, value in self._expected.items()
                    if here[key] != value and (key != "processor" or self._same_processor)]
         return ", ".join(differs)
+
+
+def forget(dask_scheduler, owner: str = "") -> None:
+    """On the scheduler: ask nothing more of workers for ``owner``, nor for clients that were killed.
+
+    Else a worker of a newer version, or one that comes when the folder is gone, would be sent away for ever.
+    """
+    for name in list(dask_scheduler.worker_plugins):
+        of = name.removeprefix(NAME)
+        there = dask_scheduler.tasks if of.startswith(DETACHED) else of in dask_scheduler.clients
+        if name.startswith(NAME) and (of == owner or not there):
+            del dask_scheduler.worker_plugins[name]
 
 
 class Cache(WorkerPlugin):

@@ -15,7 +15,8 @@ from runs import plan
 from runs.worker import GIVEN_UP
 
 DASHBOARD = "dashboard.json"        # in an experiment's folder: where Dask's own page is
-STATES = ("running", "waiting", "stopped", "finished", "given up", "damaged")
+AWAY = "away"                       # there, too: locked by whoever has sent its runs to machines without that folder
+STATES = ("running", "away", "waiting", "stopped", "finished", "given up", "damaged")
 
 
 @dataclass
@@ -67,21 +68,22 @@ def rows(home: Path) -> list[Row]:
     names = {path.parent.name for path in home.glob("*/manifest.json")}
     if (home / plan.RECORD).exists():
         names |= set(records.read_json(home / plan.RECORD, plan.FORM)["runs"])
-    return [row(RunDir(home / name)) for name in sorted(names)]
+    away = locks.held(home / AWAY)
+    return [row(RunDir(home / name), away) for name in sorted(names)]
 
 
-def row(run: RunDir) -> Row:
-    """Return how far a run is."""
+def row(run: RunDir, away: bool = False) -> Row:
+    """Return how far a run is; one that nobody works on here may be ``away``, and this is as far as it was."""
     found = Row(run.path.name)
     try:
         if run.manifest_path.exists():
-            _look(run, found)
+            _look(run, found, away)
     except InputError as error:
         found.state, found.warnings = "damaged", [str(error)]
     return found
 
 
-def _look(run, found):
+def _look(run, found, away):
     settings, found.lines, result = run.config(), run.metrics(), run.result()
     found.epoch, found.epochs = len(found.lines), plan.epochs(settings)
     if found.lines:
@@ -92,12 +94,13 @@ def _look(run, found):
         found.state, found.test = "finished", result["test"] and result["test"]["accuracy"]
         return
     running = locks.held(run.lock_path)
-    found.state = "running" if running else "given up" if (run.path / GIVEN_UP).exists() else "stopped"
+    given_up = (run.path / GIVEN_UP).exists()
+    found.state = "running" if running else "given up" if given_up else "away" if away else "stopped"
     who = re.match(r"process \d+ on (.*), since ", locks.owner(run.lock_path)) if running else None
     found.machine = printable(who[1]) if who else ""
     took = {line["phase"]: line["seconds"] for line in found.lines}
     done = plan.work_done(SimpleNamespace(run=run, settings=settings))
-    if running and done:
+    if found.state in ("running", "away") and done:
         found.left = sum(took.values()) * (plan.work(settings) / done - 1)
 
 

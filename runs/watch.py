@@ -22,7 +22,7 @@ WIDTH, HEIGHT = 220, 46
 COLOURS = {"search-1": "#e69f00", "search-2": "#c44e00", "candidates": "#2e7d32", "retrain": "#0b4f8a"}
 LOCAL = ("127.0.0.1", "localhost")
 LARGEST_LOG = 1 << 20
-SHADES = {"running": "#0b4f8a", "finished": "#2e7d32", "damaged": "#b00020", "given up": "#8a6d00"}
+SHADES = {"running": "#0b4f8a", "away": "#0b4f8a", "finished": "#2e7d32", "damaged": "#b00020", "given up": "#8a6d00"}
 
 
 def curve(lines, epochs: int) -> str:

@@ -229,6 +229,11 @@ def _override_layers(overrides: Overrides) -> list[tuple[str, dict[str, Any]]]:
     return [("--set", _parse_override(text)) for text in parts]
 
 
+def override_names(text: str) -> list[tuple[str, str]]:
+    """(section, key) of each setting that a text for ``--set`` changes; InputError if it is none."""
+    return [(section, key) for _, layer in _override_layers(text) for section, keys in layer.items() for key in keys]
+
+
 def _named_override(name: Any, value: Any) -> dict[str, Any]:
     """{"section.key": value} as {section: {key: value}}; NumPy numbers and arrays become plain ones."""
     match = re.fullmatch(r"(\w+)\.(\w+)", name, re.ASCII) if isinstance(name, str) else None

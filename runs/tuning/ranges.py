@@ -1,16 +1,21 @@
 """What is tried: a TOML file of ranges, one for each setting, see runs/tuning/ranges.toml."""
 
 import dataclasses
+import itertools
 import json
+import math
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hrmas_sparse.settings.load import override_names
 from hrmas_sparse.settings.schema import SECTIONS
 from hrmas_sparse.settings.validators import nearest
 from hrmas_sparse.storage import records
 from hrmas_sparse.storage.errors import InputError
 
+MOST_COMBINATIONS = 2_000   # that are looked at before the first trial
 DEFAULT = Path(__file__).with_name("ranges.toml")
 _RANGE = {"low": (int, float), "high": (int, float), "log?": bool, "step?": (int, float)}
 
@@ -59,6 +64,36 @@ class Ranges:
         """Return the settings of a trial as ``--set`` takes them; ``values`` are {name: value}."""
         return tuple(one.words(values[one.name]) for one in self.ranges)
 
+    def in_vain(self, check: Callable[[tuple[str, ...]], Any]) -> dict[str, str]:
+        """Return the choices that no trial can have, each with the reason.
+
+        Such a choice goes with no end of the other ranges and none of their choices, where another one in its place
+        does.
+
+        Parameters
+        ----------
+        check : function (settings) that raises InputError where they do not go together
+        """
+        each = [one.choices or (one.low, one.high) for one in self.ranges]
+        if math.prod(map(len, each)) > MOST_COMBINATIONS:
+            return {}
+        allowed: set[Any] = set()
+        reasons: dict[Any, str] = {}
+        for values in itertools.product(*each):
+            try:
+                check(self.overrides({one.name: value for one, value in zip(self.ranges, values)}))
+                allowed |= set(values)
+            except InputError as error:
+                reasons |= {value: str(error) for value in values}
+        of = [one.choices for one in self.ranges if one.choices and allowed.intersection(one.choices)]
+        return {choice: reasons[choice] for choice in itertools.chain(*of) if choice not in allowed}
+
+    def without(self, choices: Collection[str]) -> "Ranges":
+        """Return the same without some choices."""
+        return dataclasses.replace(self, ranges=tuple(
+            one if one.choices is None else dataclasses.replace(one, choices=tuple(
+                choice for choice in one.choices if choice not in choices)) for one in self.ranges))
+
 
 def read(path: Path | None) -> Ranges:
     """Return the ranges of a TOML file, by default runs/tuning/ranges.toml.
@@ -87,18 +122,30 @@ def read(path: Path | None) -> Ranges:
 def _together(path, name, texts):
     if not records.fits(texts, [str]) or not texts:
         raise InputError(f"{path}: set.{name}: expected a list of texts such as \"training.lr=1e-3\", found {texts!r}")
+    for text in texts:
+        try:
+            names = override_names(text)
+        except InputError as error:
+            raise InputError(f"{path}: set.{name}: {error}") from None
+        for section, key in names:
+            _field(f"{path}: set.{name}: {section}.{key}", section, key)
     return Range(name, choices=tuple(texts))
 
 
-def _one(path, section, key, value):
-    where = f"{path}: {section}.{key}"
+def _field(where, section, key):
+    """The field of the settings that a range is of."""
     if section == "data":
         raise InputError(f"{where}: the section data cannot be tuned: other spikes are another data set")
     fields = {field.name: field for field in dataclasses.fields(SECTIONS[section])} if section in SECTIONS else {}
     if key not in fields:
         near = nearest(key, fields) if fields else nearest(section, SECTIONS)
         raise InputError(f"{where}: unknown setting" + (f"; nearest: {near[0]}" if near else ""))
-    name, check = f"{section}.{key}", fields[key].metadata["check"]
+    return fields[key]
+
+
+def _one(path, section, key, value):
+    where = f"{path}: {section}.{key}"
+    name, check = f"{section}.{key}", _field(where, section, key).metadata["check"]
     if isinstance(value, list) and value:
         for one in value:
             _checked(where, check, one)

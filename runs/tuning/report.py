@@ -1,7 +1,6 @@
 """What a study found: the best settings as a TOML file, a picture, a few words."""
 
 import json
-import warnings
 
 from data_prep.load import configured, is_file
 from hrmas_sparse import environment
@@ -74,11 +73,7 @@ def as_toml(settings, dataset, tuned=()):
 
 def draw(study, defaults, path):
     """Write a picture: how much each setting matters, all trials in order, and each trial by the settings that do."""
-    from optuna.importance import get_param_importances
-    trials = study.finished()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")     # of few trials there is not much to be said
-        importance = get_param_importances(study.study)
+    trials, importance = study.finished(), study.importance()
     order = sorted(importance, key=importance.get)
     names = order[::-1][:SHOWN]
     figure = environment.new_figure(figsize=(2.3 * SHOWN, 5.6))

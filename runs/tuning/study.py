@@ -1,6 +1,7 @@
 """Optuna's part in tuning: which settings to try next, and which trials are worse than others were."""
 
 import contextlib
+import warnings
 from pathlib import Path
 
 import optuna
@@ -56,14 +57,23 @@ class Study:
         """Return the trials with a result."""
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
+    def importance(self) -> dict[str, float]:
+        """Return how much each setting matters, by the finished trials; the sum is 1."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")     # of few trials there is not much to be said
+            # Optuna before 5 would take another one by default, which needs scikit-learn.
+            return optuna.importance.get_param_importances(
+                self.study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
+
     def overrides(self, trial) -> tuple[str, ...]:
         """Return the settings of a trial as ``--set`` takes them."""
         return self._ranges.overrides(trial.params)
 
-    def unfinished(self):
-        """Yield (name, settings) of the trials that were begun and have not ended."""
+    def unfinished(self, check):
+        """Yield (name, settings) of the trials that were begun and have not ended; for ``check`` see :meth:`ask`."""
         for trial in self.study.get_trials(states=(TrialState.RUNNING,)):
-            if len(trial.params) < len(self._distributions):        # killed between two words
+            # Killed between two words: of the proposal, or before it was found that it does not go together.
+            if len(trial.params) < len(self._distributions) or self._invalid(trial, check):
                 self.study.tell(trial.number, state=TrialState.FAIL)
                 continue
             self._open[_name(trial.number)] = (optuna.trial.Trial(self.study, trial._trial_id),
@@ -77,21 +87,25 @@ class Study:
         ----------
         check : function (settings) that raises InputError where they do not go together; such a trial is passed over
         """
-        for attempt in range(MOST_INVALID):
+        for _ in range(MOST_INVALID):
             trial = self.study.ask(self._distributions)
             overrides = self.overrides(trial)
-            try:
-                check(overrides)
-            except InputError as error:
-                trial.set_user_attr("invalid", str(error))
+            if reason := self._invalid(trial, check):
                 self.study.tell(trial, state=TrialState.FAIL)
-                if attempt == MOST_INVALID - 1:
-                    raise InputError(f"{self._ranges.path}: the last {MOST_INVALID} proposals do not go together: "
-                                     f"{error}") from error
                 continue
             trial.set_user_attr("set", " ".join(overrides))
             self._open[_name(trial.number)] = trial, set()
             return _name(trial.number), overrides
+        raise InputError(f"{self._ranges.path}: the last {MOST_INVALID} proposals do not go together: {reason}")
+
+    def _invalid(self, trial, check) -> str:
+        """Why the settings of a trial do not go together, which is noted; empty if they do."""
+        try:
+            check(self.overrides(trial))
+        except InputError as error:
+            self.study._storage.set_trial_user_attr(trial._trial_id, "invalid", str(error))
+            return str(error)
+        return ""
 
     def report(self, name, run, lines, known) -> bool:
         """Tell of lines of metrics, ``known`` of which were told before; whether the trial is to be given up.

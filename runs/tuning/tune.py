@@ -12,6 +12,7 @@ valid-<n> sets aside. The test part of the data set is never read. Everything li
     tuning.png            the trials, and how much each setting matters
 """
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -47,10 +48,15 @@ def run(options):
     _check(options)
     ranges = ranges_of.read(options.ranges)
     home = places.out() / (options.name or f"tune-{Path(options.dataset).stem}")
-    with locked(home / "lock", str(home)), stop_on_signals() as stop:
+    with locked(home / "lock", str(home)), contextlib.ExitStack() as stack:
         late = _deadline(options.hours)
-        plan = _Plan(home, options)
+        plan = _Plan(home, options)                     # builds spike caches, which a signal ends at once
         plan.remember(ranges)
+        stop = stack.enter_context(stop_on_signals())
+        vain = ranges.in_vain(plan.check)
+        for choice, reason in vain.items():
+            print(f"{ranges.path}: {choice!r} is not tried: {reason}")
+        ranges = ranges.without(vain)
         study = Study(home / "journal.log", ranges, options.seeds[0], epochs(plan.settings))
         trials = _Trials(plan, study, lambda: stop() or late())
         trials.run()
@@ -101,6 +107,10 @@ class _Plan:
             found += [Planned("tune", name, partition, seed, self.options.dataset, words, settings,
                               self.home / f"{name}-{partition}-s{seed}") for seed in self.options.seeds]
         return found
+
+    def check(self, overrides):
+        """Raise InputError if the settings of a trial do not go together."""
+        self.runs("", overrides)
 
     def task(self, planned, threads):
         """Return a run as a cluster takes it."""
@@ -155,7 +165,7 @@ class _Trials:
             self._slots = options.jobs or max(1, sum(one["nthreads"] for one in workers))
             self._threads = 1 if options.cluster else cluster.threads_for(self._slots, jobs)
             tasks = self._begin(DEFAULTS, ())
-            for name, overrides in self.study.unfinished():
+            for name, overrides in self.study.unfinished(self._plan.check):
                 tasks += self._begin(name, overrides)
             tasks += self._more({}, print) or []
             cluster.run_all(tasks, client, self._stopping, self._done, self._said,
@@ -177,7 +187,7 @@ class _Trials:
         for name in list(self._running):
             self._look(name, failed, say)
         while self._wanted():
-            tasks += self._begin(*self.study.ask(lambda overrides: self._plan.runs("", overrides)))
+            tasks += self._begin(*self.study.ask(self._plan.check))
         return tasks if self._running and not self._stopping() else None
 
     def _wanted(self):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,7 +22,7 @@ SETTINGS = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network
 TOML = """
 title = "One row"
 data = ["ntidigits"]
-seeds = "0-2"
+seeds = "0-1"
 baseline = "hrmas"
 [rows.hrmas]
 title = "HRMAS"
@@ -29,7 +30,7 @@ title = "HRMAS"
 
 
 class Cluster:
-    """A scheduler and workers, processes of their own."""
+    """A scheduler and workers, processes of their own; the scheduler is the same for all tests here."""
 
     def __init__(self, home: Path):
         self._environment = os.environ | {"PYTHONPATH": str(Path(cluster.__file__).parents[1])}
@@ -51,18 +52,26 @@ class Cluster:
                                           home or ".", cwd=home))
         return self.processes[-1]
 
-    def close(self):
-        for process in self.processes:
+    def close(self, first=0):
+        for process in self.processes[first:]:
             process.kill()
             process.wait()
+        del self.processes[first:]
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    made = Cluster(tmp_path_factory.mktemp("scheduler"))
+    yield made
+    made.close()
 
 
 @pytest.fixture
-def dask(house):
+def dask(house, scheduler):
+    """The scheduler, with no worker yet. What it was told by clients that are gone must not matter."""
     (house / "one.toml").write_text(TOML)
-    made = Cluster(house)
-    yield made
-    made.close()
+    yield scheduler
+    scheduler.close(1)
 
 
 def words(dask, settings=SETTINGS):
@@ -88,7 +97,7 @@ def test_a_killed_worker_hands_its_run_on_and_the_bits_are_the_same(dask, capfd)
     dask.worker()
     first.kill()
     out, _ = client.communicate(timeout=600)
-    assert client.returncode == 0 and "3 of 3" in out, out
+    assert client.returncode == 0 and "2 of 2" in out, out
     assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS, "--name", "straight"]) == 0
     assert exact_differences(run, folders.open_run("straight")) == []
 
@@ -121,7 +130,7 @@ def test_runs_are_sent_to_workers_in_other_folders_and_come_back_with_the_same_b
     dask.worker(homes[1])
     first.kill()
     out, _ = client.communicate(timeout=600)
-    assert client.returncode == 0 and "3 of 3" in out, out
+    assert client.returncode == 0 and "2 of 2" in out, out
     run = folders.RunDir("runs/out/one-ntidigits/hrmas-s0")
     assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS, "--name", "straight"]) == 0
     straight = folders.open_run("straight")
@@ -141,7 +150,7 @@ def test_a_run_that_is_away_comes_back_at_each_checkpoint(dask, tmp_path_factory
         return *call(self, task), 0.0 if len(calls) == 1 else 600.0
     monkeypatch.setattr(Apart, "call", first_for_a_moment)
     dask.worker(tmp_path_factory.mktemp("machine"))
-    long = SETTINGS.replace("search_epochs=60", "search_epochs=600")  # it must not end before it is asked back
+    long = SETTINGS.replace("search_epochs=60", "search_epochs=200")  # it must not end before it is asked back
     assert cli.main([*words(dask, long), "--apart", "--seeds", "0"]) == 0
     run = folders.RunDir("runs/out/one-ntidigits/hrmas-s0")
     assert run.finished and len(calls) == 2
@@ -155,16 +164,16 @@ def test_a_run_that_is_away_comes_back_at_each_checkpoint(dask, tmp_path_factory
 def test_detached_runs_go_on_without_the_client(dask, capfd):
     dask.worker()
     assert cli.main([*words(dask), "--detach"]) == 0
-    assert "3 runs are left to the cluster" in capfd.readouterr().out
+    assert "2 runs are left to the cluster" in capfd.readouterr().out
     for _ in range(3000):
         assert cli.main(["status", "one-ntidigits"]) == 0
         out = capfd.readouterr().out
-        if "3 runs: 3 finished" in out:
+        if "2 runs: 2 finished" in out:
             break
         time.sleep(0.1)
-    assert "3 runs: 3 finished" in out
+    assert "2 runs: 2 finished" in out
     assert cli.main(words(dask)) == 0
-    assert "3 runs, 3 finished before" in capfd.readouterr().out
+    assert "2 runs, 2 finished before" in capfd.readouterr().out
 
 
 @pytest.mark.parametrize("more", [[], ["--cluster", "slurm.toml"], ["--cluster", "scheduler.json", "--apart"]])
@@ -178,14 +187,48 @@ def test_a_worker_elsewhere_gets_no_run(tmp_path):
     fitness = pytest.importorskip("runs.fitness", exc_type=ModuleNotFoundError)
     probe = tmp_path / "probe"
     here = worker.facts()
-    assert "does not see the folder" in fitness.Fitness(here, probe, False)._reason()
+    def reason(expected, same_processor=False):
+        return fitness.Fitness("me", expected, probe, same_processor)._reason()
+    assert "does not see the folder" in reason(here)
     probe.touch()
-    assert fitness.Fitness(here, probe, True)._reason() == ""
-    other = here | {"hrmas_sparse": "0.0.1"}
-    assert fitness.Fitness(other, probe, False)._reason() == f"hrmas_sparse {here['hrmas_sparse']} instead of 0.0.1"
-    other = here | {"processor": "abacus"}
-    assert fitness.Fitness(other, probe, False)._reason() == ""
-    assert "instead of abacus" in fitness.Fitness(other, probe, True)._reason()
+    assert reason(here, True) == ""
+    assert reason(here | {"hrmas_sparse": "0.0.1"}) == f"hrmas_sparse {here['hrmas_sparse']} instead of 0.0.1"
+    assert reason(here | {"processor": "abacus"}) == ""
+    assert "instead of abacus" in reason(here | {"processor": "abacus"}, True)
+
+
+def test_nothing_is_asked_of_workers_for_clients_that_are_gone():
+    """What a client asks of workers that join would else send a newer version away for ever."""
+    fitness = pytest.importorskip("runs.fitness", exc_type=ModuleNotFoundError)
+
+    def left(tasks, owner=""):
+        names = [fitness.NAME + of for of in ("here", "ended", "killed", "detached /runs")] + ["another's"]
+        scheduler = SimpleNamespace(worker_plugins=dict.fromkeys(names), tasks=tasks, clients={"here", "ended"})
+        fitness.forget(scheduler, owner)
+        return [name.removeprefix(fitness.NAME) for name in scheduler.worker_plugins]
+    assert left(["a run"]) == ["here", "ended", "detached /runs", "another's"]
+    assert left(["a run"], owner="ended") == ["here", "detached /runs", "another's"]
+    assert left([]) == ["here", "ended", "another's"]
+
+
+def test_runs_in_two_folders_are_stopped_in_both(tmp_path):
+    tasks = [worker.Task(name, [], tmp_path / name / "run", tmp_path, tmp_path / "log", 1, 1.0, 1) for name in "ab"]
+    assert [cluster.Shared(".stop-x").call(one)[2] for one in tasks] == [tmp_path / n / ".stop-x" for n in "ab"]
+
+
+def test_what_comes_back_is_not_written_over_another_run(tmp_path):
+    pytest.importorskip("distributed")
+    from runs.apart import Apart, Returned
+    run = folders.RunDir(tmp_path / "run")
+    task = worker.Task("run", [], run.path, tmp_path, tmp_path / "log", 1, 1.0, 1, cache=tmp_path / "cache.h5")
+    (tmp_path / "cache.h5").touch()
+    way = Apart(None, "stop")
+    way._sent[task.cache] = "cache"
+    way.call(task)
+    run.path.mkdir()
+    run.manifest_path.write_text("another")
+    reason = way.received(task, Returned("", {"metrics.jsonl": b"line"}, b"", False, "tcp://there"))
+    assert "another run was begun there" in reason and not run.metrics_path.exists()
 
 
 @pytest.mark.parametrize("text, message", [

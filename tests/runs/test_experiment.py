@@ -42,6 +42,7 @@ set = "network.recurrence=none"
 title = "one motif"
 set = "network.motif_sizes=[{neurons}] network.tied=false network.inter=false"
 """
+SHORT_ROWS = ("--rows", "hrmas ff", "--jobs", "2")
 COMMAND = [sys.executable, "-m", "hrmas_sparse", "experiment"]
 
 
@@ -209,9 +210,11 @@ def test_the_longest_runs_start_first():
 
 
 def test_an_experiment_runs_and_then_is_done(house, run):
-    status, out, err = run(*words_of("--seeds", "0-1", "--jobs", "2"))
-    assert status == 0 and "6 runs, 0 finished before" in out and "6 of 6: two-ntidigits/" in out, err
-    folders = {f"{row}-s{seed}" for row in ("hrmas", "ff", "untied") for seed in (0, 1)}
+    status, out, err = run(*words_of("--seeds", "0", "--jobs", "2"))
+    assert status == 0 and "3 runs, 0 finished before" in out and "3 of 3: two-ntidigits/" in out, err
+    status, out, err = run(*words_of("--seeds", "0-1", "--rows", "untied"))
+    assert status == 0 and "2 runs, 1 finished before" in out and "1 of 1: two-ntidigits/untied-s1" in out, err
+    folders = {"hrmas-s0", "ff-s0", "untied-s0", "untied-s1"}
     found = all_runs()
     assert {one.name for one in found} == {f"two-ntidigits/{name}" for name in folders}
     assert all(one.finished for one in found)
@@ -222,8 +225,8 @@ def test_an_experiment_runs_and_then_is_done(house, run):
     assert all("test accuracy" in text for text in threads.values())
 
     before = {path: path.stat().st_mtime_ns for path in Path("runs/out").glob("*/*/*")}
-    status, out, _ = run(*words_of("--seeds", "0-1"))
-    assert status == 0 and "6 runs, 6 finished before" in out and "make report NAME=two-ntidigits" in out
+    status, out, _ = run(*words_of())
+    assert status == 0 and "3 runs, 3 finished before" in out and "make report NAME=two-ntidigits" in out
     assert before == {path: path.stat().st_mtime_ns for path in Path("runs/out").glob("*/*/*")}
 
     assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", SMALL, "--name", "alone"]) == 0
@@ -263,17 +266,17 @@ def test_runs_do_not_share_a_gpu_unless_asked_to(monkeypatch, words, gpu, jobs):
 def test_a_failing_run_is_named_and_the_others_finish(house, run):
     Path("runs/out/two-ntidigits/ff-s0").mkdir(parents=True)
     Path("runs/out/two-ntidigits/ff-s0/metrics.jsonl").mkdir()          # cannot be written
-    status, out, err = run(*words_of())
+    status, out, err = run(*words_of(*SHORT_ROWS))
     assert status == 1 and "two-ntidigits/ff-s0: FAILED: exit status" in out
     assert "failed: two-ntidigits/ff-s0: exit status" in err and "1 runs failed" in err
-    assert [one.finished for one in all_runs()] == [True, True], "nothing is written into a folder that is no run's"
+    assert [one.finished for one in all_runs()] == [True], "nothing is written into a folder that is no run's"
     Path("runs/out/two-ntidigits/ff-s0/metrics.jsonl").rmdir()
-    assert run(*words_of())[0] == 0 and [one.finished for one in all_runs()] == [True, True, True]
+    assert run(*words_of(*SHORT_ROWS))[0] == 0 and [one.finished for one in all_runs()] == [True, True]
 
 
 def test_several_runners_share_a_folder(house):
     """On one machine or on many: each run has a lock of its own, and is made once."""
-    words = [*COMMAND, *words_of("--seeds", "0-1", "--jobs", "2")]
+    words = [*COMMAND, *words_of("--rows", "hrmas ff", "--seeds", "0-1", "--jobs", "2")]
     path = os.environ | {"PYTHONPATH": str(Path(experiment.__file__).parent.parent)}
     runners = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=path)
                for _ in range(2)]
@@ -281,7 +284,7 @@ def test_several_runners_share_a_folder(house):
         out, err = runner.communicate(timeout=300)
         assert runner.returncode == 0 and "all finished" in out, out + err
     logs = list(Path("runs/out/two-ntidigits/logs").iterdir())
-    assert len(logs) == 6 and all(log.read_text().count(": starting, seed") == 1 for log in logs)
+    assert len(logs) == 4 and all(log.read_text().count(": starting, seed") == 1 for log in logs)
 
 
 def test_a_list_of_commands_for_other_engines(house, run):
@@ -296,12 +299,11 @@ def test_a_list_of_commands_for_other_engines(house, run):
 
 
 LONG = SMALL.replace("search_epochs=2", "search_epochs=3000")
-SHORT_ROWS = ("--rows", "hrmas ff", "--jobs", "2")
 
 
-def started(settings, more_than=2):
+def started(settings, more_than=2, rows=("--rows", "hrmas")):
     """An experiment in a process of its own, one run of it already searching beyond so many epochs."""
-    process = subprocess.Popen([*COMMAND, *words_of(*SHORT_ROWS, settings=settings)], stdout=subprocess.PIPE,
+    process = subprocess.Popen([*COMMAND, *words_of(*rows, settings=settings)], stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, cwd=os.getcwd(),
                                env=os.environ | {"PYTHONPATH": str(Path(experiment.__file__).parent.parent)})
     found = RunDir("runs/out/two-ntidigits/hrmas-s0")
@@ -328,35 +330,25 @@ def ended(pid):
     return False
 
 
-@pytest.mark.parametrize("signum, status", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_stops_everything_and_it_can_be_resumed(house, signum, status):
-    process, found = started(LONG)
-    child = worker(found)
-    process.send_signal(signum)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == status and "Traceback" not in out + err
-    assert "stopped; every run is checkpointed, and the same command goes on from here" in err
-    assert ended(child) and not held(found.lock_path) and found.checkpoint_path.exists()
-    assert "stopped and checkpointed" in Path("runs/out/two-ntidigits/logs/hrmas-s0.log").read_text()
-    lines = len(found.metrics())
-    process, found = started(LONG, more_than=lines)
-    assert "resuming" in Path("runs/out/two-ntidigits/logs/hrmas-s0.log").read_text()
-    process.send_signal(signum)
-    process.communicate(timeout=60)
-    assert process.returncode == status
-
-
-def test_children_of_a_killed_runner_end(house):
-    process, found = started(LONG)
-    child = worker(found)
-    process.kill()
-    process.communicate()
-    assert ended(child) and not held(found.lock_path) and found.checkpoint_path.exists()
+def test_a_signal_stops_everything_and_it_can_be_resumed(house):
+    lines, log = 2, Path("runs/out/two-ntidigits/logs/hrmas-s0.log")
+    for times, (signum, status) in enumerate([(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]):
+        process, found = started(LONG, more_than=lines)
+        child = worker(found)
+        assert log.read_text().count("resuming") == times
+        process.send_signal(signum)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == status and "Traceback" not in out + err
+        assert ("stopped; every run is checkpointed, and the same command goes on from here" in err) == (status > 0)
+        assert ended(child), "children of a killed runner end, too"
+        assert not held(found.lock_path) and found.checkpoint_path.exists()
+        assert log.read_text().count("stopped and checkpointed") == times + 1
+        lines = len(found.metrics())
 
 
 def test_a_killed_child_is_named_and_resumed_to_the_same_bits(house, run):
     settings = SMALL.replace("search_epochs=2", "search_epochs=40")
-    process, found = started(settings)
+    process, found = started(settings, rows=SHORT_ROWS)
     os.kill(worker(found), signal.SIGKILL)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1 and "failed: two-ntidigits/hrmas-s0: killed by SIGKILL" in err, out + err

@@ -109,6 +109,9 @@ def test_no_test_part_is_looked_at(study, capfd, partition):
     ("[augmentation]\ndrop = { low = 0.0, high = 0.5, log = true }", "above 0"),
     ("[data]\nsteps = [50, 100]", "the section data cannot be tuned"),
     ("[set]\nboth = 3", "set.both: expected a list of texts"),
+    ("[set]\nboth = ['training.lr=1 data.steps=50']", "set.both: data.steps: the section data cannot be tuned"),
+    ("[set]\nboth = ['training.rl=1']", "set.both: training.rl: unknown setting"),
+    ("[set]\nboth = ['lr']", "set.both: --set: expected section.key=value"),
     ("prune = 100\n[training]\nlr = { low = 1, high = 2 }", "prune: expected per cent"),
     ("lr = 3", "expected a table"),
 ])
@@ -118,18 +121,71 @@ def test_mistakes_in_a_file_of_ranges(tmp_path, text, message):
         ranges.read(tmp_path / "ranges.toml")
 
 
-def test_settings_that_do_not_go_together_are_passed_over(study, capfd):
-    Path("ranges.toml").write_text("[loss]\nname = ['psc', 'cross_entropy']\nsmoothing = { low = 0.1, high = 0.2 }")
-    assert cli.main(words("--trials", "2", "--partitions", "valid-1")) == 0
-    assert "2 of 2 trials went to their ends" in capfd.readouterr().out
-    names = {run.config().loss.name for run in all_runs() if "trial" in run.name}
-    assert names == {"cross_entropy"}
+def study_of(folder, text, epochs=30):
+    """A study of ranges, as it was left."""
+    from runs.tuning.study import Study
+    (folder / "ranges.toml").write_text(text)
+    return Study(folder / "journal.log", ranges.read(folder / "ranges.toml"), 0, epochs)
+
+
+def check(overrides):
+    load("ntidigits", overrides=list(overrides))
+
+
+TOGETHER = "[loss]\nname = ['psc', 'cross_entropy']\nsmoothing = { low = 0.1, high = 0.2 }"
+
+
+def test_settings_that_do_not_go_together_are_passed_over(tmp_path, monkeypatch):
+    own = study_of(tmp_path, TOGETHER)
+    found = [own.ask(check)[1][0] for _ in range(6)]
+    assert set(found) == {'loss.name="cross_entropy"'} and own.count() == 6 < len(own.study.trials)
+    for trial in own.study.trials:
+        assert ("invalid" in trial.user_attrs) == (trial.params["loss.name"] == 'loss.name="psc"')
+
+    def never(overrides):
+        raise InputError("they do not")
+    monkeypatch.setattr("runs.tuning.study.MOST_INVALID", 5)
+    with pytest.raises(InputError, match="the last 5 proposals do not go together: they do not"):
+        own.ask(never)
+
+
+def test_a_proposal_that_was_not_seen_to_be_wrong_does_not_block_its_study(tmp_path):
+    own = study_of(tmp_path, TOGETHER)
+    while own.study.ask(own._distributions).params["loss.name"] != 'loss.name="psc"':
+        pass                                    # and killed here, before it was looked at
+    again = study_of(tmp_path, TOGETHER)
+    left = list(again.unfinished(check))
+    assert len(left) == again.count() == len(own.study.trials) - 1
+    assert all("cross_entropy" in overrides[0] for _, overrides in left)
+
+
+def test_choices_that_no_trial_can_have_are_not_proposed(tmp_path):
+    def vain(preset, text):
+        (tmp_path / "ranges.toml").write_text(text)
+        read = ranges.read(tmp_path / "ranges.toml")
+        found = read.in_vain(lambda overrides: load("ntidigits", preset, overrides=list(overrides)))
+        return list(found), [one.choices for one in read.without(found).ranges if one.choices]
+    default = ranges.DEFAULT.read_text()
+    psc, entropy = ranges.read(None).ranges[-2].choices
+    assert vain("default", default)[0] == []
+    assert vain("accurate", default) == ([psc], [(entropy,), ranges.read(None).ranges[-1].choices])
+    readout = "[network]\nreadout = ['spiking', 'integrator']\nwindows = { low = 1, high = 4 }\n"
+    assert vain("accurate", readout + "[loss]\nname = ['psc', 'cross_entropy']\nsmoothing = [0.0]")[0] == []
+    assert vain("default", "[loss]\nname = ['psc']\nsmoothing = [0.1]")[0] == [], "which of them is to blame?"
+
+
+def test_importance_needs_no_scikit_learn(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    own = study_of(tmp_path, RANGES)
+    for accuracy in (0.2, 0.4, 0.5, 0.9):
+        own.tell(own.ask(check)[0], accuracy, False)
+    found = own.importance()
+    assert found.keys() == {"training.lr", "training.schedule", "network.inter"}
+    assert sum(found.values()) == pytest.approx(1)
 
 
 def test_a_trial_that_is_worse_than_others_is_given_up(tmp_path):
-    from runs.tuning.study import Study
-    (tmp_path / "ranges.toml").write_text(RANGES)
-    own = Study(tmp_path / "journal.log", ranges.read(tmp_path / "ranges.toml"), 0, 30)
+    own = study_of(tmp_path, RANGES)
 
     def lines(level):
         return [{"accuracy": level * epoch / 30} for epoch in range(1, 31)]
@@ -147,16 +203,14 @@ def test_a_trial_that_is_worse_than_others_is_given_up(tmp_path):
 
 
 def test_a_journal_that_was_cut_off_goes_on(tmp_path):
-    from runs.tuning.study import Study
-    (tmp_path / "ranges.toml").write_text(RANGES)
-    first = Study(tmp_path / "journal.log", ranges.read(tmp_path / "ranges.toml"), 0, 30)
+    first = study_of(tmp_path, RANGES)
     name, overrides = first.ask(lambda overrides: None)
     with open(tmp_path / "journal.log", "ab") as file:
         file.write(b'{"op_code": 6, "work')
-    again = Study(tmp_path / "journal.log", ranges.read(tmp_path / "ranges.toml"), 0, 30)
-    assert list(again.unfinished()) == [(name, overrides)]
+    again = study_of(tmp_path, RANGES)
+    assert list(again.unfinished(check)) == [(name, overrides)]
     again.tell(name, 0.5, False)
-    assert Study(tmp_path / "journal.log", ranges.read(tmp_path / "ranges.toml"), 0, 30).best().value == 0.5
+    assert study_of(tmp_path, RANGES).best().value == 0.5
 
 
 @pytest.mark.parametrize("dataset", datasets())

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+import shutil
 import threading
 import time
 import urllib.error
@@ -21,12 +22,21 @@ SETTINGS = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network
             "training.search_epochs=2 training.retrain_epochs=2")
 
 
+@pytest.fixture(scope="module")
+def finished(words, tmp_path_factory):
+    """The folder of a run that has ended."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli.main(["search", "ntidigits", "--raw", str(words), "--set", SETTINGS, "--name", "one"]) == 0
+    return folder / "runs" / "out" / "one"
+
+
 @pytest.fixture
-def home(house, capfd):
+def home(house, finished, capfd):
     """An experiment's folder: a run that has ended, one that somebody works on, one that was damaged, one to come."""
     folder = house / "runs" / "out" / "one-ntidigits"
-    assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS, "--out", str(folder),
-                     "--name", "hrmas-s0"]) == 0
+    shutil.copytree(finished, folder / "hrmas-s0")
     for name, keep in (("hrmas-s1", ("manifest.json", "metrics.jsonl")), ("hrmas-s2", ("manifest.json",)),
                        ("<b>-s4", ("manifest.json", "metrics.jsonl"))):
         (folder / name).mkdir()
@@ -58,6 +68,20 @@ def test_the_table(home, capfd):
     assert "damaged" in states["hrmas-s2"] and "waiting" in states["hrmas-s3"] and "given up" in states["<b>-s4"]
     assert "warning: hrmas-s1: the hidden layer <1> is dead" in lines
     assert lines[-1].endswith("5 runs: 1 running, 1 waiting, 1 finished, 1 given up, 1 damaged")
+
+
+def test_runs_that_are_away(home):
+    """They went to machines that share no folder with us: nobody has locked them here."""
+    (home / "hrmas-s5").mkdir()
+    for file in ("manifest.json", "metrics.jsonl"):
+        (home / "hrmas-s5" / file).write_bytes((home / "hrmas-s1" / file).read_bytes())
+    assert {one.name: one.state for one in status.rows(home)}["hrmas-s5"] == "stopped"
+    with locked(home / status.AWAY, "its runs"):
+        found = {one.name: one for one in status.rows(home)}
+    states = {name: one.state for name, one in found.items()}
+    assert states == {"hrmas-s0": "finished", "hrmas-s1": "running", "hrmas-s2": "damaged", "hrmas-s3": "waiting",
+                      "<b>-s4": "given up", "hrmas-s5": "away"}
+    assert found["hrmas-s5"].left > 0 and found["hrmas-s5"].machine == ""
 
 
 def test_an_experiment_that_there_is_not(home, capfd):
