@@ -28,13 +28,12 @@ from hrmas_sparse.storage.errors import InputError
 from runs import worker
 from runs.apart import Apart
 from runs.status import AWAY, DASHBOARD
-from runs.worker import Task
+from runs.worker import DETACHED, Task
 
 POLL_SECONDS, PROGRESS_SECONDS, CONNECT_SECONDS = 0.2, 2.0, 20
 LOST = "the scheduler is gone; the same command goes on once there is one"
 LOOPBACK = "127.0.0.1:0"  # where Dask's own page is served, on a free port
 DIED = "its worker died"
-DETACHED = "detached"    # .stop-detached in an experiment's folder ends what was left running for it
 ATTEMPTS = 20            # workers that may die with a run before it counts as failed
 KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
 

@@ -8,7 +8,7 @@ from hrmas_sparse.environment import option
 from hrmas_sparse.storage.atomic import write_bytes
 from hrmas_sparse.storage.errors import InputError
 from runs import worker
-from runs.cluster import DETACHED
+from runs.worker import DETACHED
 
 TOPIC = "hrmas"          # of the messages from workers to the client
 NAME = "hrmas fitness "  # then whose runs it is about; Dask gives it to every worker that joins

@@ -21,6 +21,7 @@ from hrmas_sparse.storage.errors import InputError
 
 POLL_SECONDS = 0.2
 LOOK_SECONDS, RENEW_SECONDS = 1.0, 5.0
+DETACHED = "detached"    # .stop-detached in an experiment's folder ends what was left running for it
 GIVEN_UP = "given-up"    # a file in a run's folder: the run is not to go on
 LEASE_SECONDS = 60.0     # a run whose worker has not renewed its lease for so long goes to another one
 # Every library that may bring a pool of threads to linear algebra; NUMBA_NUM_THREADS is set apart.
