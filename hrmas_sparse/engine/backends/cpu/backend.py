@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from hrmas_sparse import environment
 from hrmas_sparse.engine.backends.base import Backend, Chunk
-from hrmas_sparse.engine.backends.cpu import DENSE, LANES, chunks
+from hrmas_sparse.engine.backends.cpu import DENSE, LANES, ahead, chunks
 from hrmas_sparse.engine.backends.cpu.compile import KERNELS
 from hrmas_sparse.engine.backends.cpu.integrator import Integrator
 from hrmas_sparse.engine.backends.cpu.layer import Layer
@@ -21,6 +21,8 @@ class CpuBackend(Backend):
     def __init__(self, threads=None):
         self.threads = threads or environment.threads()
         self._workers = ThreadPoolExecutor(self.threads, "hrmas") if self.threads > 1 else None
+        if self._workers:
+            ahead.start()
         self._buffers = chunks.Buffers()
 
     def layer(self, slot, neurons, synapses, intrinsic):

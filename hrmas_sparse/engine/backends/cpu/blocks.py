@@ -30,6 +30,7 @@ from hrmas_sparse.engine.backends.cpu.synapses import (
 
 SPAN = 16
 BLOCK = COLUMNS
+ZERO = np.int64(0)  # for a literal 0 Numba would compile what it is handed to once more
 
 
 class Signals(NamedTuple):
@@ -134,7 +135,7 @@ def forward(k, membrane, synapses, signals, state, lists, work, span):
     steps, neurons, _ = signals.v.shape
     far = reach(synapses.links)
     for first in range(0, steps, span):
-        part, ready = _part(signals, first, min(first + span, steps)), 0
+        part, ready = _part(signals, first, min(first + span, steps)), ZERO
         by_sample(part.received, lists)
         for start in range(0, neurons + far * (part.v.shape[0] - 1), BLOCK):
             ready = _prepare(synapses, signals, first, part, start + BLOCK + 2 * far, ready, far, lists, work)
@@ -167,7 +168,7 @@ def forward_plastic(k, p, intrinsic, synapses, signals, trajectory, state, lists
     steps, neurons, _ = signals.v.shape
     far = reach(synapses.links)
     for first in range(0, steps, span):
-        part, ready = _part(signals, first, min(first + span, steps)), 0
+        part, ready = _part(signals, first, min(first + span, steps)), ZERO
         by_sample(part.received, lists)
         for start in range(0, neurons + far * (part.v.shape[0] - 1), BLOCK):
             ready = _prepare(synapses, signals, first, part, start + BLOCK + 2 * far, ready, far, lists, work)
@@ -201,7 +202,7 @@ def backward(k, membrane, synapses, signals, above, gradients, errors, delta, sc
         error = errors[first:last] if errors.shape[0] == steps else errors[:last - first]
         copy(scratch.state[1], 0, scratch.state[2], 0, neurons)
         _list(signals.received, signals.spikes, first, last, gradients.dw, scratch)
-        done = 0
+        done = ZERO
         for start in range(0, neurons + far * (last - first - 1), BLOCK):
             if above.w.size and start < neurons:
                 block = slice(start, min(start + BLOCK, neurons))
@@ -245,7 +246,7 @@ def weight_gradients(received, sent, links, errors, gradients, scratch):
 def _list(received, sent, first, last, dw, scratch):
     """List the spikes that meet the errors of a span: those received, and those sent the step before."""
     if dw.size:
-        by_sender(_spikes(received, first, last), 0, scratch.received)
+        by_sender(_spikes(received, first, last), ZERO, scratch.received)
     if scratch.sums.size:
         start = max(first, 1)
         by_sender(_spikes(sent, start - 1, last - 1), start - first, scratch.sent)

@@ -9,8 +9,8 @@ import numpy as np
 
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plastic, Tape
-from hrmas_sparse.engine.backends.cpu import blocks, bundles, chunks, lists, smooth, step, synapses as kernels
-from hrmas_sparse.engine.backends.cpu import LANES
+from hrmas_sparse.engine.backends.cpu import (
+    LANES, ahead, blocks, bundles, chunks, lists, smooth, step, synapses as kernels)
 
 
 class Layer(base.Layer):
@@ -24,6 +24,7 @@ class Layer(base.Layer):
     # ---- forward ----
 
     def forward(self, chunk, received, keep_psc=False, keep_trajectory=False):
+        ahead.wait("forward", self._dtype)
         signals, membrane, plastic = self._signals(received, chunk.steps, keep_psc), None, None
         if self._neurons.p is not None:
             plastic = self._run_plastic(signals, chunk, keep_trajectory)
@@ -103,6 +104,7 @@ class Layer(base.Layer):
         return effect
 
     def backward(self, tape, above, gradients, keep_errors=True, keep_delta=False):
+        ahead.wait("backward", self._dtype)
         membrane = tape.membrane
         if tape.plastic is not None:
             R, tau = tape.plastic.trajectory
