@@ -10,6 +10,7 @@ keeps the best in variants.json.
 """
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -298,7 +299,7 @@ def step(problem, dtype, links, name, given):
     layout = LAYOUTS[chosen["layout"]](meta["hidden"], max(meta["sizes"]) if meta["kind"] == "supernet" else
                                        meta["motif"])
     links = links(problem, layout) if meta["kind"] != "feedforward" else None
-    run = gradient_function(problem, links, layout, min(chosen["span"], meta["steps"]), inputs)
+    run = gradient_function(problem, links, layout, math.gcd(chosen["span"], meta["steps"]), inputs)
     return Compiled(run, parameters, inputs.arrays(problem, dtype), w.desired_psc(problem, dtype), meta["samples"])
 
 
