@@ -30,7 +30,7 @@ print(*sorted(set(names)), sep="\\n")
 def test_a_run_compiles_nothing_that_training_needs(tmp_path):
     own = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "1"}
     for part in ahead.PARTS:
-        subprocess.run([sys.executable, "-m", ahead.__name__, part], env=own, check=True)
+        subprocess.run([sys.executable, "-m", ahead.PROGRAM, part], env=own, check=True)
     left = subprocess.run([sys.executable, "-c", RUN], env=own, check=True, stdout=subprocess.PIPE, text=True).stdout
     assert not left.split(), left
 
