@@ -5,6 +5,8 @@ need. Here they meet at a barrier, all of them: a thread that leaves before the 
 on and Numba's simulator lets pass, breaks it.
 """
 
+import collections
+import contextlib
 import threading
 
 import numpy as np
@@ -61,28 +63,86 @@ def together(manager, grid_point, *arguments):
         raise first[0].with_traceback(first[1])
 
 
+class Operations(collections.Counter):
+    """What CuPy would launch, by name, while a ``with`` block runs; copies to the device are ``to the device``.
+
+    What an operation does inside is its own matter: one is one, even where NumPy takes two.
+    """
+
+    counting, depth = None, 0
+    FREE = {"empty", "empty_like", "reshape", "shape", "may_share_memory", "broadcast_to"}   # no launch
+    CARRY = {"asarray", "ascontiguousarray", "array"}
+
+    def __enter__(self):
+        Operations.counting = self
+        return self
+
+    def __exit__(self, *_):
+        Operations.counting = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def seen(cls, name, arguments=()):
+        """Count an operation, not those inside it."""
+        carried = name in cls.CARRY and not any(isinstance(x, DeviceArray) for x in arguments)
+        if cls.counting is not None and not cls.depth and name not in cls.FREE | (cls.CARRY if not carried else set()):
+            cls.counting["to the device" if carried else name] += 1
+        cls.depth += 1
+        try:
+            yield
+        finally:
+            cls.depth -= 1
+
+
+def _method(name):
+    """A method of NumPy's array that is an operation of the device."""
+    real = getattr(np.ndarray, name)
+
+    def method(self, *arguments, **options):
+        with Operations.seen(name):
+            return real(self, *arguments, **options)
+
+    return method
+
+
+def _chosen(index):
+    """Whether an index is made of arrays, which is a launch, and not a view."""
+    return isinstance(index, np.ndarray) or isinstance(index, tuple) and any(isinstance(x, np.ndarray) for x in index)
+
+
 class DeviceArray(np.ndarray):
     """Stands in for CuPy's array: does not mix with NumPy's own, and counts what makes the host wait."""
 
     waits = 0
+    astype, copy, repeat, argmax, take, fill = map(_method, ("astype", "copy", "repeat", "argmax", "take", "fill"))
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
+        with Operations.seen(ufunc.__name__):
+            return self._applied(ufunc, method, inputs, out, options)
+
+    def _applied(self, ufunc, method, inputs, out, options):
         if out:
             options["out"] = tuple(_plain(x) for x in out)
         found = getattr(ufunc, method)(*(_plain(x) for x in inputs), **options)
         return out[0] if out else _wrapped(found)
 
     def __array_function__(self, function, types, arguments, options):
+        with Operations.seen(function.__name__, arguments):
+            return self._called(function, arguments, options)
+
+    def _called(self, function, arguments, options):
         options.pop("like", None)
         carries = function in (np.asarray, np.arange)   # with like=, which is how NumPy's own get here
         return _wrapped(function(*(x if carries else _plain(x) for x in arguments),
                                  **{key: _plain(x) for key, x in options.items()}))
 
     def __getitem__(self, index):
-        return _wrapped(_plain(self)[_plain(index)])
+        with Operations.seen("gather") if _chosen(index) else contextlib.nullcontext():
+            return _wrapped(_plain(self)[_plain(index)])
 
     def __setitem__(self, index, value):
-        _plain(self)[_plain(index)] = _plain(value)
+        with Operations.seen("scatter" if _chosen(index) else "fill"):
+            _plain(self)[_plain(index)] = _plain(value)
 
     @classmethod
     def waited(cls):
@@ -125,8 +185,9 @@ class DeviceModule:
         carries = name in ("asarray", "ascontiguousarray")
 
         def function(*arguments, **options):
-            plain = (x if carries else _plain(x) for x in arguments)
-            return _wrapped(found(*plain, **{key: _plain(x) for key, x in options.items()}))
+            with Operations.seen(name, arguments):
+                plain = (x if carries else _plain(x) for x in arguments)
+                return _wrapped(found(*plain, **{key: _plain(x) for key, x in options.items()}))
 
         setattr(self, name, function)  # the same one next time, as a module's is
         return function
@@ -137,7 +198,7 @@ def checked(call):
     def launched(self, *arguments):
         if self._device or kernel._kernel_context is not None:  # a function of the device, called by a kernel
             return call(self, *arguments)
-        return call(self, *(_plain(x) if isinstance(x, np.ndarray) else x for x in arguments))
+        return call(self, *(_plain(x) if isinstance(x, (np.ndarray, tuple)) else x for x in arguments))
 
     return launched
 

@@ -12,12 +12,12 @@ Links are ordered by source, then target; ``data[k]`` is W_ir of link k: r -> i.
 """
 
 import copy
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, NONE, Architecture, table_rows
+from hrmas_sparse.engine.architecture import EXCITATORY, NONE, Architecture, table_rows
+from hrmas_sparse.engine.relaxation import Relaxation, Tables, softmax
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -169,17 +169,6 @@ class Discrete(_Recurrence):
         self._trained = backend.to_device(self._trained)
 
 
-def softmax(x):
-    """Softmax over the last axis."""
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
-
-
-def softmax_pullback(hat, dhat):
-    """Gradient through a softmax over the last axis."""
-    return hat * (dhat - (hat * dhat).sum(axis=-1, keepdims=True))
-
-
 class Relaxed(_Recurrence):
     """The relaxed layer: one effective matrix over all motif sizes and types (mathematics 3).
 
@@ -197,10 +186,10 @@ class Relaxed(_Recurrence):
         keys = [c.source * neurons + c.target for c in each]
         union = np.unique(np.concatenate(keys))
         super().__init__(neurons, union // neurons, union % neurons)
-        self._rows = [c.row for c in each]
-        self._places = self._on_host = [np.searchsorted(union, key) for key in keys]
-        self._sums = [partial(np.bincount, c.row, minlength=table_rows(neurons, v, inter, tied))
-                      for c, v in zip(each, self.sizes)]
+        self._places = [np.searchsorted(union, key) for key in keys]
+        self._tables = Tables(self.sizes, union.size, [c.row for c in each], self._places,
+                              [table_rows(neurons, v, inter, tied) for v in self.sizes], w_inh)
+        self._relaxation = Relaxation(self._tables)
 
     def shapes(self):
         """Shape of every parameter."""
@@ -215,41 +204,14 @@ class Relaxed(_Recurrence):
 
     def effective(self, parameters):
         """Weights of the links, (nnz,): the line of mathematics 3."""
-        w_exc = parameters["w_exc"]
-        weights = np.zeros_like(w_exc)
-        hat_size = softmax(parameters["alpha_size"])
-        for v, hat, rows, places in zip(self.sizes, hat_size, self._rows, self._places):
-            types = hat * softmax(parameters[f"alpha_{v}"])
-            inhibition = types[:, INHIBITORY] * w_exc.dtype.type(self.w_inh)
-            weights[places] += types[rows, EXCITATORY] * w_exc[places] + inhibition[rows]
-        return weights
+        return self._relaxation.weights(parameters)
 
     def pullback(self, parameters, gradient):
         """Gradients of w_exc and every alpha from those of the links' weights: the chain rule of mathematics 3."""
-        w_exc = parameters["w_exc"]
-        real = w_exc.dtype
-        hat_size = softmax(parameters["alpha_size"])
-        dhat_size = np.zeros_like(hat_size)
-        gradients = {"w_exc": np.zeros_like(w_exc)}
-        for s, (v, rows, places, sums) in enumerate(zip(self.sizes, self._rows, self._places, self._sums)):
-            hat = softmax(parameters[f"alpha_{v}"])
-            g = gradient[places]
-            excitation = sums(g * w_exc[places])
-            inhibition = self.w_inh * sums(g)
-            # not a BLAS dot product: its bits depend on the number of BLAS threads
-            dhat_size[s] = (hat[:, EXCITATORY] * excitation + hat[:, INHIBITORY] * inhibition).sum()
-            dhat = np.zeros_like(hat, dtype=np.float64)
-            dhat[:, EXCITATORY], dhat[:, INHIBITORY] = hat_size[s] * excitation, hat_size[s] * inhibition
-            gradients[f"alpha_{v}"] = softmax_pullback(hat, dhat).astype(real)
-            gradients["w_exc"][places] += g * (hat_size[s] * hat[rows, EXCITATORY])
-        gradients["alpha_size"] = softmax_pullback(hat_size, dhat_size)
-        return gradients
+        return self._relaxation.pullback(parameters, gradient)
 
     def _settle(self, backend):
-        self._sums = [backend.row_sums(rows, table_rows(self.neurons, v, self.inter, self.tied))
-                      for v, rows in zip(self.sizes, self._rows)]
-        self._rows = [backend.to_device(rows) for rows in self._rows]
-        self._places = [backend.to_device(places) for places in self._places]
+        self._relaxation = backend.relaxation(self._tables)
 
     def best_size(self, parameters):
         """The most probable motif size; the smaller one of a tie."""
@@ -263,7 +225,7 @@ class Relaxed(_Recurrence):
     def narrow(self, values, size):
         """Parameters on the host, or any of their moments, carried over to ``narrowed(size)``."""
         s = self.sizes.index(size)
-        kept = {"w_exc": self._on_host[s], "alpha_size": slice(s, s + 1), f"alpha_{size}": slice(None)}
+        kept = {"w_exc": self._places[s], "alpha_size": slice(s, s + 1), f"alpha_{size}": slice(None)}
         return {name: values[name][chosen].copy() for name, chosen in kept.items() if name in values}
 
     def discretize(self, parameters):

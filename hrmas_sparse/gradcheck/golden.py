@@ -172,14 +172,15 @@ def _supernet_problem(file, dtype, backend):
 def relaxed(file, wanted, dtype, backend):
     """(name, found, expected) of a relaxed network and its second-order gradient of alpha."""
     net, parameters, events = _supernet_problem(file, dtype, backend)
-    supernet, arrays = net.hidden[0].recurrence, parameters.layers[0]
-    outcome = net.gradients(parameters, events)
+    supernet, outcome = net.hidden[0].recurrence, net.gradients(parameters, events)
     valid = _events(file, net.output.size, "_valid")
-    hyper, passed = search.bilevel(net, parameters, (events, valid), file.number("eta"), None)
+    there = parameters.map(net.backend.to_device)
+    hyper, passed = search.bilevel(net, there, (events, valid), file.number("eta"), None)
     (after,), _ = net.outcomes([passed], valid)
-    direction = after.gradients.only(net.weight_names)
+    hyper, direction = (part.map(net.backend.to_host) for part in (hyper, after.gradients.only(net.weight_names)))
     gradients, top = outcome.gradients.layers
-    values = {"pattern": supernet.dense(np.ones(supernet.source.size)), "W": supernet.dense(supernet.effective(arrays)),
+    effective = net.backend.to_host(supernet.effective(there.layers[0]))
+    values = {"pattern": supernet.dense(np.ones(supernet.source.size)), "W": supernet.dense(effective),
              "loss": outcome.loss, "dW_in": gradients.w.T, "dW_out": top.w.T,
              "dw_exc": supernet.dense(gradients.w_exc), "loss_valid": after.loss,
              "eps": 0.01 / global_norm(direction)}

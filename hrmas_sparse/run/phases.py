@@ -15,7 +15,7 @@ from hrmas_sparse.data.augmentation import augmented
 from hrmas_sparse.data.events import epoch_order, halve
 from hrmas_sparse.engine.backends.base import Loader
 from hrmas_sparse.engine.network import Plasticity
-from hrmas_sparse.engine.recurrence import softmax
+from hrmas_sparse.engine.relaxation import softmax
 from hrmas_sparse.run.loop import NotFinite, Phase
 from hrmas_sparse.run.metrics import Totals
 from hrmas_sparse.search.hrmas import StepSettings, dropout_scales, entropy, search_step, weight_step

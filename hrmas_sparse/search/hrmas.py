@@ -11,16 +11,17 @@ Stage 1 learns motif size and types; its best size is kept, and stage 2 goes on 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
 from hrmas_sparse.data.events import Events
-from hrmas_sparse.search.optim import Adam, clipped, global_norm, project
+from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.engine.network import Network, Outcome, Plasticity
 from hrmas_sparse.engine.parameters import Parameters
-from hrmas_sparse.engine.recurrence import softmax
+from hrmas_sparse.engine.relaxation import softmax
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -47,13 +48,6 @@ class StepResult(NamedTuple):
     norm: float                # of the gradient of w before clipping
     layer_norms: list          # of the gradient of each layer's weights, output layer last
     valid: Outcome | None      # of the validation batch, in a search
-
-
-def _shifted(parameters, step, direction):
-    """A copy of the parameters with step (float64) * direction added where direction has an entry."""
-    return parameters.replaced(Parameters(
-        {name: arrays[name] + step.astype(d.dtype) * d for name, d in layer.items()}
-        for arrays, layer in zip(parameters.layers, direction.layers)))
 
 
 def alpha_gradient(net: Network, params: Parameters, train: Events, valid: Events, *, eta: float,
@@ -105,8 +99,10 @@ def alpha_gradient(net: Network, params: Parameters, train: Events, valid: Event
         if not ok:
             raise InputError(f"{name}: expected a finite number {'above' if low else 'of at least'} 0, found {value!r}")
     batches = net.check(params, train), net.check(params, valid)
-    gradients, _ = bilevel(net, params, batches, eta if order == "second" else 0, clip)
-    return gradients
+    there = type(params.layers[-1].w) is not np.ndarray
+    gradients, _ = bilevel(net, params if there else params.map(net.backend.to_device), batches,
+                           eta if order == "second" else 0, clip)
+    return gradients if there else gradients.map(net.backend.to_host)
 
 
 def bilevel(network, parameters, batches, eta, clip, plasticity=None):
@@ -121,25 +117,19 @@ def bilevel(network, parameters, batches, eta, clip, plasticity=None):
     plasticity : runs SpiKL-IP during the passes (online mode), or None
     """
     train, valid = batches
-    weights, alphas, inner = network.weight_names, network.alpha_names, parameters
+    weights, alphas, inner, on = network.weight_names, network.alpha_names, parameters, network.backend.learning
     if eta:
         trained, = network.passes([parameters], train, backward=True, plasticity=plasticity)
-        step, _ = clipped(trained.gradients.only(weights), clip)
-        inner = _shifted(parameters, np.float64(-eta), step)
+        gradients = trained.gradients.only(weights)
+        inner = on.descended(parameters, gradients, on.squares(gradients), math.inf if clip is None else clip, eta)
     passed, = network.passes([inner], valid, backward=True, plasticity=plasticity)
     first, direction = passed.gradients.only(alphas), passed.gradients.only(weights)
     if not eta:
         return first, passed
-    norm = global_norm(direction)
-    usable = (norm > 0) & np.isfinite(norm)  # else the first order must do; decided where the norm lies
-    eps = 0.01 / np.where(usable, norm, 1.0)
-    points = [_shifted(parameters, side * eps, direction) for side in (1, -1)]
-    plus, minus = network.passes(points, train, backward=True, plasticity=plasticity, feedforward=False)
-    factor = eta / (2 * eps)
-    return Parameters(
-        {name: np.where(usable, g - factor.astype(g.dtype) * (above[name] - below[name]), g)
-         for name, g in layer.items()}
-        for layer, above, below in zip(first.layers, plus.gradients.layers, minus.gradients.layers)), passed
+    squares = on.squares(direction)
+    plus, minus = network.passes(on.sides(parameters, direction, squares), train, backward=True, plasticity=plasticity,
+                                 feedforward=False)
+    return on.second_order(first, plus.gradients, minus.gradients, squares, eta), passed
 
 
 @dataclass
@@ -195,22 +185,26 @@ def weight_step(network, learner, batch, step):
     passed, = network.passes([thinned], batch, backward=True, plasticity=step.online)
     for n, scale in scales.items():
         passed.gradients.layers[n].w *= scale
-    gradients = passed.gradients.only(network.weight_names)
-    clipped_gradients, norm = clipped(gradients, step.clip)
-    norms = [global_norm(Parameters([layer])) for layer in gradients.layers]
-    (outcome,), norms = network.outcomes([passed], batch, norm, *norms)
-    norm, *layer_norms = map(float, norms)
-    result = StepResult(outcome, norm, layer_norms, None)
+    gradients, on = passed.gradients.only(network.weight_names), network.backend.learning
+    squares = on.squares(gradients)
+    (outcome,), (fetched,) = network.outcomes([passed], batch, squares)
+    norm = float(on.norm_of(fetched))
+    result = StepResult(outcome, norm, _layer_norms(on, gradients, fetched), None)
     if not (np.isfinite(outcome.loss) and np.isfinite(norm)):
         return result  # the caller stops the run; nothing has changed
-    learner.w_adam.update(learner.parameters, clipped_gradients, step.rate, step.decay)
-    project(learner.parameters)
+    learner.w_adam.update(learner.parameters, gradients, step.rate, step.decay, step.clip, squares, on)
     if step.mode == "online":
         learner.parameters = learner.parameters.replaced(outcome.intrinsic)
     if step.mode == "window":
         adapted, = network.passes([learner.parameters], batch, plasticity=step.plasticity)
         learner.parameters = learner.parameters.replaced(adapted.intrinsic)
     return result
+
+
+def _layer_norms(on, gradients, squares):
+    """The norm of each layer's gradients."""
+    layers = np.array([n for (n, _), _ in gradients.items()])
+    return [float(on.norm_of(squares[layers == n])) for n in range(len(gradients.layers))]
 
 
 def search_step(network, learner, train, valid, settings, step):
@@ -230,12 +224,13 @@ def search_step(network, learner, train, valid, settings, step):
     eta = step.rate if settings.eta is None else settings.eta
     alpha, passed = bilevel(network, learner.parameters, (train, valid), eta if settings.alpha_order == "second" else 0,
                             step.clip, step.online)
-    sound = np.stack([np.isfinite(g).all() for _, g in alpha.items()]).all()
-    (outcome,), (sound,) = network.outcomes([passed], valid, sound)
-    if not sound:
+    on = network.backend.learning
+    squares = on.squares(alpha)
+    (outcome,), (fetched,) = network.outcomes([passed], valid, squares)
+    if not np.isfinite(on.norm_of(fetched)):
         return StepResult(outcome, np.nan, [], outcome)
-    alpha, _ = clipped(alpha, settings.alpha_clip or None)
-    learner.alpha_adam.update(learner.parameters, alpha, settings.alpha_lr)
+    learner.alpha_adam.update(learner.parameters, alpha, settings.alpha_lr, limit=settings.alpha_clip or None,
+                              squares=squares, on=on)
     return weight_step(network, learner, train, step)._replace(valid=outcome)
 
 

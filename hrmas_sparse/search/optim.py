@@ -1,38 +1,21 @@
-"""Optimisation: Adam, clipping by global norm, learning rate schedules, the projection of w_exc."""
+"""Optimisation: Adam, learning rate schedules. The arithmetic is that of engine/learning.py."""
 
 import math
 
 import numpy as np
 
+from hrmas_sparse.engine import learning
 from hrmas_sparse.engine.parameters import Parameters
 
 
 def global_norm(gradients):
-    """Euclidean norm over all arrays together, in float64 and in the order of ``items()``; it lies where they do."""
-    # Not a BLAS norm: its bits depend on the number of BLAS threads.
-    return np.sqrt(sum(np.square(g, dtype=np.float64).sum() for _, g in gradients.items()))
-
-
-def clipped(gradients, limit):
-    """Gradients scaled down to a global norm of ``limit`` where they exceed it, and their norm before."""
-    norm = global_norm(gradients)
-    if limit is None:
-        return gradients, norm
-    # No question to the device, whose answer the host would wait for; a norm of 0 or NaN scales nothing.
-    scale = np.where(norm > limit, limit / np.maximum(norm, limit), 1.0)
-    return gradients.map(lambda g: g * scale.astype(g.dtype)), norm
+    """Euclidean norm over all arrays together, in float64 and in the order of ``items()``; arrays on the host."""
+    return learning.norm_of(learning.squares(gradients))
 
 
 def scheduled(rate, schedule, progress):
     """Learning rate at a progress of 0 to 1 through the phase; schedule "constant" or "cosine"."""
     return rate if schedule == "constant" else rate * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def project(parameters):
-    """Keep excitatory weights excitatory: w_exc >= 0, in place (paper 2.3.1)."""
-    for layer in parameters.layers:
-        if "w_exc" in layer:
-            np.maximum(layer.w_exc, 0, out=layer.w_exc)
 
 
 class Adam:
@@ -59,27 +42,22 @@ class Adam:
         other.m, other.v, other.step = self.m.map(move), self.v.map(move), self.step
         return other
 
-    def update(self, parameters, gradients, rate, decay=0.0):
-        """Move the parameters that ``gradients`` has by one step, in place.
+    def update(self, parameters, gradients, rate, decay=0.0, limit=None, squares=None, on=learning):
+        """Move the parameters that ``gradients`` has by one step, in place; w_exc stays at least 0.
 
-        ``decay`` shrinks them by rate * decay first, apart from the moments (Loshchilov and Hutter, 2019).
+        Parameters
+        ----------
+        parameters, gradients : Parameters
+        rate : learning rate
+        decay : shrinks the parameters by rate * decay, apart from the moments (Loshchilov and Hutter, 2019)
+        limit : global norm that the gradients are clipped to, None for no limit
+        squares : of the gradients, see learning.py, if they are known
+        on : where the arrays lie: a backend's ``learning``
         """
         self.step += 1
-        b1, b2 = self.betas
-        unbias1, unbias2 = 1 - b1**self.step, math.sqrt(1 - b2**self.step)
         if self.step == 1:
             self.m, self.v = gradients.map(np.zeros_like), gradients.map(np.zeros_like)
-        for (n, name), g in gradients.items():
-            layer, m, v = parameters.layers[n], self.m.layers[n][name], self.v.layers[n][name]
-            m *= b1
-            m += (1 - b1) * g
-            v *= b2
-            v += (1 - b2) * np.square(g)
-            scale = np.sqrt(v)
-            scale /= unbias2
-            scale += self.eps
-            np.divide(m, scale, out=scale)
-            scale *= rate / unbias1
-            if decay:
-                layer[name] *= 1 - rate * decay
-            layer[name] -= scale
+        for dtype in {g.dtype for _, g in gradients.items()}:   # one, or none where nothing has a gradient
+            k = learning.adam_constants(dtype, self.betas, self.eps, self.step, rate, decay)
+            on.adam(k, parameters, gradients, (self.m, self.v), on.squares(gradients) if squares is None else squares,
+                    math.inf if limit is None else limit)

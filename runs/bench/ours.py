@@ -96,15 +96,18 @@ class Learning(Step):
     An iteration is the second-order alpha step, the w step and the plasticity window.
     """
 
-    def __init__(self, problem, threads, whole):
+    def __init__(self, problem, threads, whole, device="cpu"):
         from hrmas_sparse.settings.load import load
         from hrmas_sparse.engine.network import Plasticity
         from hrmas_sparse.search.optim import Adam
         from hrmas_sparse.search.hrmas import Learner
 
-        super().__init__(problem, threads)
-        parameters, self.events = self.state
-        self.learner = Learner(parameters, Adam(), Adam((0.5, 0.999)))
+        super().__init__(problem, threads, device=device)
+        parameters, events = self.state
+        backend = self.net.backend
+        self.data, self.order = backend.loader(events), np.arange(len(events))
+        self.learner = Learner(parameters, Adam(), Adam((0.5, 0.999))).to(backend.to_device)
+        parameters = self.learner.parameters
         self.plasticity = Plasticity(16.0, 0.02, 0.1)
         self.start, self.whole = parameters.intrinsic(), whole
         # Rates of 0 keep the network, and so its spike rate, what it is; the work is the same.
@@ -114,10 +117,11 @@ class Learning(Step):
         from hrmas_sparse.search.hrmas import StepSettings, search_step, weight_step
 
         self.learner.parameters = self.learner.parameters.replaced(self.start)
+        events = self.data[self.order]
         if not self.whole:
-            result = weight_step(self.net, self.learner, self.events, StepSettings(0.0, 1.0))
+            result = weight_step(self.net, self.learner, events, StepSettings(0.0, 1.0))
         else:
-            result = search_step(self.net, self.learner, self.events, self.events, self.settings,
+            result = search_step(self.net, self.learner, events, self.data[self.order], self.settings,
                                  StepSettings(0.0, 1.0, self.plasticity, "window"))
         self.rates = [round(rate, 5) for rate in result.outcome.rates]
 

@@ -35,7 +35,9 @@ def work(meta, links, events, rate, dense):
         "filter_back": (2 * REAL * rows * o, 2 * rows * o),
         "spread": (2 * (rows * n / 8 + REAL * rows * n), 0),  # for the output layer and for its gradient
         "links_gradient": (rows * n / 8 + REAL * rows * n + (REAL + 3 * INDEX) * links, heard),
-        "sum_rows": (2 * (REAL + 2 * INDEX) * relaxed, 2 * relaxed),  # gradients of alpha; numbers of 8 bytes
+        "relax": ((2 * REAL + INDEX * len(meta["sizes"])) * links, 4 * relaxed),
+        "pull_back": ((3 * REAL + INDEX * len(meta["sizes"])) * links + (2 * REAL + INDEX) * relaxed, 5 * relaxed),
+        "pull_back_sizes": (8 * sum(v * (v + 2) for v in meta["sizes"]), sum(v * (v + 2) for v in meta["sizes"])),
         "feedforward": ((REAL + INDEX) * events + REAL * (c * n + rows * n), 2 * events * n),
         "feedforward_gradient": ((REAL + INDEX) * events + REAL * (c * n + rows * n), 2 * events * n),
     }

@@ -11,7 +11,8 @@ from dense import (
 
 from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, NONE, Architecture
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.engine.recurrence import Discrete, Relaxed, motif_connections, softmax, softmax_pullback, table_rows
+from hrmas_sparse.engine.recurrence import Discrete, Relaxed, motif_connections, table_rows
+from hrmas_sparse.engine.relaxation import softmax, softmax_pullback
 
 # neurons and motif size: single neurons, motifs of one, one motif, two motifs, many
 SIZES = [(1, 1), (2, 1), (7, 1), (7, 7), (2, 2), (8, 4), (10, 5), (12, 2), (12, 3), (15, 5), (16, 16), (20, 4)]
@@ -244,7 +245,7 @@ def test_narrowing_on_the_host_meets_nothing_of_a_device():
         def to_device(self, array):
             return "there"
 
-        def row_sums(self, rows, count):
+        def relaxation(self, tables):
             return "there"
 
     whole = Relaxed(12, (2, 3))

@@ -1,6 +1,7 @@
 """Learning on the device, in the simulator: parameters, Adam, relaxation and events lie there as in CuPy's arrays."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from test_plasticity import SETTINGS
 from hrmas_sparse.settings.load import load
 from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.backends.cuda import backend as module, loader
+from hrmas_sparse.engine import learning
+from hrmas_sparse.engine.backends.cuda import backend as module, launch, loader
 from hrmas_sparse.engine.network import Plasticity
+from hrmas_sparse.engine.parameters import Parameters
+from hrmas_sparse.engine.recurrence import Relaxed
 from hrmas_sparse.search.optim import Adam
 
 
@@ -63,12 +67,54 @@ def test_batches_taken_on_the_device(cuda):
         assert (one.steps, one.channels, len(one)) == (other.steps, other.channels, len(other))
 
 
-def test_sums_of_rows(cuda):
-    rng = np.random.default_rng(22)
-    rows, values = rng.integers(0, 7, 50), rng.normal(size=50).astype(np.float32)
-    rows[rows == 3] = 4
-    found = cuda.to_host(cuda.row_sums(rows, 8)(cuda.to_device(values)))
-    assert_same_bits(found, np.bincount(rows, values, 8))
+@pytest.mark.parametrize("sizes, inter, tied", [
+    ((1, 2, 3, 4, 6), True, True), ((3,), False, True), ((2, 4), True, False)])
+def test_the_relaxation(cuda, sizes, inter, tied):
+    """Both ways, all motif sizes; links that only some sizes have; rows of types that have no link."""
+    whole, rng = Relaxed(12, sizes, inter, tied), np.random.default_rng(22)
+    parameters = {name: rng.normal(size=x.shape) for name, x in whole.initial(np.float64, rng).items()}
+    gradient = rng.normal(size=whole.source.size)
+    there = {name: cuda.to_device(x) for name, x in parameters.items()}
+    on = whole.on(cuda)
+    np.testing.assert_allclose(cuda.to_host(on.effective(there)), whole.effective(parameters), rtol=1e-12, atol=1e-14)
+    found, expected = on.pullback(there, cuda.to_device(gradient)), whole.pullback(parameters, gradient)
+    assert set(found) == set(expected)
+    for name, x in expected.items():
+        np.testing.assert_allclose(cuda.to_host(found[name]), x, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+def test_the_arithmetic_of_learning(cuda, monkeypatch, threads):
+    """Of more arrays than one launch takes; clipped and not; where nothing has a direction."""
+    rng, on, layers = np.random.default_rng(23), cuda.learning, 2
+    monkeypatch.setattr(launch, "TILE", threads)
+    monkeypatch.setattr(on, "MOST", 3)
+    monkeypatch.setattr(on, "PARTS", 2)
+
+    def drawn():
+        return Parameters([{"w": rng.normal(size=(3, 2)), "w_exc": rng.normal(size=5)} for _ in range(layers)])
+
+    def close(found, expected):
+        for (_, x), (_, y) in zip(found.items(), expected.items(), strict=True):
+            np.testing.assert_allclose(cuda.to_host(x), y, rtol=1e-12, atol=1e-15)
+
+    w, g, plus, minus = here = [drawn() for _ in range(4)]
+    for limit in (0.1, math.inf):
+        dw, dg, dplus, dminus = (part.map(lambda x: cuda.to_device(x.copy())) for part in here)
+        squares, expected = on.squares(dg), learning.squares(g)
+        np.testing.assert_allclose(cuda.to_host(squares).sum(axis=1), expected[:, 0], rtol=1e-13)
+        close(on.descended(dw, dg, squares, limit, 0.3), learning.descended(w, g, expected, limit, 0.3))
+        for found, wanted in zip(on.sides(dw, dg, squares), learning.sides(w, g, expected)):
+            close(found, wanted)
+        close(on.second_order(dg, dplus, dminus, squares, 0.3), learning.second_order(g, plus, minus, expected, 0.3))
+        one, other, moves = Adam(), Adam(), w.copy()
+        for _ in range(2):
+            one.update(dw, dg, 0.1, 0.5, limit, squares, on)
+            other.update(moves, g, 0.1, 0.5, limit, expected)
+        close(dw, moves)
+        close(one.v, other.v)
+        nothing = on.squares(dg.map(np.zeros_like))
+        close(on.second_order(dg, dplus, dminus, nothing, 0.3), g)
 
 
 def test_a_host_array_on_the_device_is_refused():

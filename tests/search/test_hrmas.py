@@ -14,7 +14,8 @@ from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.search.hrmas import (
     Learner, StepSettings, alpha_gradient, bilevel, discretize, dropout_scales, entropy, keep_best_sizes, search_step,
     weight_step)
-from hrmas_sparse.engine.recurrence import Discrete, softmax
+from hrmas_sparse.engine.recurrence import Discrete
+from hrmas_sparse.engine.relaxation import softmax
 
 ONE = (("supernet", 12, (2, 3)),)
 TWO = (("supernet", 12, (2, 3)), ("supernet", 8, (2, 4)))

@@ -6,12 +6,20 @@ import naive
 import numpy as np
 import pytest
 
+from hrmas_sparse.engine import learning
 from hrmas_sparse.engine.parameters import Parameters
-from hrmas_sparse.search.optim import Adam, clipped, global_norm, project, scheduled
+from hrmas_sparse.search.optim import Adam, global_norm, scheduled
+
+
+def clipped(gradients, limit):
+    """The step down gradients as w' takes it, and their norm: from 0, with eta = 1, its sign turned."""
+    squares = learning.squares(gradients)
+    step = learning.descended(gradients.map(np.zeros_like), gradients, squares, math.inf if limit is None else limit, 1)
+    return step.map(lambda array: -array), learning.norm_of(squares)
 
 
 def arrays(rng, dtype="float64", scale=1.0):
-    return Parameters([{"w": rng.normal(size=(5, 4)), "w_exc": rng.normal(size=7)},
+    return Parameters([{"w": rng.normal(size=(5, 4)), "w_rec": rng.normal(size=7)},
                        {"w": rng.normal(size=(4, 2))}]).map(lambda x: (scale * x).astype(dtype))
 
 
@@ -40,7 +48,7 @@ def test_adam_moves_only_what_has_a_gradient_and_in_place():
     before, same = w.copy(), w.flatten()
     Adam().update(w, Parameters([{"w": np.ones((5, 4))}, {}]), 0.1)
     assert all(x is same[name] for name, x in w.flatten().items())
-    np.testing.assert_array_equal(w.layers[0].w_exc, before.layers[0].w_exc)
+    np.testing.assert_array_equal(w.layers[0].w_rec, before.layers[0].w_rec)
     np.testing.assert_array_equal(w.layers[1].w, before.layers[1].w)
     np.testing.assert_allclose(w.layers[0].w, before.layers[0].w - 0.1, rtol=1e-6)  # the rate times the sign
 
@@ -103,7 +111,30 @@ def test_schedules():
 def test_only_excitatory_weights_are_kept_positive():
     values = Parameters({name: np.array([-1.0, 0.5]) for name in ("w", "w_exc", "alpha_5", "w_rec")} for _ in range(2))
     same = values.flatten()
-    project(values)
+    Adam().update(values, values.map(np.zeros_like), 0.1)
     for name, x in values.flatten().items():
         assert x is same[name]
         np.testing.assert_array_equal(x, [0, 0.5] if name.endswith("w_exc") else [-1, 0.5])
+
+
+@pytest.mark.parametrize("limit", [0.1, 1e9])
+def test_adam_moves_by_clipped_gradients(limit):
+    rng = np.random.default_rng(4)
+    w, g, one, other = arrays(rng), arrays(rng), Adam(), Adam()
+    expected = w.copy()
+    for _ in range(3):
+        one.update(w, g, 0.1, limit=limit)
+        other.update(expected, clipped(g, limit)[0], 0.1)
+    for (_, x), (_, wanted) in zip(w.items(), expected.items(), strict=True):
+        np.testing.assert_array_equal(x, wanted)
+
+
+def test_arrays_of_many_pieces_are_what_they_are_as_a_whole(monkeypatch):
+    rng = np.random.default_rng(5)
+    w, g = arrays(rng), arrays(rng)
+    expected = w.copy()
+    Adam().update(expected, g, 0.1)
+    monkeypatch.setattr(learning, "PIECE", 8)
+    Adam().update(w, g, 0.1)
+    for (_, x), (_, wanted) in zip(w.items(), expected.items(), strict=True):
+        np.testing.assert_array_equal(x, wanted)

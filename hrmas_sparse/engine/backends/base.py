@@ -22,8 +22,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from hrmas_sparse.data.events import Events
+from hrmas_sparse.engine import learning
 from hrmas_sparse.engine.neuron import Constants, PlasticityConstants
 from hrmas_sparse.engine.recurrence import Links
+from hrmas_sparse.engine.relaxation import Relaxation
 
 EVALUATION_BATCH = 256  # samples scored together; it decides the order of sums, so it is the same on every backend
 
@@ -164,6 +166,8 @@ class Backend:
     chunk: int             # samples of one network in a chunk at most
     together: int = 0      # samples of several networks in a chunk at most; 0 where a chunk has one network
     dense: float           # share of non-zero input above which all of it is multiplied, not visited event by event
+    learning: Any = learning       # the arithmetic of learning where the backend computes: a module
+    relaxation: Any = Relaxation   # the supernet's weights and gradients, there too: a class
 
     def networks(self, samples: int) -> int:
         """Return how many networks one chunk takes at most, each with a batch of so many samples."""
@@ -207,10 +211,6 @@ class Backend:
     def to_host(self, array) -> np.ndarray:
         """Return the NumPy array of a device array; waits for the device."""
         return array
-
-    def row_sums(self, rows: np.ndarray, count: int) -> Callable:
-        """Return a function values -> (count,) float64: the sum of each row's values, in their order; rows (n,)."""
-        return lambda values: np.bincount(rows, values, count)
 
     def loader(self, events: Events) -> Loader:
         """Keep events where the backend computes, or as near as they fit."""

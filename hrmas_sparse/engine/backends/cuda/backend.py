@@ -7,13 +7,14 @@ import numpy as np
 
 from hrmas_sparse.data.events import EVENT_ARRAYS
 from hrmas_sparse.engine.backends.base import EVALUATION_BATCH, Backend, Chunk, Loader
-from hrmas_sparse.engine.backends.cuda import DENSE, RESIDENT, TOGETHER, chunks, launch, synapses as kernels
+from hrmas_sparse.engine.backends.cuda import DENSE, RESIDENT, TOGETHER, chunks, learning
 from hrmas_sparse.engine.backends.cuda.arrays import memory_info, to_device, to_host, xp
 from hrmas_sparse.engine.backends.cuda.footprint import simulation
 from hrmas_sparse.engine.backends.cuda.integrator import Integrator
 from hrmas_sparse.engine.backends.cuda.layer import Layer
 from hrmas_sparse.engine.backends.cuda.links import Patterns
 from hrmas_sparse.engine.backends.cuda.loader import CarryingLoader, DeviceEvents
+from hrmas_sparse.engine.backends.cuda.relaxation import Relaxation
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.memory import text
 
@@ -23,7 +24,7 @@ class CudaBackend(Backend):
 
     name = "cuda"
     chunk = EVALUATION_BATCH  # as many as are scored together, so that a batch is one chunk
-    together, dense = TOGETHER, DENSE
+    together, dense, learning, relaxation = TOGETHER, DENSE, learning, Relaxation
 
     def __init__(self):
         self._patterns = Patterns()
@@ -90,18 +91,6 @@ class CudaBackend(Backend):
         numbers = to_host(xp.concatenate([to_device(array).reshape(-1).astype(np.float64) for array in arrays]))
         ends = np.cumsum([array.size for array in arrays])[:-1]
         return [part.reshape(array.shape) for part, array in zip(np.split(numbers, ends), arrays)]
-
-    def row_sums(self, rows, count):
-        order = np.argsort(rows, kind="stable")
-        start = to_device(np.searchsorted(rows[order], np.arange(count + 1)))
-        order = to_device(order)
-
-        def sums(values):
-            totals = xp.empty(count, np.float64)
-            kernels.sum_rows[launch.flat(count)](start, order, values, totals)
-            return totals
-
-        return sums
 
     def loader(self, events):
         if events is not self._resident[0]:  # several runs learn from the same

@@ -81,17 +81,6 @@ def smooth_links_gradient(source, target, network, samples, values, errors, dlin
 
 
 @jit
-def sum_rows(start, order, values, sums):
-    """sums[r] = sum of values[order[k]] for k from start[r] to start[r + 1], in that order; sums (rows,) float64."""
-    r = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
-    if r < sums.size:
-        total = sums.dtype.type(0)
-        for k in range(start[r], start[r + 1]):
-            total += values[order[k]]
-        sums[r] = total
-
-
-@jit
 def sum_samples(values, sums):
     """sums[m, n] = sum over the samples of network m of values[b, n], in their order; values (S, N), sums (M, N)."""
     m, n = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x

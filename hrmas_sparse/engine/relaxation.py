@@ -1,0 +1,72 @@
+"""The relaxation of the supernet: weights of links from w_exc and the alphas, and back (mathematics 3, [11, 15]).
+
+A GPU does each of the two for all motif sizes at once: backends/cuda/relaxation.py has the same class, and a backend's
+``relaxation`` is one of the two.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY
+
+
+class Tables(NamedTuple):
+    """Which links of a layer each motif size has; a list has an entry for each size, its arrays one for each link."""
+
+    sizes: tuple     # motif sizes
+    links: int       # of all sizes together, nnz
+    rows: list       # int64, which row of the size's table of types the link uses
+    places: list     # int64, which of all links it is
+    counts: list     # rows of the table
+    w_inh: float     # the inhibitory weight
+
+
+def softmax(x):
+    """Softmax over the last axis."""
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def softmax_pullback(hat, dhat):
+    """Gradient through a softmax over the last axis."""
+    return hat * (dhat - (hat * dhat).sum(axis=-1, keepdims=True))
+
+
+class Relaxation:
+    """The relaxation for NumPy's arrays; parameters are ``w_exc`` (nnz,), ``alpha_size``, ``alpha_<v>`` (rows, 3)."""
+
+    def __init__(self, tables):
+        self._tables = tables
+
+    def weights(self, parameters):
+        """Return the weights of the links, (nnz,)."""
+        w_exc, tables = parameters["w_exc"], self._tables
+        weights = np.zeros_like(w_exc)
+        hat_size = softmax(parameters["alpha_size"])
+        for v, hat, rows, places in zip(tables.sizes, hat_size, tables.rows, tables.places):
+            types = hat * softmax(parameters[f"alpha_{v}"])
+            inhibition = types[:, INHIBITORY] * w_exc.dtype.type(tables.w_inh)
+            weights[places] += types[rows, EXCITATORY] * w_exc[places] + inhibition[rows]
+        return weights
+
+    def pullback(self, parameters, gradient):
+        """Return the gradients of the parameters from those of the links' weights."""
+        w_exc, tables = parameters["w_exc"], self._tables
+        real = w_exc.dtype
+        hat_size = softmax(parameters["alpha_size"])
+        dhat_size = np.zeros_like(hat_size)
+        gradients = {"w_exc": np.zeros_like(w_exc)}
+        for s, (v, rows, places, count) in enumerate(zip(tables.sizes, tables.rows, tables.places, tables.counts)):
+            hat = softmax(parameters[f"alpha_{v}"])
+            g = gradient[places]
+            excitation = np.bincount(rows, g * w_exc[places], count)
+            inhibition = tables.w_inh * np.bincount(rows, g, count)
+            # not a BLAS dot product: its bits depend on the number of BLAS threads
+            dhat_size[s] = (hat[:, EXCITATORY] * excitation + hat[:, INHIBITORY] * inhibition).sum()
+            dhat = np.zeros_like(hat, dtype=np.float64)
+            dhat[:, EXCITATORY], dhat[:, INHIBITORY] = hat_size[s] * excitation, hat_size[s] * inhibition
+            gradients[f"alpha_{v}"] = softmax_pullback(hat, dhat).astype(real)
+            gradients["w_exc"][places] += g * (hat_size[s] * hat[rows, EXCITATORY])
+        gradients["alpha_size"] = softmax_pullback(hat_size, dhat_size)
+        return gradients
