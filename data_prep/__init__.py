@@ -161,13 +161,13 @@ def _up_to_date(reader, source: Source, data, cache_root: Path, say, needed: tup
         notes=Counter(),
     )
     path = cache_path(cache_root, meta)
-    reason = _stale(path, meta)
-    if reason:
+    cache, reason = _there(path, meta)
+    if cache is None:
         say(f"{path}: building ({reason}) from {source.root}")
         samples = (reader.samples(source, data, meta.notes) if official is None
                    else partition.samples(official, data.partition))
         _build(path, meta, samples, source, data, needed)
-    cache = open_cache(path)
+        cache = open_cache(path)
     _need(needed, {split: len(getattr(cache, split) or ()) for split in SPLITS}, source, data)
     for line in cache.summary().splitlines():
         say(line)
@@ -180,19 +180,17 @@ def cache_path(folder: Path, meta: Meta) -> Path:
     return folder / f"{meta.dataset}-{hashlib.sha256(key.encode()).hexdigest()[:12]}.h5"
 
 
-def _stale(path: Path, meta: Meta) -> str:
-    """Why the cache at `path` must be built; empty if it is what `meta` asks for."""
+def _there(path: Path, meta: Meta) -> tuple[Dataset | None, str]:
+    """The cache at `path` if it is sound and what `meta` asks for, else None and why it must be built."""
     if not path.exists():
-        return "no cache yet"
+        return None, "no cache yet"
     compared = ("dataset", "fingerprint", "encoding", "steps", "channels", "classes", "class_names", "provenance")
     try:
-        there = open_cache(path).meta
-        differs = [name for name in compared if getattr(there, name) != getattr(meta, name)]
-        if not differs:
-            verify_cache(path)
+        cache = verify_cache(path)
     except InputError as error:
-        return f"not usable: {error}"
-    return f"another {', '.join(differs)}" if differs else ""
+        return None, f"not usable: {error}"
+    differs = [name for name in compared if getattr(cache.meta, name) != getattr(meta, name)]
+    return (None, f"another {', '.join(differs)}") if differs else (cache, "")
 
 
 def _need(needed: tuple[str, ...], counts, source: Source, data) -> None:

@@ -1,7 +1,9 @@
 """A process that gives mutated files to the commands that read them, with 2 GiB of memory and 20 seconds each.
 
 A command must do its work, or say why not in one line of plain text; it must not touch another file.
-run/test_mutations.py starts this. The file "at" says which mutation is being tried, should the process die of it.
+run/test_mutations.py starts this, and asks for kinds of file, a line each: kind, mutations, seed. Each kind has a child
+of its own, made of a process that has imported everything; the answer is a line too. The file "at" says which mutation
+is being tried, should the child die of it.
 """
 
 import contextlib
@@ -60,6 +62,7 @@ def prepare(words):
         "schema": 1, "experiment": "many", "title": "A title", "paper": "Table 1", "baseline": "hrmas",
         "rows": {"hrmas": {"title": "HRMAS", "set": ""}},
         "runs": {"hrmas-s0": {"row": "hrmas", "neurons": [6], "partition": "official", "seed": 0}}}))
+    _report()                                               # so that what it needs is imported once
     shutil.copytree("runs/out", "pristine")
     shutil.copy(CACHE, "pristine.h5")
 
@@ -71,18 +74,39 @@ def uses(kind):
 def restore(kind):
     """Put everything back, and take away the end of the run where it is to be resumed."""
     if kind in RAWS:
-        for path in (raws.FOLDER, Path("aside"), raws.MADE):
+        for path in (Path("aside"), raws.MADE):
             remove(path)
-        shutil.copytree(pristine_raw(kind), raws.FOLDER, symlinks=True)
+        put_back(pristine_raw(kind), raws.FOLDER)
         raws.MADE.mkdir(parents=True)
         return
-    shutil.rmtree("runs/out")
-    shutil.copytree("pristine", "runs/out")
-    remove(CACHE)
-    shutil.copy("pristine.h5", CACHE)
+    put_back(Path("pristine"), Path("runs/out"))
+    put_back(Path("pristine.h5"), Path(CACHE))
     if kind == "checkpoint":
         for name in ("result.json", "weights.h5", "summary.txt"):
             (RUN / name).unlink()
+
+
+def put_back(pristine, place, known={}):  # noqa: B006 (what was put where, and when)
+    """Make a file or folder what it was; only what has been touched since is written."""
+    if pristine.is_dir():
+        if not place.is_dir() or place.is_symlink():
+            remove(place)
+            place.mkdir()
+        wanted = set(os.listdir(pristine))
+        for name in set(os.listdir(place)) - wanted:
+            remove(place / name)
+        for name in wanted:
+            put_back(pristine / name, place / name)
+    elif not os.path.lexists(place) or known.get(place) != (pristine, state(place)):
+        remove(place)
+        shutil.copy2(pristine, place)
+        known[place] = pristine, state(place)
+
+
+def state(path):
+    """What changes with a file."""
+    now = os.lstat(path)
+    return now.st_mode, now.st_ino, now.st_nlink, now.st_size, now.st_mtime_ns, now.st_ctime_ns
 
 
 def pristine_raw(kind):
@@ -235,9 +259,25 @@ def examine(kind, count, seed, folder):
     return found
 
 
+def answer(kind, count, seed, folder):
+    """Examine a kind in a child, which may die of it; what was found, or how it ended."""
+    found = Path("found")
+    found.unlink(missing_ok=True)
+    child = os.fork()
+    if not child:
+        try:
+            found.write_text(json.dumps(examine(kind, count, seed, folder)))
+        except BaseException:
+            traceback.print_exc()
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return json.loads(found.read_text()) if found.exists() and not status else {"ended": status}
+
+
 if __name__ == "__main__":
-    asked, number, start, where = sys.argv[1].split(","), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    os.chdir(where)
-    if not Path("pristine").exists() and not set(asked) <= set(RAWS):
-        prepare(sys.argv[5])
-    print(json.dumps({one: examine(one, number, start, where) for one in asked}))
+    os.chdir(sys.argv[1])
+    with contextlib.redirect_stdout(sys.stderr):
+        prepare(sys.argv[2])
+    for line in sys.stdin:
+        one, number, start = json.loads(line)
+        print(json.dumps(answer(one, number, start, sys.argv[1])), flush=True)

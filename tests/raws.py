@@ -159,8 +159,8 @@ def _heidelberg(name, packed=False):
 
 def _plain_spikes(path, channels=700):
     """A file in the form of SHD, plain or packed, by HDF5's own reader of lists."""
-    found = {}
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as content, h5py.File(content, "r") as file:
+    found, packed = {}, path.suffix.lower() == ".gz"
+    with gzip.open(path) if packed else open(path, "rb") as content, h5py.File(content, "r") as file:
         times, units, labels = (file[name][()] for name in ("spikes/times", "spikes/units", "labels"))
         assert len(times) == len(units) == len(labels)
         for n, (time, unit, label) in enumerate(zip(times, units, labels)):
@@ -233,10 +233,9 @@ RAWS = {
 
 def content():
     """Everything in the one data set that was made, {(split, id): (label, {(step, channel): count})}."""
-    from hrmas_sparse.data.cache import open_cache, verify_cache
+    from hrmas_sparse.data.cache import verify_cache
     path, = MADE.glob("*.h5")
-    verify_cache(path)
-    data, found = open_cache(path), {}
+    data, found = verify_cache(path), {}
     for split in ("train", "test"):
         events = getattr(data, split)
         for n, id in enumerate(data.ids(split) if events is not None else ()):

@@ -1,6 +1,7 @@
 """Every option and every command of the program, once. The Makefile's variables have the names of the options."""
 
 import argparse
+import functools
 import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -151,6 +152,7 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(f"{brief(message.removeprefix('argument '), 400)} ({self.prog} --help lists the options)")
 
 
+@functools.cache
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the program."""
     program = _Parser(prog="hrmas", description="Recurrent spiking networks built from motifs: search, train, compare.")

@@ -56,18 +56,22 @@ def open_cache(path: str | Path) -> Dataset:
         array.  Event arrays are not read: `verify_cache` does that.
     """
     with _opened(path := Path(path)) as file:
-        meta = _read_meta(path, file)
-        for split in SPLITS:
-            _check_split(path, file, split, meta)
-        train, test = (_split(path, file, split, meta) for split in SPLITS)
-        ids = {split: _Ids(path, split) for split in SPLITS}
-    return Dataset._of(train, test if len(test) else None, meta, path, ids)
+        return _read(path, file)[0]
 
 
-def _split(path: Path, file: h5py.File, split: str, meta: Meta) -> Events:
-    large = {name: _mapped(path, hdf5.find(file, f"{split}/{name}")) for name in EVENT_ARRAYS}
-    indptr, labels = (hdf5.read(hdf5.find(file, f"{split}/{name}")) for name in ("indptr", "label"))
-    return Events._of(indptr=indptr, **large, labels=labels, steps=meta.steps, channels=meta.channels)
+def _read(path: Path, file: h5py.File) -> tuple[Dataset, dict[str, dict[str, h5py.Dataset]]]:
+    """The data set, and the arrays of each split as they lie in the file."""
+    meta = _read_meta(path, file)
+    found = {split: _found(path, file, split, meta) for split in SPLITS}
+    train, test = (_split(path, arrays, meta) for arrays in found.values())
+    ids = {split: _Ids(path, split) for split in SPLITS}
+    return Dataset._of(train, test if len(test) else None, meta, path, ids), found
+
+
+def _split(path: Path, arrays: dict[str, h5py.Dataset], meta: Meta) -> Events:
+    large = {name: _mapped(path, arrays[name]) for name in EVENT_ARRAYS}
+    return Events._of(indptr=hdf5.read(arrays["indptr"]), **large, labels=hdf5.read(arrays["label"]), steps=meta.steps,
+                      channels=meta.channels)
 
 
 class _Ids:
@@ -78,33 +82,37 @@ class _Ids:
 
     def __iter__(self) -> Iterator[str]:
         with _opened(self._path) as file:
-            names = [name.decode() for name in hdf5.read(hdf5.find(file, f"{self._split}/ids"))]
+            names = _names(hdf5.find(file, f"{self._split}/ids"))
         yield from names
 
 
-def verify_cache(path: str | Path) -> None:
-    """Check everything in a cache: what `open_cache` does, then checksums, ranges and order of every array.
+def _names(ids: h5py.Dataset) -> list[str]:
+    return [name.decode() for name in hdf5.read(ids)]
+
+
+def verify_cache(path: str | Path) -> Dataset:
+    """Open a cache after checking everything in it: as `open_cache`, then checksums, ranges, order of every array.
 
     Raises
     ------
     InputError
         Naming the file, the array and the first bad entry.
     """
-    cache, path = open_cache(path), Path(path)
-    with _opened(path) as file:
+    with _opened(path := Path(path)) as file:
+        cache, found = _read(path, file)
         if attributes(file).get("meta_sha256") != meta_sha256(cache.meta):
             _damaged(path, "its attributes do not match their checksum")
-        for split in SPLITS:
-            for name in ("indptr", "label", "ids", *EVENT_ARRAYS):
-                dataset = hdf5.find(file, f"{split}/{name}")
+        for split, arrays in found.items():
+            for name, dataset in arrays.items():
                 if attributes(dataset).get("sha256") != _sha256_of(dataset):
                     _damaged(path, f"/{split}/{name} does not match its checksum")
             events = getattr(cache, split)
             bad = None if events is None else events.first_bad()
             if bad is not None:
                 _damaged(path, f"/{split} event {bad} is out of range or out of order: {events.shown(bad)}")
-            if len(set(cache.ids(split))) != len(events or ()):
+            if len(set(_names(arrays["ids"]))) != len(events or ()):
                 _damaged(path, f"/{split}/ids holds a name twice")
+    return cache
 
 
 @contextlib.contextmanager
@@ -148,26 +156,27 @@ def _parsed(name, text, form):
     return value
 
 
-def _check_split(path: Path, file: h5py.File, split: str, meta: Meta) -> None:
+def _found(path: Path, file: h5py.File, split: str, meta: Meta) -> dict[str, h5py.Dataset]:
+    """The arrays of a split, their forms checked."""
     def expect(ok: Any, what: str) -> None:
         if not ok:
             _damaged(path, f"/{split}/{what}")
 
-    for name in (*_DTYPES, "ids"):
-        dataset: Any = hdf5.find(file, f"{split}/{name}")
+    arrays: dict[str, Any] = {name: hdf5.find(file, f"{split}/{name}") for name in (*_DTYPES, "ids")}
+    for name, dataset in arrays.items():
         expect(isinstance(dataset, h5py.Dataset), f"{name} is missing")
         expect(dataset.ndim == 1 and dataset.chunks is None, f"{name} is not one contiguous vector")
         dtype, wanted = dataset.dtype, _DTYPES.get(name, "")
         ok = dtype.kind == "S" if name == "ids" else dtype.name in wanted.split(" or ") and dtype.isnative
         expect(ok, f"{name} has dtype {dtype}, expected {wanted or 'byte strings'}")
-    group = file[split]
-    samples, events = group["label"].size, group["step"].size
+    samples, events = arrays["label"].size, arrays["step"].size
     for name, size in {"indptr": samples + 1, "ids": samples, "channel": events, "value": events}.items():
-        expect(group[name].size == size, f"{name} has {group[name].size} entries, expected {size}")
-    indptr, label = hdf5.read(group["indptr"]), hdf5.read(group["label"])
+        expect(arrays[name].size == size, f"{name} has {arrays[name].size} entries, expected {size}")
+    indptr, label = hdf5.read(arrays["indptr"]), hdf5.read(arrays["label"])
     rising = indptr[0] == 0 and indptr[-1] == events and (np.diff(indptr) >= 0).all()
     expect(rising, f"indptr does not rise from 0 to the number of events, {events}")
     expect(((label >= 0) & (label < meta.classes)).all(), f"label leaves 0..{meta.classes - 1}")
+    return arrays
 
 
 def _sha256_of(dataset: h5py.Dataset) -> str:

@@ -1,5 +1,6 @@
 """Every file a command reads, changed in every way we know: it does its work, or says in one line why not."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,25 +17,42 @@ from raws import RAWS
 TESTS = Path(mutated.__file__).parent
 
 
-def started(folder, words, kinds, count, seed):
-    """A process that mutates some kinds of file, each so often."""
-    own = os.environ | {"NUMBA_NUM_THREADS": "1", "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
-    return subprocess.Popen([sys.executable, mutated.__file__, ",".join(kinds), str(count), str(seed), str(folder),
-                             str(words)], env=own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+class Lane:
+    """A process that mutates files in a folder and tries what reads them."""
+
+    def __init__(self, folder, words):
+        folder.mkdir(exist_ok=True)
+        self.folder, own = folder, os.environ | {"NUMBA_NUM_THREADS": "1",
+                                                 "PYTHONPATH": f"{TESTS.parent}{os.pathsep}{TESTS}"}
+        with open(folder / "said", "w") as said:
+            self.process = subprocess.Popen([sys.executable, mutated.__file__, str(folder), str(words)], env=own,
+                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True)
+
+    def ask(self, kind, count, seed):
+        self.process.stdin.write(json.dumps([kind, count, seed]) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self):
+        """What was found about the kind that was asked for."""
+        line, at = self.process.stdout.readline(), self.folder / "at"
+        found = json.loads(line) if line else {"ended": "at once"}
+        assert "ended" not in found, (f"it crashed or hung: {found['ended']}, {at.read_text() if at.exists() else ''}\n"
+                                      f"{(self.folder / 'said').read_text()[-3000:]}")
+        return found
+
+    def end(self):
+        self.process.communicate(timeout=60)
 
 
-def ended(process, folder):
-    """What it found."""
-    out, err = process.communicate()
-    at = folder / "at"
-    assert process.returncode == 0, (f"it crashed or hung: {process.returncode}, "
-                                     f"{at.read_text() if at.exists() else 'at once'}\n{err[-3000:]}")
-    return json.loads(out.splitlines()[-1])
-
-
-def examined(folder, words, kinds, count, seed):
-    """What was found about some kinds of file, each mutated so often."""
-    return ended(started(folder, words, kinds, count, seed), folder)
+@contextlib.contextmanager
+def lanes(folder, words, number):
+    """Some processes at once, for there may be so many cores."""
+    made = [Lane(folder / f"lane{n}", words) for n in range(number)]
+    try:
+        yield made
+    finally:
+        for lane in made:
+            lane.end()
 
 
 def check(found, show=None):
@@ -49,13 +67,17 @@ def check(found, show=None):
 
 @pytest.mark.parametrize("kinds", [mutated.KINDS, tuple(RAWS)], ids=["ours", "recordings"])
 def test_a_few_of_every_kind(tmp_path, words, kinds):
-    check(examined(tmp_path, words, kinds, 12, 1))
+    with lanes(tmp_path, words, 1) as (lane,):
+        for kind in kinds:
+            lane.ask(kind, 12, 1)
+        check({kind: lane.answer() for kind in kinds})
 
 
 def test_a_network_that_is_claimed_is_not_made(tmp_path, words):
     """A manifest with three million neurons costs neither memory nor time: its weights are not there."""
-    examined(tmp_path, words, ["diagnosis"], 0, 0)
-    path = tmp_path / mutated.RUN / "manifest.json"
+    with lanes(tmp_path, words, 1) as (lane,):
+        run = lane.folder / mutated.RUN
+    path = run / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["config"]["network"] |= {"neurons": [3_000_000], "recurrence": "none"}
     path.write_text(json.dumps(manifest))
@@ -64,27 +86,22 @@ def test_a_network_that_is_claimed_is_not_made(tmp_path, words):
     from hrmas_sparse.storage.errors import InputError
     began = time.monotonic()
     with pytest.raises(InputError, match="bytes, but the network of .*manifest.json has 225,000,000 feedforward"):
-        load_trained(RunDir(tmp_path / mutated.RUN), "cpu")
+        load_trained(RunDir(run), "cpu")
     assert time.monotonic() - began < 5
 
 
 @pytest.fixture(scope="module")
-def prepared(tmp_path_factory, words):
-    """A folder in which everything is as it should be, to be copied."""
-    folder = tmp_path_factory.mktemp("prepared")
-    examined(folder, words, ["diagnosis"], 0, 0)
-    return folder
+def two_lanes(tmp_path_factory, words):
+    with lanes(tmp_path_factory.mktemp("mutated"), words, 2) as both:
+        yield both
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", (*mutated.KINDS, *RAWS))
-def test_a_thousand(tmp_path, prepared, words, kind, show):
-    """In two processes, for there may be two cores."""
-    folders = [tmp_path / "a", tmp_path / "b"]
-    for folder in folders:
-        shutil.copytree(prepared, folder)
-    lanes = [started(folder, words, [kind], 525, seed) for seed, folder in enumerate(folders, start=2)]
-    found = [ended(lane, folder)[kind] for lane, folder in zip(lanes, folders)]
+def test_a_thousand(two_lanes, kind, show):
+    for seed, lane in enumerate(two_lanes, start=2):
+        lane.ask(kind, 525, seed)
+    found = [lane.answer() for lane in two_lanes]
     check({kind: {key: found[0][key] + found[1][key] for key in found[0]}}, show)
     assert found[0]["tried"] + found[1]["tried"] >= 1000
 

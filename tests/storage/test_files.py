@@ -72,9 +72,9 @@ def test_no_more_is_read_than_fits(path, monkeypatch):
         files.read(path)
     with pytest.raises(InputError, match=r"x: .* bytes are too many .*, 100 at most"):
         files.read(path, largest=100)
-    os.truncate(path, 1000)
-    monkeypatch.setattr(memory, "available", lambda: 1500)
-    assert len(files.read(path)) == 1000
+    os.truncate(path, 1 << 20)
+    monkeypatch.setattr(memory, "available", lambda: 3 << 19)
+    assert len(files.read(path)) == 1 << 20
     with pytest.raises(InputError, match="do not fit"):
         files.read(path, copies=2)
 
