@@ -146,7 +146,19 @@ COMMANDS = {
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaints are an InputError: one line."""
+    """A parser whose complaints are an InputError: one line. Options may stand before, between and after the rest."""
+
+    _within = False
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+        many = any(action.nargs == "*" for action in self._get_positional_actions())
+        if self._within or not many:
+            return super().parse_known_args(args, namespace)
+        self._within = True  # argparse would take "*" as nothing where an option comes first
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._within = False
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{brief(message.removeprefix('argument '), 400)} ({self.prog} --help lists the options)")

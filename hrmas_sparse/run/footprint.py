@@ -86,6 +86,8 @@ def estimate(settings, data, threads):
         "steps of the bi-level gradient": 8 * learnt,
         "gradients": (min(threads, chunks) + 1) * real * weights,
         "the list of connections": sizes.listing,
+        # A number and a weight each, in bundles that are at least half full (backends/cpu/bundles.py).
+        "connections going back": min(threads, chunks) * 2 * sizes.links * (8 + real),
         f"simulation, {threads} threads": threads * worker,
         "input of a batch": chunk * max(chunks, EVALUATION_BATCH // cpu.LANES),
         "a checkpoint while it is written": 9 * learnt,

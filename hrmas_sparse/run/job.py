@@ -12,6 +12,8 @@ Without a search (a random or given architecture, or no recurrence) the job star
 import math
 import time
 
+import numpy as np
+
 from hrmas_sparse.data.events import epoch_order, halve
 from hrmas_sparse.engine.architecture import check_fit
 from hrmas_sparse.engine.parameters import Parameters
@@ -54,6 +56,7 @@ class Job:
         self.networks = Networks.of(context.settings, meta.channels, meta.classes, context.backend, store.thresholds())
         self._checkpoints = Checkpoints(self.checkpoint)
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite is found, and said in one line
     def execute(self, stop=never):
         """Run the job from where it is to its end; ``stop`` as in :func:`hrmas_sparse.run.loop.run_phase`."""
         settings = self.context.settings

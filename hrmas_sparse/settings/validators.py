@@ -17,6 +17,7 @@ Check = Callable[[Any], Any]      # value -> normalised value, or ValueError(wha
 # Whole numbers end here (or where a setting says). What is larger is a slip: it would take for ever, or overflow.
 LARGEST = 10**9
 LARGEST_REAL = 1e9
+SMALLEST_REAL = 1e-12             # what is nearer to 0, and is not 0, is lost in rounding, or its inverse overflows
 LONGEST = 1e6                     # steps, of a time constant: a sample has 65,536 at most
 MOST_LAYERS = 1000
 MOST_SEEDS = 10_000
@@ -56,6 +57,8 @@ def real(low: float, high: float = LARGEST_REAL, *, above: bool = False) -> Chec
             raise ValueError(text) from None
         if not low <= value <= high or (above and value == low) or not math.isfinite(value):
             raise ValueError(text)
+        if 0 < abs(value) < SMALLEST_REAL:
+            raise ValueError(f"{text}, no nearer to 0 than {SMALLEST_REAL:g}")
         return value
     return check
 

@@ -14,7 +14,7 @@ from hrmas_sparse.engine import architecture
 from hrmas_sparse.run import loop, state
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.data.cache import open_cache, verify_cache
+from hrmas_sparse.data.cache import verify_cache
 
 pytestmark = pytest.mark.slow
 COUNT = 1500
@@ -160,8 +160,7 @@ def test_cache(events, show):
     path, whole = Path(events.path), Path(events.path).read_bytes()
 
     def read():
-        verify_cache(path)
-        found = open_cache(path)
+        found = verify_cache(path)
         return found.meta, [[np.asarray(getattr(split, name)).tobytes() for name in (
             "indptr", "step", "channel", "value", "labels")] for split in (found.train, found.test)]
     expected = read()

@@ -4,7 +4,7 @@ import pytest
 import toys
 
 from hrmas_sparse.engine.backends.cuda.footprint import local
-from hrmas_sparse.run.footprint import estimate_on_device
+from hrmas_sparse.run.footprint import estimate, estimate_on_device
 from hrmas_sparse.storage import memory
 from hrmas_sparse.storage.errors import InputError
 
@@ -56,6 +56,14 @@ def test_more_of_everything_needs_more(events):
 def test_the_links_of_every_kind_of_recurrence(events):
     none, full = (sum(on_device(events, f"network.recurrence={kind}").values()) for kind in ("none", "full"))
     assert full - none == 11 * 4 * 144 + 2 * 144 * (16 + 36)
+
+
+def test_every_thread_has_its_own_bundles_of_links(events):
+    """12 neurons, each with each; a thread that has nothing to do has none."""
+    def needed(threads, *overrides):
+        return estimate(toys.settings("network.recurrence=full", *overrides), events, threads)["connections going back"]
+    assert needed(1) == 2 * 144 * 12 and needed(8) == needed(1)
+    assert needed(8, "training.batch=400") == 8 * needed(1) and needed(1, "network.dtype=float64") == 2 * 144 * 16
 
 
 def test_the_state_of_many_neurons_a_thread():

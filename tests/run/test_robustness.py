@@ -38,14 +38,25 @@ SEARCHES = {
 }
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A folder with recordings and their cache; and this process has compiled, once, what its children will call."""
+    where = tmp_path_factory.mktemp("compiled")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(where)
+        patch.setenv("NUMBA_NUM_THREADS", "1")                      # a pool of threads is lost in a fork
+        write_words(where / "words.hdf5")
+        for settings in SEARCHES.values():
+            assert cli.main(arguments("warm-up", settings + " training.search_epochs=2 training.retrain_epochs=1")) == 0
+            shutil.rmtree("runs")
+    return where
+
+
 @pytest.fixture
-def house(tmp_path, monkeypatch):
+def house(tmp_path, monkeypatch, compiled):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")                    # a pool of threads is lost in a fork
-    write_words(tmp_path / "words.hdf5")
-    for settings in SEARCHES.values():                              # compile here, once, what the children will call
-        cli.main(arguments("warm-up", settings + " training.search_epochs=2 training.retrain_epochs=1"))
-        shutil.rmtree("runs")
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    shutil.copytree(compiled, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 

@@ -147,8 +147,8 @@ SMALL = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_
          "training.search_epochs=8 training.retrain_epochs=4")
 EXPERIMENT = ["experiment", "table3", "--data", "ntidigits", "--raw", "words.hdf5", "--seeds", "0", "--rows",
               "hrmas fully-connected", "--jobs", "2", "--set", SMALL]
-KINDS = {"search": ([*SEARCH, SMALL], 90), "experiment": (EXPERIMENT, 20),
-         "data build": (["data", "build", "ntidigits", "--raw", "words.hdf5", "--set", "data.steps=30"], 90)}
+KINDS = {"search": ([*SEARCH, SMALL], 70), "experiment": (EXPERIMENT, 20),
+         "data build": (["data", "build", "ntidigits", "--raw", "words.hdf5", "--set", "data.steps=30"], 110)}
 
 
 def finish(arguments, where):

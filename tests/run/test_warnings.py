@@ -1,4 +1,4 @@
-"""Layers that do not learn are named."""
+"""Layers that do not learn are named, and numbers that overflow."""
 
 import pytest
 import toys
@@ -6,6 +6,7 @@ import toys
 from hrmas_sparse.run.metrics import Totals
 from hrmas_sparse.run.summary import _warnings
 from hrmas_sparse.run.warnings import complaints, kind
+from hrmas_sparse.storage.errors import Diverged
 
 GOOD = {"rate1": 0.05, "norm1": 2e3, "rate2": 0.04, "norm2": 1e3}
 
@@ -57,3 +58,11 @@ def test_norms_and_rates_of_every_layer_are_in_the_metrics(tmp_path):
     for line in run.metrics():
         for n in (1, 2, 3):
             assert line[f"rate{n}"] >= 0 and 0 <= line[f"gradient_norm{n}"] <= line[f"gradient_norm{n}_max"]
+
+
+@pytest.mark.parametrize("change", ["network.w_inh=-1e9", "network.surrogate_width=1e-6", "training.lr=1e9"])
+@pytest.mark.filterwarnings("error")
+def test_numbers_that_overflow_are_one_line(tmp_path, change):
+    """NumPy does not warn of them before it."""
+    with pytest.raises(Diverged, match="is not a finite number"):
+        toys.run(tmp_path / "run", toys.settings(change), toys.cache(tmp_path / "toy.h5"))

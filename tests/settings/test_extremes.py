@@ -109,6 +109,8 @@ def test_random_files(seed, tmp_path):
     ({"network.neurons": 10**12}, "network.neurons: expected a list of whole numbers"),
     ({"network.neurons": [10**9], "network.motif_sizes": [7]}, "sizes that do: 1, 2, 4, 5"),
     ({"training.search_epochs": 10**400}, "training.search_epochs: expected a whole number of at least 1 and at most"),
+    ({"network.v_th": 1e-300}, "v_th: expected \"auto\" or a finite number above 0 and at most 1e+09, no nearer to 0"),
+    ({"network.w_inh": -5e-324}, "network.w_inh"), ({"plasticity.gamma": 1e-40}, "plasticity.gamma"),
     ({"training.batch": 10**5000}, "found a value too long to be shown"),
     ({"network.neurons": nested(3000)}, "network.neurons"), ({"network.neurons": [16] * 1001}, "network.neurons"),
 ])
