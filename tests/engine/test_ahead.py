@@ -61,3 +61,14 @@ def test_work_in_float64_does_not_wait_for_float32(monkeypatch):
     monkeypatch.setattr(ahead, "_running", {"forward": None, "backward": None})
     ahead.wait("backward", "float64")
     assert len(ahead._running) == 2
+
+
+def test_where_no_process_can_be_started_a_run_goes_on(monkeypatch, tmp_path):
+    def refused(*_, **__):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(ahead.subprocess, "Popen", refused)
+    monkeypatch.setattr(ahead, "_running", {})
+    monkeypatch.setitem(KERNELS.__dict__, "place", Place(tmp_path, ""))
+    ahead.start()
+    assert not ahead._running

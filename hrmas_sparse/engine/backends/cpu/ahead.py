@@ -24,9 +24,12 @@ def start():
     folder = KERNELS.place.folder
     for part in PARTS if folder else ():
         if part not in _running and not any(folder.glob(f"*/blocks.{part}-*.nbc")):
-            _running[part] = subprocess.Popen([sys.executable, "-m", PROGRAM, part], stdin=subprocess.DEVNULL,
-                                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                                              start_new_session=True)  # it hears no Ctrl-C
+            try:
+                _running[part] = subprocess.Popen([sys.executable, "-m", PROGRAM, part], stdin=subprocess.DEVNULL,
+                                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                                  start_new_session=True)  # it hears no Ctrl-C
+            except OSError:  # no process more is allowed, say: whoever calls a kernel compiles it
+                return
             atexit.register(_running[part].kill)
 
 
