@@ -7,6 +7,7 @@ B samples, T steps, C inputs, N neurons, O outputs. X: (B, T, C). W_in: (N, C). 
 dicts with W_in, W_rec, R, tau, v_th; the last one is the output layer. Where that gives a recursion,
 the sum that defines it stands beside it (`*_double_sum`), and test_naive.py holds the two together.
 """
+import itertools
 import math
 
 import numpy as np
@@ -141,6 +142,29 @@ def slope_and_carry(tape, t, tau_next, v_th, slope_cap, width, smooth):
     with np.errstate(divide="ignore"):                     # dv may be 0 only where s = 0, unused
         p = np.where(s == 1, np.minimum(1 / dv, slope_cap / v_th), 0.0)
     return p, np.where(s == 1, p * v / tau_next, 1 - 1 / tau_next)
+
+
+def through_time(tape, g, W_rec, R, tau, tau_s, v_th, width=0.2):
+    """Section 14 -> dict of delta = dL/dv and E = dL/dc, each (B, T, N), for L = sum of g a.
+
+    Forward: v[t] or c[t] of each neuron is moved a little, and what follows from it is followed to the end. A spike
+    moves by the logistic's slope; the reset stays where it is.
+    """
+    B, T, N = tape["v"].shape
+    R, tau = per_step(R, B, T, N), per_step(tau, B, T, N)
+    W = np.zeros((N, N)) if W_rec is None else W_rec
+    found = {name: np.zeros((B, T, N)) for name in ("delta", "E")}
+    for b, start, name in itertools.product(range(B), range(T), found):
+        du, ds, da, dc = (np.zeros((N, N)) for _ in range(4))         # of the neuron moved, of the neuron that follows
+        for t in range(start, T):
+            moved = np.eye(N) * (t == start)
+            dc = (1 - 1 / tau_s) * dc + ds @ W.T + moved * (name == "E")
+            dv = (1 - 1 / tau[b, t]) * du + R[b, t] / tau[b, t] * dc + moved * (name == "delta")
+            ds = surrogate(tape["v"][b, t], v_th, width) * dv
+            du = (1 - tape["s"][b, t]) * dv
+            da = (1 - 1 / tau_s) * da + ds
+            found[name][b, start] += da @ g[b, t]
+    return found
 
 
 def backward_layer(tape, W_rec, R, tau, tau_s, v_th, A_above, slope_cap=8.0, width=0.2, smooth=False):

@@ -34,6 +34,9 @@ from hrmas_sparse.storage import memory
 from hrmas_sparse.storage.errors import InputError
 
 
+RULES = "tssl-bp", "surrogate"
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What one pass over a batch of B samples gives; L layers, the output layer last.
@@ -100,6 +103,10 @@ class Network:
     smooth : bool
         The variant whose spikes are a logistic function of v, so that its loss has a derivative (mathematics 12).
 
+    rule : str
+        How gradients are made: "tssl-bp", or "surrogate", backpropagation through time with the logistic's derivative
+        for that of a spike.
+
     Attributes
     ----------
     layers : list of Layer
@@ -128,13 +135,15 @@ class Network:
 
     def __init__(self, channels: int, classes: int, hidden: Sequence[HiddenLayer], neuron: LIF | None = None,
                  loss: str | Loss = "psc", backend: str | Any = "auto", dtype: Any = "float32",
-                 smooth: bool = False, readout: Integrator | None = None) -> None:
+                 smooth: bool = False, readout: Integrator | None = None, rule: str = RULES[0]) -> None:
         self.channels, self.classes = _count("channels", channels), _count("classes", classes)
         self.neuron = LIF() if neuron is None else neuron
         if not isinstance(self.neuron, LIF):
             raise InputError(f"neuron: expected hrmas_sparse.LIF, found {neuron!r}")
         if dtype not in ("float32", "float64", np.float32, np.float64):
             raise InputError(f"dtype: expected float32 or float64, found {dtype!r}")
+        if rule not in RULES:
+            raise InputError(f"rule: expected {' or '.join(RULES)}, found {rule!r}")
         self.dtype, self.smooth = np.dtype(dtype), bool(smooth)
         criterion = functools.partial(make_loss(loss), tau_s=self.neuron.tau_s)
         self.backend = get_backend(backend) if isinstance(backend, str) else backend
@@ -149,7 +158,7 @@ class Network:
         constants = [formulas.constants(self.dtype, self.neuron.tau_s, layer.v_th, self.neuron.slope_cap,
                                         self.neuron.surrogate_width) for layer in self.layers]
         self.stack = Stack(tuple(self.layers), tuple(constants), criterion, self.neuron.tau_m, self.dtype, self.backend,
-                           self.smooth)
+                           self.smooth, rule == "surrogate")
 
     def _layer(self, n: int, layer: HiddenLayer) -> Layer:
         if not hasattr(layer, "recurrence") or not hasattr(layer, "neurons"):

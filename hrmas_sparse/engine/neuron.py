@@ -131,6 +131,15 @@ def surrogate_error(k, effect, slope):
     return effect * slope * k.inv_width
 
 
+# ---- backward: surrogate gradient through time (mathematics 14), beside TSSL-BP ------------------------------
+
+
+def through_time_error(k, v, effect, slope, inv_tau_next, error_next):
+    """delta[t] from delta[t+1]; ``slope`` is the logistic derivative at (v - v_th)/h. The reset is not differentiated."""
+    kept = k.zero if v > k.v_th else (k.one - inv_tau_next) * error_next
+    return effect * slope * k.inv_width + kept
+
+
 # ---- the smooth variant (mathematics 12a): a real derivative, to check everything around the spikes ---------
 
 

@@ -47,6 +47,7 @@ class Stack:
     loss : (psc, labels) -> loss of each sample, gradient; see losses.py
     tau_m : R and tau of the output layer, steps
     smooth : the variant of mathematics 12a
+    through_time : gradients by surrogate gradient through time, not TSSL-BP
     """
 
     layers: tuple[Layer, ...]
@@ -56,6 +57,7 @@ class Stack:
     dtype: np.dtype
     backend: Backend
     smooth: bool = False
+    through_time: bool = False
 
     def neurons(self, slot: int, plasticity: Plasticity | None = None) -> Neurons:
         """Return how the neurons of a layer behave; SpiKL-IP adapts those of layers with recurrence alone."""
@@ -63,7 +65,7 @@ class Stack:
         if plasticity is not None and layer.recurrence is not None:
             p = neuron.plasticity_constants(self.dtype, self.tau_m, plasticity.tau_cal, layer.v_th, plasticity.gamma,
                                             plasticity.mu)
-        return Neurons(self.constants[slot], p, self.smooth)
+        return Neurons(self.constants[slot], p, self.smooth, self.through_time)
 
     def synapses(self, parameters: Parameters) -> list[Synapses]:
         """Return the weights and links of every layer."""

@@ -64,7 +64,8 @@ class Networks(NamedTuple):
         neuron = LIF(net.tau_m, net.tau_s, v_th_out=net.v_th_out, slope_cap=net.slope_cap,
                      surrogate_width=net.surrogate_width)
         readout = Integrator(net.windows) if net.readout == "integrator" else None
-        return Network(self.channels, self.classes, hidden, neuron, loss, self.backend, net.dtype, readout=readout)
+        return Network(self.channels, self.classes, hidden, neuron, loss, self.backend, net.dtype, readout=readout,
+                       rule=self.settings.training.rule)
 
 
 def load_trained(run, backend="auto", meta=None):

@@ -142,6 +142,7 @@ class TrainingConfig(_Section):
     schedule: str = _setting(validators.choice("constant", "cosine"))
     betas: tuple[float, float] = _setting(validators.betas)
     clip: float = _setting(validators.real(0.0, above=True))
+    rule: str = _setting(validators.choice("tssl-bp", "surrogate"), "tssl-bp")   # how gradients are made
     weight_decay: float = _setting(validators.real(0.0), 0.0)         # decoupled from Adam
     dropout: float = _setting(validators.real(0.0, 0.99), 0.0)        # chance that a batch does without a hidden neuron
     search_epochs: int = _setting(validators.integer(1))

@@ -18,6 +18,8 @@ DTYPES = ["float64", "float32"]
 class OneLayer:
     """A layer of naive.py and of a backend, with the effects from above that would come back to it."""
 
+    through_time = False    # its rule
+
     def __init__(self, seed, backend, dtype="float64", B=5, T=15, C=4, N=7, R="neuron", tau="neuron", recurrent=True,
                  tau_s=TAU_S, v_th=V_TH, density=0.3, reach=None):
         rng = np.random.default_rng(seed)
@@ -48,7 +50,7 @@ class OneLayer:
 
     def bound(self, p=None, smooth=False):
         """The layer on the backend."""
-        return self.backend.layer(0, Neurons(self.k, p, smooth), self.synapses(),
+        return self.backend.layer(0, Neurons(self.k, p, smooth, self.through_time), self.synapses(),
                                   Intrinsic(self.cast(self.R), self.cast(self.tau)))
 
     def engine(self, smooth=False):
@@ -76,6 +78,8 @@ class OneLayer:
                                    width=WIDTH)
         back = naive.backward_layer(tape, self.W_rec, self.R, self.tau, **constants, slope_cap=CAP, width=WIDTH,
                                     A_above=naive.filter_back(self.above, self.tau_s), smooth=smooth)
+        if self.through_time:
+            back = naive.through_time(tape, self.above, self.W_rec, self.R, self.tau, **constants, width=WIDTH)
         found = {key: tape[key] for key in "vsa"} | {"E": back["E"]}
         return found if smooth else dict(found, delta=back["delta"])
 
@@ -91,6 +95,15 @@ class OneLayer:
 @pytest.mark.parametrize("R, tau", list(itertools.product(SHAPES, SHAPES)))
 def test_layer(backend, R, tau, dtype, recurrent):
     OneLayer(0, backend, dtype, R=R, tau=tau, recurrent=recurrent).check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("R, tau", list(itertools.product(SHAPES, SHAPES)))
+def test_layer_through_time(backend, R, tau, dtype):
+    for recurrent in (True, False):
+        layer = OneLayer(3, backend, dtype, R=R, tau=tau, recurrent=recurrent)
+        layer.through_time = True
+        layer.check()
 
 
 @pytest.mark.parametrize("seed", range(20))

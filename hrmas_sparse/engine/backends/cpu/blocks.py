@@ -186,8 +186,8 @@ def forward_plastic(k, p, intrinsic, synapses, signals, trajectory, state, lists
 
 
 @jit
-def backward(k, membrane, synapses, signals, above, gradients, errors, delta, scratch, span):
-    """Run TSSL-BP back through a layer and add its weight gradients (mathematics 5, 6).
+def backward(k, membrane, synapses, signals, above, gradients, errors, delta, scratch, span, through_time):
+    """Run TSSL-BP back through a layer and add its weight gradients (mathematics 5, 6); or, instead, mathematics 14.
 
     above : w (N, P) and E (T, P, L) of the layer above; w empty: errors (T, N, L) hold A already
     gradients : dw (C, N) or empty, dlinks (nnz,), added to
@@ -212,14 +212,14 @@ def backward(k, membrane, synapses, signals, above, gradients, errors, delta, sc
                 low, high = _within(start - shift, neurons), _within(start + BLOCK - shift, neurons)
                 if low < high:
                     _step_back(k, membrane, synapses.links, signals.v, signals.silent, t, low, high, far,
-                               error[t - first:], delta, scratch)
+                               error[t - first:], delta, scratch, through_time)
             ready = _within(start + BLOCK - far * (last - first - 1), neurons)
             done = _by_events(signals.received, error, gradients.dw, done, ready, scratch)
     _finish(signals.received, synapses.links, errors, gradients, scratch)
 
 
 @jit
-def _step_back(k, membrane, links, v, silent, t, low, high, far, error, delta, scratch):
+def _step_back(k, membrane, links, v, silent, t, low, high, far, error, delta, scratch, through_time):
     """Step t of neurons low to high; error: the span's, from step t on."""
     state, delta_now = scratch.state, scratch.delta[:high - low]
     if links.data.size:
@@ -227,9 +227,14 @@ def _step_back(k, membrane, links, v, silent, t, low, high, far, error, delta, s
     v_before = v[t - 1] if t > 0 else state[3]
     inv_tau, gain = membrane.inv_tau, membrane.gain
     v_soon = v[max(t - 2, 0), max(low - far, 0):]  # only asked for, never read
-    step.backward(k, inv_tau[_row(inv_tau, t + 1), low:high], gain[_row(gain, t), low:high], v_before[low:high],
-                  v[t, low:high], v_soon, silent[t, low:high], error[0, low:high], delta_now, state[0, low:high],
-                  state[1, low:high])
+    if through_time:
+        step.backward_through_time(k, inv_tau[_row(inv_tau, t + 1), low:high], gain[_row(gain, t), low:high],
+                                   v[t, low:high], error[0, low:high], delta_now, state[0, low:high],
+                                   state[1, low:high])
+    else:
+        step.backward(k, inv_tau[_row(inv_tau, t + 1), low:high], gain[_row(gain, t), low:high], v_before[low:high],
+                      v[t, low:high], v_soon, silent[t, low:high], error[0, low:high], delta_now, state[0, low:high],
+                      state[1, low:high])
     if delta.shape[0]:
         copy(delta_now, 0, delta[t], low, high - low)
 

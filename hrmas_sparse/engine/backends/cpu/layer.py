@@ -119,7 +119,7 @@ class Layer(base.Layer):
             errors = self._buffers.get(("errors", self._slot, length), (length, self._width, LANES), self._dtype)
         delta = np.empty((steps if keep_delta else 0, self._width, LANES), self._dtype)
         blocks.backward(self._neurons.k, membrane, self._synapses, _signals(tape), above, gradients, errors, delta,
-                        self._scratch(tape, steps, span), span)
+                        self._scratch(tape, steps, span), span, self._neurons.through_time)
         return Above(self._synapses.w, errors) if keep_errors else None, delta if keep_delta else None
 
     def _back_smooth(self, tape, membrane, above, gradients):

@@ -13,7 +13,7 @@ from numba import uint16
 
 from hrmas_sparse.engine.backends.cpu.compile import (
     after_reset, calcium, expm1_small, filtered, fires, jit, logistic_slope, membrane, plastic_resistance,
-    plastic_time_constant, surrogate_error, timing_error)
+    plastic_time_constant, surrogate_error, through_time_error, timing_error)
 from hrmas_sparse.engine.backends.cpu.lanes import bits_above, bits_to_lanes, fetch, flat, load, store
 
 
@@ -109,6 +109,26 @@ def _backward(k, inv_tau_next, gain, v_before, v, error, gate, base_error, filte
         filtered_error[j] = filtered(k, filtered_error[j], gain[j] * delta)
         error[j] = filtered_error[j]
         gate[j] = delta
+
+
+@jit
+def backward_through_time(k, inv_tau_next, gain, v, error, delta, error_next, filtered_error):
+    """As :func:`backward`, by surrogate gradient through time (mathematics 14).
+
+    error_next : state, (N, L): delta of the step after
+    """
+    _through_time(k, flat(inv_tau_next), flat(gain), flat(v), flat(error), flat(delta), flat(error_next),
+                  flat(filtered_error))
+
+
+@jit
+def _through_time(k, inv_tau_next, gain, v, error, delta, error_next, filtered_error):
+    for j in range(error.size):
+        slope = logistic_slope((v[j] - k.v_th) * k.inv_width)
+        delta[j] = through_time_error(k, v[j], error[j], slope, inv_tau_next[j], error_next[j])
+        error_next[j] = delta[j]
+        filtered_error[j] = filtered(k, filtered_error[j], gain[j] * delta[j])
+        error[j] = filtered_error[j]
 
 
 @jit
