@@ -143,10 +143,11 @@ class Case:
     Y: np.ndarray
     layers: list
     recurrences: list
-    settings: dict = field(default_factory=dict)    # loss, period, scale, slope_cap, width, smooth as naive has them
+    settings: dict = field(default_factory=dict)    # loss, period, scale, slope_cap, width, smooth, rule as naive has them
 
     def network(self, backend, dtype="float64"):
         s = {"loss": "psc", "period": 1, "scale": 0.02, "slope_cap": 8.0, "width": 0.2, "smooth": False,
+             "rule": "tssl-bp",
              **self.settings}
         loss = CrossEntropyLoss(s["scale"]) if s["loss"] == "cross_entropy" else PscLoss(s["period"])
         hidden = [Recurrent(recurrence, layer["v_th"] / TAU_S) if recurrence else
@@ -155,7 +156,7 @@ class Case:
         neuron = LIF(TAU_M, TAU_S, 1.0, self.layers[-1]["v_th"] / TAU_S, s["slope_cap"], s["width"])
         classes, windows = len(self.layers[-1]["W_in"]), self.layers[-1].get("windows")
         return Network(self.X.shape[2], classes, hidden, neuron, loss, backend, dtype, s["smooth"],
-                       Integrator(windows) if windows else None)
+                       Integrator(windows) if windows else None, s["rule"])
 
     def parameters(self, dtype="float64"):
         found = []

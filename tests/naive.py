@@ -145,7 +145,7 @@ def slope_and_carry(tape, t, tau_next, v_th, slope_cap, width, smooth):
 
 
 def through_time(tape, g, W_rec, R, tau, tau_s, v_th, width=0.2):
-    """Section 14 -> dict of delta = dL/dv and E = dL/dc, each (B, T, N), for L = sum of g a.
+    """Section 5, surrogate gradient -> dict of delta = dL/dv, E = dL/dc and e, each (B, T, N), for L = sum of g a.
 
     Forward: v[t] or c[t] of each neuron is moved a little, and what follows from it is followed to the end. A spike
     moves by the logistic's slope; the reset stays where it is.
@@ -164,7 +164,7 @@ def through_time(tape, g, W_rec, R, tau, tau_s, v_th, width=0.2):
             du = (1 - tape["s"][b, t]) * dv
             da = (1 - 1 / tau_s) * da + ds
             found[name][b, start] += da @ g[b, t]
-    return found
+    return dict(found, e=R / tau * found["delta"])
 
 
 def backward_layer(tape, W_rec, R, tau, tau_s, v_th, A_above, slope_cap=8.0, width=0.2, smooth=False):
@@ -236,14 +236,15 @@ def network_loss(a_out, Y, tau_s, loss="psc", period=1, scale=0.02):
 
 
 def network_gradients(X, Y, layers, tau_s, loss="psc", period=1, scale=0.02, slope_cap=8.0, width=0.2,
-                      smooth=False, double_sum=False):
-    """Forward and backward of the whole stack.
+                      smooth=False, double_sum=False, rule="tssl-bp"):
+    """Forward and backward of the whole stack; with rule "surrogate" by double sums.
 
     -> dict: loss; pred (B,); and a list with one entry per layer of tapes, spikes (B, T, N), delta (B, T, N)
     (of each sample's own loss), dW_in (N, C) and dW_rec (N, N) or None (of the batch mean).
     """
     X = np.asarray(X, float)
     B, T, _ = X.shape
+    double_sum = double_sum or rule == "surrogate"
     tapes = network_forward(X, layers, tau_s, smooth, width)
     value, g = network_loss(tapes[-1]["a"], Y, tau_s, loss, period, scale)
     n = len(layers)
@@ -257,8 +258,9 @@ def network_gradients(X, Y, layers, tau_s, loss="psc", period=1, scale=0.02, slo
             above = da if double_sum else filter_back(da, tau_s)
             continue
         backward = backward_layer_double_sum if double_sum else backward_layer
-        back = backward(tape, layer["W_rec"], layer["R"], layer["tau"], tau_s, layer["v_th"], above,
-                        slope_cap, width, smooth)
+        neurons = layer["W_rec"], layer["R"], layer["tau"], tau_s, layer["v_th"]
+        back = (through_time(tape, above, *neurons, width) if rule == "surrogate" else
+                backward(tape, *neurons, above, slope_cap, width, smooth))
         delta[l] = back["delta"]
         s_in = tapes[l - 1]["s"] if l > 0 else X
         # Section 6: the sending spike times the filtered error; its definition: the error times the sending PSC.

@@ -131,7 +131,7 @@ def surrogate_error(k, effect, slope):
     return effect * slope * k.inv_width
 
 
-# ---- backward: surrogate gradient through time (mathematics 14), beside TSSL-BP ------------------------------
+# ---- backward: surrogate gradient through time (mathematics 5, "A surrogate gradient through time"), beside TSSL-BP ------------------------------
 
 
 def through_time_error(k, v, effect, slope, inv_tau_next, error_next):

@@ -12,6 +12,7 @@ from dense import TAU_S, Case, assert_close, assert_same_bits, error, events, ra
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.engine.losses import CrossEntropyLoss, PscLoss
+from hrmas_sparse.engine.network import Network
 
 STACKS = {
     "output only": (),
@@ -35,6 +36,16 @@ def test_stacks(backend, stack, dtype):
     """Input sparse enough to visit its events, and not."""
     for seed, density in enumerate((0.05, 0.08, 0.2, 0.8)):
         random_case(seed, STACKS[stack], C=20 if density < 0.1 else 5, density=density).check(backend, dtype)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_stacks_through_time(backend, stack):
+    random_case(80, STACKS[stack], rule="surrogate").check(backend)
+
+
+def test_unknown_rules_are_refused():
+    with pytest.raises(InputError, match="rule: expected tssl-bp or surrogate, found 'bptt'"):
+        Network(2, 2, [], rule="bptt")
 
 
 @pytest.mark.parametrize("real", [False, True], ids=["binary", "real"])

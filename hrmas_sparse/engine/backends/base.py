@@ -50,7 +50,7 @@ class Neurons(NamedTuple):
     k: Constants
     p: PlasticityConstants | None = None   # SpiKL-IP runs during the pass (mathematics 8)
     smooth: bool = False                   # the smooth variant (mathematics 12a), float64, for gradient checks
-    through_time: bool = False             # going back by surrogate gradient through time (mathematics 14), not TSSL-BP
+    through_time: bool = False             # going back by surrogate gradient through time, not TSSL-BP
 
 
 class Intrinsic(NamedTuple):

@@ -187,7 +187,7 @@ def forward_plastic(k, p, intrinsic, synapses, signals, trajectory, state, lists
 
 @jit
 def backward(k, membrane, synapses, signals, above, gradients, errors, delta, scratch, span, through_time):
-    """Run TSSL-BP back through a layer and add its weight gradients (mathematics 5, 6); or, instead, mathematics 14.
+    """Run TSSL-BP back through a layer and add its weight gradients (mathematics 5, 6), or by surrogate gradient.
 
     above : w (N, P) and E (T, P, L) of the layer above; w empty: errors (T, N, L) hold A already
     gradients : dw (C, N) or empty, dlinks (nnz,), added to

@@ -113,7 +113,7 @@ def _backward(k, inv_tau_next, gain, v_before, v, error, gate, base_error, filte
 
 @jit
 def backward_through_time(k, inv_tau_next, gain, v, error, delta, error_next, filtered_error):
-    """As :func:`backward`, by surrogate gradient through time (mathematics 14).
+    """As :func:`backward`, by surrogate gradient through time.
 
     error_next : state, (N, L): delta of the step after
     """
