@@ -143,7 +143,7 @@ class Case:
     Y: np.ndarray
     layers: list
     recurrences: list
-    settings: dict = field(default_factory=dict)    # loss, period, scale, slope_cap, width, smooth, rule as naive has them
+    settings: dict = field(default_factory=dict)    # loss, period, scale, slope_cap, width, ... as naive has them
 
     def network(self, backend, dtype="float64"):
         s = {"loss": "psc", "period": 1, "scale": 0.02, "slope_cap": 8.0, "width": 0.2, "smooth": False,

@@ -131,11 +131,11 @@ def surrogate_error(k, effect, slope):
     return effect * slope * k.inv_width
 
 
-# ---- backward: surrogate gradient through time (mathematics 5, "A surrogate gradient through time"), beside TSSL-BP ------------------------------
+# ---- backward: a surrogate gradient through time, beside TSSL-BP (mathematics 5, the end) ---------------------
 
 
 def through_time_error(k, v, effect, slope, inv_tau_next, error_next):
-    """delta[t] from delta[t+1]; ``slope`` is the logistic derivative at (v - v_th)/h. The reset is not differentiated."""
+    """delta[t] from delta[t+1]; ``slope`` is the logistic derivative at (v - v_th)/h. The reset is left out."""
     kept = k.zero if v > k.v_th else (k.one - inv_tau_next) * error_next
     return effect * slope * k.inv_width + kept
 
