@@ -11,6 +11,7 @@ import itertools
 import math
 
 import numpy as np
+from naive_optimiser import adam_step, clip_by_global_norm, global_norm  # noqa: F401  (naive.py is the one name)
 from naive_topology import (  # noqa: F401  (naive.py is the one name the tests use)
     EXC, INH, NONE, W_INH, architecture_matrix, connections, discretize, effective_matrix, motif_pattern,
     relaxation_gradients, softmax, softmax_back, union_pattern)
@@ -390,22 +391,3 @@ def spikl_ip_network(X, layers, tau_s, tau_m, tau_cal, gamma, mu):
                                        tau_m, tau_cal, gamma, mu))
         s = out[-1]["s"]
     return out
-
-
-# --- the optimiser -------------------------------------------------------------------------------------------
-
-def global_norm(arrays):
-    return math.sqrt(sum(float(np.sum(np.asarray(x, float) ** 2)) for x in arrays))
-
-
-def clip_by_global_norm(arrays, max_norm):
-    """-> (arrays scaled together so that their joint norm is at most max_norm, the norm before)."""
-    norm = global_norm(arrays)
-    return [x * (max_norm / norm if norm > max_norm else 1.0) for x in arrays], norm
-
-
-def adam_step(w, grad, m, v, step, lr, beta1=0.9, beta2=0.999, eps=1e-8):
-    """step counts from 1 -> new (w, m, v)."""
-    m = beta1 * m + (1 - beta1) * grad
-    v = beta2 * v + (1 - beta2) * grad ** 2
-    return w - lr * (m / (1 - beta1 ** step)) / (np.sqrt(v / (1 - beta2 ** step)) + eps), m, v

@@ -34,9 +34,6 @@ from hrmas_sparse.storage import memory
 from hrmas_sparse.storage.errors import InputError
 
 
-RULES = "tssl-bp", "surrogate"
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What one pass over a batch of B samples gives; L layers, the output layer last.
@@ -135,15 +132,15 @@ class Network:
 
     def __init__(self, channels: int, classes: int, hidden: Sequence[HiddenLayer], neuron: LIF | None = None,
                  loss: str | Loss = "psc", backend: str | Any = "auto", dtype: Any = "float32",
-                 smooth: bool = False, readout: Integrator | None = None, rule: str = RULES[0]) -> None:
+                 smooth: bool = False, readout: Integrator | None = None, rule: str = "tssl-bp") -> None:
         self.channels, self.classes = _count("channels", channels), _count("classes", classes)
         self.neuron = LIF() if neuron is None else neuron
         if not isinstance(self.neuron, LIF):
             raise InputError(f"neuron: expected hrmas_sparse.LIF, found {neuron!r}")
         if dtype not in ("float32", "float64", np.float32, np.float64):
             raise InputError(f"dtype: expected float32 or float64, found {dtype!r}")
-        if rule not in RULES:
-            raise InputError(f"rule: expected {' or '.join(RULES)}, found {rule!r}")
+        if rule not in ("tssl-bp", "surrogate"):
+            raise InputError(f"rule: expected tssl-bp or surrogate, found {rule!r}")
         self.dtype, self.smooth = np.dtype(dtype), bool(smooth)
         criterion = functools.partial(make_loss(loss), tau_s=self.neuron.tau_s)
         self.backend = get_backend(backend) if isinstance(backend, str) else backend
