@@ -155,6 +155,7 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #: The same command skips what is finished and resumes what is not.
 #:
 #: Options of tune: those of the experiments but ROWS, NEURONS, DETACH and LIST, and
+#:   METHODS=gru        instead of ours: gru, snntorch or logistic, see `make compare`
 #:   TRIALS=50, HOURS=8 how much to try; the same command goes on  RANGES=ranges.toml  what to try, see docs/howto/tune.md
 #:   PARTITIONS="valid-1 valid-2"   parts of the training part that judge
 #:

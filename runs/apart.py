@@ -71,7 +71,7 @@ def stop(name: str) -> None:
     _stopped.add(name)
 
 
-def carry_out(parcel: Parcel, name: str, seconds: float = SLICE_SECONDS) -> Returned:
+def carry_out(parcel: Parcel, name: str, seconds: float) -> Returned:
     """Go on with a run for a while, in a folder of this worker's own.
 
     Parameters
@@ -171,7 +171,7 @@ class Apart:
         settings = None if task.settings is None else files.read(task.settings)
         parcel = Parcel(dataclasses.replace(task, command=task.sent), cache, settings, contents(task.folder))
         self._began[task.name] = parcel.files.get(MANIFEST)
-        return carry_out, parcel, self._name
+        return carry_out, parcel, self._name, SLICE_SECONDS
 
     def stop(self) -> None:
         """Ask the workers for the runs; one that does not answer keeps nobody waiting."""

@@ -64,6 +64,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "list": {**_FLAG, "help": "instead: print a command for each run that has not ended"},
     "methods": {"help": 'such as "gru logistic" (default: all of them)'},
     "trials": {**_FLAG, "help": "the settings of trials.toml, on the training part alone"},
+    "settings": {"type": _PATH, "metavar": "FILE.toml", "help": "settings that differ, such as those of `hrmas tune "
+                                                                "--methods`"},
     "peer-python": {"metavar": "PYTHON", "help": "a Python that has PyTorch and snnTorch"},
 }
 _DATASET = ("dataset", {"type": _NAME, "help": f"{', '.join(datasets())}, a saved data set (.h5), or a settings file "
@@ -120,14 +122,15 @@ COMMANDS = {
                            "name": {"help": "name of the folder in runs/out (default <experiment>-<data set>)"},
                            "set": {"help": "change a setting of every row; what a row names itself wins"}}),
     "tune": Command("runs.tuning.tune:run", "choose settings by trials on the training part alone (extra `tune`)",
-                    [_DATASET], "raw seeds partitions name ranges trials hours preset profile set jobs backend strict "
-                    "baseline cluster same-cpu apart",
+                    [_DATASET], "raw seeds partitions methods name ranges trials hours preset profile set jobs backend "
+                    "strict baseline cluster same-cpu apart peer-python",
                     {"trials": {"action": "store", "type": argument(count), "metavar": "N", "default": None,
                                 "help": "settings to try in all (default 50, or as many as fit into --hours)"},
                      "seeds": {"default": [0], "help": "each trial is run with each of them (default 0)"},
                      "partitions": {"default": ["valid-1", "valid-2"], "help": "divisions of the training part that "
                                     "each trial is run on (default valid-1 valid-2)"},
                      "name": {"help": "name of the folder in runs/out (default tune-<data set>)"},
+                     "methods": {"metavar": "METHOD", "help": "instead: the settings of a method of `hrmas compare`"},
                      "set": {"help": "change a setting of every trial"}}),
     "status": Command("runs.status:run", "how far the runs of an experiment or a study are", [_HOME]),
     "watch": Command("runs.watch:run", "the same as a page in a browser, with learning curves that grow", [_HOME],
@@ -135,7 +138,7 @@ COMMANDS = {
     "report": Command("runs.report.write:run", "tables and figures of an experiment as one HTML page (extra `plots`)",
                       [_HOME]),
     "compare": Command("runs.comparison.compare:run", "GRU, snnTorch and logistic regression on the same spikes",
-                       [_DATASET], "raw seeds partitions methods name set strict fresh trials peer-python",
+                       [_DATASET], "raw seeds partitions methods name set strict fresh trials settings peer-python",
                        {"seeds": {"default": [0]}, "fresh": {"help": "compute again what is there"},
                         "name": {"help": "folder in runs/out (default compare-<data set>)"}}),
     "gradcheck": Command("hrmas_sparse.cli.commands:gradcheck",

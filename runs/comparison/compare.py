@@ -1,7 +1,7 @@
 """GRU, snnTorch and logistic regression on our spikes and partitions.
 
     hrmas compare DATA [--raw DIR] [--seeds 0-2] [--partitions "official resample-1..4"]
-        [--methods "gru snntorch logistic"] [--trials]
+        [--methods "gru snntorch logistic"] [--trials] [--settings FILE.toml]
 
 Builds the caches, then computes each result that is not there yet, a folder each in
 ``runs/out/compare-<data set>``: ``<method>-<partition>-s<seed>/result.json``. `--trials` computes those of
@@ -26,7 +26,7 @@ PYTHON = ROOT / ".venv-bench" / "bin" / "python" if environment.checkout() else 
 PACKAGES = ("hrmas_sparse", "numpy", "h5py", "tqdm", "torch", "snntorch")  # the worker needs
 
 
-def _caches(options, partitions):
+def caches_of(options, partitions):
     """{partition: its up to date data}, and the settings of the data."""
     from data_prep.load import configured, is_file, prepared
     each = {p: configured(options.dataset, overrides=[*options.set, f"data.partition={p}"]) for p in partitions}
@@ -45,11 +45,11 @@ def _partitions(options):
     return wanted
 
 
-def _missing(python):
+def missing(python):
     """Why the worker cannot run there; empty if it can."""
     code = f"import importlib.util as u; print(*(n for n in {PACKAGES} if u.find_spec(n) is None))"
     try:
-        answer = subprocess.run([python, "-c", code], capture_output=True, text=True, env=_environment())
+        answer = subprocess.run([python, "-c", code], capture_output=True, text=True, env=surroundings())
     except OSError as error:
         return f"{python}: {error.strerror}"
     if answer.returncode:
@@ -57,7 +57,8 @@ def _missing(python):
     return answer.stdout.strip() and f"{python} lacks {', '.join(answer.stdout.split())}"
 
 
-def _environment():
+def surroundings():
+    """The environment of a Python with PyTorch, which need not have us installed."""
     path = {"PYTHONPATH": str(ROOT)} if environment.checkout() else {}
     return os.environ | path | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
@@ -68,18 +69,21 @@ def _compute(todo, python):
     todo = [job for job in todo if job["method"] in worker.WITH_TORCH]
     if not todo:
         return 0
-    why = _missing(python)
-    if why:
-        names = ", ".join(dict.fromkeys(job["method"] for job in todo))
-        install = "`make compare` installs what is missing; " if environment.checkout() else ""
-        raise InputError(f"{names}: not computed. {why}. {install}--peer-python gives another Python, "
-                         "--methods logistic needs none")
+    check_python(python, todo[0]["method"])
     with subprocess.Popen([python, "-m", "runs.comparison.worker"], stdin=subprocess.PIPE, text=True,
-                          env=_environment()) as process:
+                          env=surroundings()) as process:
         process.stdin.write(json.dumps(todo) + "\n")
         process.stdin.flush()  # and left open: the worker ends when we do
         status = process.wait()
     return status if status >= 0 else 128 - status
+
+
+def check_python(python, method):
+    """Raise InputError if a method cannot be computed with a Python."""
+    if why := missing(python):
+        install = "`make compare` installs what is missing; " if environment.checkout() else ""
+        raise InputError(f"{method}: not computed. {why}. {install}--peer-python gives another Python, "
+                         "--methods logistic needs none")
 
 
 def _say(text):
@@ -92,9 +96,10 @@ def run(options):
         raise InputError(f"--name: expected a plain name, found {options.name!r}")
     names = worker.METHODS if options.methods is None else jobs.methods(options.methods)
     partitions = _partitions(options)
-    caches, data = _caches(options, partitions)
+    caches, data = caches_of(options, partitions)
     folder = jobs.default_folder(data.dataset, options.name, options.trials)
-    todo = plan = jobs.planned(names, caches, options.seeds, data, folder, environment.commit()[0], options.trials)
+    todo = plan = jobs.planned(names, caches, options.seeds, data, folder, environment.commit()[0], options.trials,
+                               options.settings)
     if not options.fresh:
         todo = [job for job in plan if jobs.result(job) is None]
     _say(f"{folder}: {len(plan) - len(todo)} of {len(plan)} results are there, {len(todo)} to compute")

@@ -17,17 +17,21 @@ _FORM = {"method": str, "title": str, "settings": {str: (bool, int, float, str)}
          "train": {"accuracy": float}, "seconds": {"train": float}}
 
 
-def chosen(method, dataset):
-    """(title, settings) of a method on a data set, from methods.toml."""
+def chosen(method, dataset, path=None):
+    """(title, settings) of a method on a data set, from methods.toml; ``path``: of a file that changes some."""
     table = dict(_read("methods.toml")[method])
     sections = {key: table.pop(key) for key in list(table) if isinstance(table[key], dict)}
-    return table.pop("title"), _changed(table, sections.get(dataset, {}), f"methods.toml [{method}.{dataset}]")
+    title = table.pop("title")
+    settings = _changed(table, sections.get(dataset, {}), f"runs/comparison/methods.toml [{method}.{dataset}]")
+    own = {} if path is None else read_toml(path).get(method, {})
+    return title, _changed(settings, own, f"{path} [{method}]")
 
 
 def trials(method):
     """(title, [settings, ...]) that trials.toml has for a method: its start and changes to it."""
     table = _read("trials.toml")[method]
-    each = [_changed(table["start"], change, f"trials.toml [{method}]") for change in [{}, *table["changes"]]]
+    each = [_changed(table["start"], change, f"runs/comparison/trials.toml [{method}]")
+            for change in [{}, *table["changes"]]]
     return _read("methods.toml")[method]["title"], each
 
 
@@ -38,7 +42,7 @@ def _read(name):
 def _changed(settings, change, where):
     unknown = [key for key in change if key not in settings]
     if unknown:
-        raise InputError(f"runs/comparison/{where}: unknown {', '.join(unknown)}; there are {', '.join(settings)}")
+        raise InputError(f"{where}: unknown {', '.join(unknown)}; there are {', '.join(settings)}")
     return {**settings, **change}
 
 
@@ -55,7 +59,7 @@ def methods(text):
     return list(dict.fromkeys(words))
 
 
-def planned(names, caches, seeds, data, folder, git, tried=False):
+def planned(names, caches, seeds, data, folder, git, tried=False, path=None):
     """One job for each result.
 
     Parameters
@@ -65,6 +69,7 @@ def planned(names, caches, seeds, data, folder, git, tried=False):
     folder : Path, results go to folders in it
     git : the commit, see :func:`hrmas_sparse.environment.commit`
     tried : the settings of trials.toml instead of the chosen ones
+    path : file of settings that differ from those, or None
 
     Returns
     -------
@@ -73,7 +78,7 @@ def planned(names, caches, seeds, data, folder, git, tried=False):
     jobs = []
     encoding = {key: getattr(data, key) for key in ("dataset", "encoding", "value", "steps")}
     for method in names:
-        title, *each = trials(method) if tried else chosen(method, data.dataset)
+        title, *each = trials(method) if tried else chosen(method, data.dataset, path)
         for settings in each[0] if tried else each:
             for partition, cache in caches.items():
                 for seed in seeds:

@@ -1,12 +1,14 @@
 """Computes results, one job after the other; each is a file, written whole.
 
 ``python -m runs.comparison.worker`` reads a list of jobs, a line of JSON, from standard input and ends when that ends.
+With the name of a file it reads one job from that, and nobody else computes it meanwhile.
 
 A method is a function ``(cache, settings, seed, progress)``: an opened spike cache, a dict, an int, and a function
 that wraps the iterable of epochs. It returns ``right``, one bool per sample of "train" and "test", and the number of
 trained weights.
 """
 
+import contextlib
 import importlib
 import importlib.metadata
 import json
@@ -20,6 +22,8 @@ from tqdm import tqdm
 from hrmas_sparse import __version__
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.atomic import write_json
+from hrmas_sparse.storage.locks import locked
+from hrmas_sparse.storage.records import read_json
 from hrmas_sparse.run.parent import end_with_stdin
 from hrmas_sparse.data.cache import open_cache
 
@@ -76,9 +80,12 @@ def run(jobs, say=print):
 def main():
     """Jobs from standard input; the exit status is 2 for what the user can mend."""
     try:
-        jobs = json.loads(sys.stdin.readline())
+        jobs = [read_json(Path(sys.argv[1]))] if sys.argv[1:] else json.loads(sys.stdin.readline())
         end_with_stdin()
-        run(jobs, lambda text: print(text, flush=True))
+        with contextlib.ExitStack() as stack:
+            if sys.argv[1:]:
+                stack.enter_context(locked(Path(jobs[0]["folder"]) / "lock", jobs[0]["name"]))
+            run(jobs, lambda text: print(text, flush=True))
     except InputError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2

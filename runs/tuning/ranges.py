@@ -16,7 +16,7 @@ from hrmas_sparse.storage import records
 from hrmas_sparse.storage.errors import InputError
 
 MOST_COMBINATIONS = 2_000   # that are looked at before the first trial
-DEFAULT = Path(__file__).with_name("ranges.toml")
+DEFAULT, METHODS = (Path(__file__).with_name(name) for name in ("ranges.toml", "methods.toml"))
 _RANGE = {"low": (int, float), "high": (int, float), "log?": bool, "step?": (int, float)}
 
 
@@ -119,6 +119,44 @@ def read(path: Path | None) -> Ranges:
     return Ranges(path, prune, tuple(found))
 
 
+def of_method(path: Path | None, method: str, settings: dict[str, Any]) -> Ranges:
+    """Return the ranges of a method of `hrmas compare`, by default those of runs/tuning/methods.toml.
+
+    Parameters
+    ----------
+    path : of a file with a section [``method``], or None
+    method : its name
+    settings : those it has, which say what each may be
+
+    Raises
+    ------
+    InputError
+        An unknown setting, or a value that it cannot have; the message names it.
+    """
+    path = path or METHODS
+    keys = records.read_toml(path).get(method)
+    if not isinstance(keys, dict) or not keys:
+        raise InputError(f"{path}: expected a section [{method}] with at least one range")
+    found = []
+    for key, value in keys.items():
+        where = f"{path}: {method}.{key}"
+        if key not in settings:
+            near = nearest(key, settings)
+            raise InputError(f"{where}: unknown setting" + (f"; nearest: {near[0]}" if near else ""))
+        found.append(_range(where, key, value, _like(settings[key])))
+    return Ranges(path, 0, tuple(found))
+
+
+def _like(usual):
+    """A check that a value is of the kind that a setting usually has."""
+    def check(value):
+        whole = isinstance(usual, int) and not isinstance(usual, bool)
+        kinds = (int,) if whole else (int, float) if isinstance(usual, float) else (type(usual),)
+        if isinstance(value, bool) != isinstance(usual, bool) or not isinstance(value, kinds):
+            raise ValueError(f"a value such as {usual!r}")
+    return check
+
+
 def _together(path, name, texts):
     if not records.fits(texts, [str]) or not texts:
         raise InputError(f"{path}: set.{name}: expected a list of texts such as \"training.lr=1e-3\", found {texts!r}")
@@ -145,7 +183,10 @@ def _field(where, section, key):
 
 def _one(path, section, key, value):
     where = f"{path}: {section}.{key}"
-    name, check = f"{section}.{key}", _field(where, section, key).metadata["check"]
+    return _range(where, f"{section}.{key}", value, _field(where, section, key).metadata["check"])
+
+
+def _range(where, name, value, check):
     if isinstance(value, list) and value:
         for one in value:
             _checked(where, check, one)

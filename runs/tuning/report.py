@@ -13,33 +13,29 @@ EPOCHS = ("search_epochs", "retrain_epochs")
 SHOWN = 5                   # settings whose trials are drawn one by one
 
 
-def write(home, study, defaults, settings, options):
+def write(plan, study, defaults):
     """Write best.toml and tuning.png into a study's folder.
 
     Parameters
     ----------
-    home : Path; study : :class:`runs.tuning.study.Study`
+    plan : what a trial is, see :mod:`runs.tuning.plans`; study : :class:`runs.tuning.study.Study`
     defaults : accuracy of the settings as they are, or None
-    settings : those settings, of any of the partitions; options : of `hrmas tune`
 
     Returns
     -------
     str, what it found, in a few lines
     """
-    best = study.best()
+    best, home, options = study.best(), plan.home, plan.options
     if best is None:
         return f"{home}: no trial has ended yet"
-    overrides = study.overrides(best)
-    found = configured(options.dataset, settings.preset, settings.profile, [*options.set, *overrides])
-    tuned = {word.partition("=")[0] for text in overrides for word in text.split()}
+    content, use = plan.found(study.overrides(best))
     text = f"trial {best.number}: {100 * best.value:.2f} %" + (
         f", the settings as they are: {100 * defaults:.2f} %" if defaults is not None else "")
     where = f"{' and '.join(options.partitions)} of the training part of {options.dataset}"
-    write_text(home / "best.toml", f"# Found by trials on {where}: mean accuracy on the samples set aside\n# {text}\n"
-               + as_toml(found, options.dataset, tuned))
+    write_text(home / "best.toml", f"# Found by trials on {where}: mean accuracy on the samples set aside\n"
+                                   f"# {text}\n{content}")
     lines = [f"{len(study.finished())} of {study.count()} trials went to their ends. Best is {text}",
-             f"{home / 'best.toml'}: its settings, for " + environment.command(
-                 f"search {home / 'best.toml'}", f"search DATA={home / 'best.toml'}")]
+             f"{home / 'best.toml'}: its settings, for {use}"]
     try:
         environment.matplotlib()
     except ImportError:

@@ -1,6 +1,6 @@
 """Settings chosen by trials: Optuna proposes, a cluster computes, parts of the training part judge.
 
-    hrmas tune ti46 --raw <folder> --hours 8 --partitions "valid-1 valid-2"
+    hrmas tune ti46 --raw <folder> --hours 8 --partitions "valid-1 valid-2" [--methods gru]
 
 A trial is a run on each partition and seed; it is worth their mean accuracy on the quarter of the *training* part that
 valid-<n> sets aside. The test part of the data set is never read. Everything lies in runs/out/tune-<data set>/:
@@ -17,25 +17,22 @@ import sys
 import time
 from pathlib import Path
 
-from data_prep.load import configured
 from hrmas_sparse import environment, places
 from hrmas_sparse.engine.backends import check_usable
 from hrmas_sparse.environment import option
 from hrmas_sparse.run.signals import stop_on_signals
 from hrmas_sparse.settings.validators import plain
-from hrmas_sparse.storage import files, records
-from hrmas_sparse.storage.atomic import write_json
+from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import locked
 from runs import cluster, experiment
-from runs.plan import Planned, epochs
-from runs.tuning import ranges as ranges_of
-from runs.tuning import report
+from runs.comparison.worker import METHODS
+from runs.tuning import plans, report
+from runs.tuning.plans import DEFAULTS
 from runs.worker import GIVEN_UP
 
 TRIALS = 50                 # without --trials and --hours
 LOOK_SECONDS = 2.0          # between two looks at the metrics of the trials that run
-DEFAULTS = "defaults"       # the trial that changes nothing
 MOST_FAILURES = 3           # trials in a row
 
 
@@ -46,21 +43,22 @@ def run(options):
     except ModuleNotFoundError:
         raise InputError(f"tuning needs Optuna: {environment.install('tune')}") from None
     _check(options)
-    ranges = ranges_of.read(options.ranges)
-    home = places.out() / (options.name or f"tune-{Path(options.dataset).stem}")
+    default = "-".join(["tune", Path(options.dataset).stem, *([options.methods] if options.methods else [])])
+    home = places.out() / (options.name or default)
     with locked(home / "lock", str(home)), contextlib.ExitStack() as stack:
         late = _deadline(options.hours)
-        plan = _Plan(home, options)                     # builds spike caches, which a signal ends at once
-        plan.remember(ranges)
+        plan = (plans.OfMethod if options.methods else plans.OfSearch)(home, options)   # a signal ends that at once
+        ranges = plan.ranges
+        plans.remember(plan)
         stop = stack.enter_context(stop_on_signals())
         vain = ranges.in_vain(plan.check)
         for choice, reason in vain.items():
             print(f"{ranges.path}: {choice!r} is not tried: {reason}")
         ranges = ranges.without(vain)
-        study = Study(home / "journal.log", ranges, options.seeds[0], epochs(plan.settings))
+        study = Study(home / "journal.log", ranges, options.seeds[0], plan.epochs)
         trials = _Trials(plan, study, lambda: stop() or late())
         trials.run()
-        print(report.write(home, trials.study, trials.defaults, plan.settings, options), flush=True)
+        print(report.write(plan, trials.study, trials.defaults), flush=True)
     if stop.signum or late():
         print("stopped; every run is checkpointed, and the same command goes on from here", file=sys.stderr)
     return 128 + stop.signum if stop.signum else int(trials.failures >= MOST_FAILURES)
@@ -74,72 +72,16 @@ def _check(options):
         if not name.startswith("valid-"):
             raise InputError(f"{option('partitions')}: expected valid-1 or the like, found {name!r}: settings are "
                              "chosen on the training part alone")
+    if options.methods and options.methods not in METHODS:
+        raise InputError(f"{option('methods')}: expected one of {', '.join(METHODS)}, found {options.methods!r}")
+    if options.methods and options.apart:
+        raise InputError(f"{option('apart')}: does not go with {option('methods')}, which need a common folder")
     check_usable(options.backend)
 
 
 def _deadline(hours):
     end = None if hours is None else time.monotonic() + 3600 * hours
     return lambda: end is not None and time.monotonic() > end
-
-
-class _Plan:
-    """Which runs a trial consists of, and their spike caches; ``settings`` are those that are to be beaten."""
-
-    def __init__(self, home, options):
-        self.home, self.options, self._profile = home, options, options.profile
-        self._build()
-        if self._profile is None and any(cache.meta.provenance != "real" for cache in self._caches.values()):
-            self._profile = "demo"      # as `hrmas search` does for the stand-in
-            self._build()
-
-    def _build(self):
-        runs = self.runs(DEFAULTS, ())
-        self.settings = runs[0].settings
-        built = experiment.build_caches(runs, self.options, sys.stdout)
-        self._caches = {one.partition: built[one.settings.data] for one in runs}
-
-    def runs(self, name, overrides):
-        """Return the runs of a trial; InputError if its settings do not go together."""
-        found = []
-        for partition in self.options.partitions:
-            words = (*self.options.set, *overrides, f"data.partition={partition}")
-            settings = configured(self.options.dataset, self.options.preset, self._profile, words)
-            found += [Planned("tune", name, partition, seed, self.options.dataset, words, settings,
-                              self.home / f"{name}-{partition}-s{seed}") for seed in self.options.seeds]
-        return found
-
-    def check(self, overrides):
-        """Raise InputError if the settings of a trial do not go together."""
-        self.runs("", overrides)
-
-    def task(self, planned, threads):
-        """Return a run as a cluster takes it."""
-        return experiment.task(planned, self._caches[planned.partition], self.options, threads)
-
-    def work_done(self, planned):
-        """Return how much of a run's work is done."""
-        return experiment.done(planned, self._caches[planned.partition])
-
-    def remember(self, ranges):
-        """Write what the study is of.
-
-        Raises
-        ------
-        InputError
-            The folder holds another study; the message says in what they differ.
-        """
-        own = {"schema": 1, "dataset": self.options.dataset, "settings": self.settings.fingerprint(),
-               "preset": self.settings.preset, "profile": self.settings.profile, "set": list(self.options.set),
-               "partitions": list(self.options.partitions), "seeds": list(self.options.seeds),
-               "ranges": [repr(one) for one in ranges.ranges]}
-        path = self.home / "tune.json"
-        if not path.exists():
-            write_json(path, own)
-            return
-        before = records.read_json(path, {"schema": {1}})
-        differs = [f"{key}: {before.get(key)!r} != {value!r}" for key, value in own.items() if before.get(key) != value]
-        if differs:
-            raise InputError(f"{path}: holds another study: {'; '.join(differs)}. Give another {option('name')}")
 
 
 class _Trials:

@@ -7,6 +7,7 @@ ends once, with the bits of a run made here.
 
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -19,18 +20,21 @@ import pytest
 from hrmas_sparse import __version__, cli
 from hrmas_sparse.run import folder as folders
 from hrmas_sparse.run.diff import exact_differences
-from runs import cluster
+from runs import cluster, worker
 
 pytest.importorskip("distributed", reason="CLUSTERS NOT TESTED: Dask is not installed (extra `cluster`)")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    not os.environ.get("HRMAS_SHOW"), reason="THE SHOW IS NOT RUN: it takes about half an hour; HRMAS_SHOW=1 runs it")]
+pytestmark = pytest.mark.slow
 
 DASK = str(Path(sys.executable).with_name("dask"))
 RUNS = int(os.environ.get("HRMAS_SHOW_RUNS", "12"))
 KILLS = {"worker": 20, "scheduler": 3, "client": 2}
-FROZEN_SECONDS = 90
+FROZEN_SECONDS = worker.LEASE_SECONDS + 5
+SLICE_SECONDS = 3       # from a run's checkpoint on a worker to the next that comes back
+MOST_SECONDS = 1800
 SETTINGS = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
-            "training.search_epochs=600 training.retrain_epochs=1")
+            "training.search_epochs=400 training.retrain_epochs=1")
+CLIENT = f"import sys; from runs import apart; apart.SLICE_SECONDS = {SLICE_SECONDS}; from hrmas_sparse import cli; " \
+         "sys.exit(cli.main(sys.argv[1:]))"
 TOML = f"""
 title = "One row"
 data = ["ntidigits"]
@@ -48,7 +52,7 @@ class Machines:
         self.home, self.elsewhere, self.count = home, elsewhere, 0
         self.environment = os.environ | {"PYTHONPATH": str(Path(cluster.__file__).parents[1]),
                                          "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "60s",
-                                         "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": f"{FROZEN_SECONDS // 3}s",
+                                         "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "20s",
                                          "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "10"}
         self.networks = _networks()
         self.address = f"tcp://{'10.77.0.1' if self.networks else '127.0.0.1'}:28786"
@@ -75,39 +79,40 @@ class Machines:
                                 stderr=subprocess.DEVNULL)
 
     def start_client(self):
-        words = [sys.executable, "-m", "hrmas_sparse", "experiment", "one.toml", "--raw", "words.hdf5", "--set",
+        words = [sys.executable, "-c", CLIENT, "experiment", "one.toml", "--raw", "words.hdf5", "--set",
                  SETTINGS, "--cluster", self.address, "--apart"]
         with open(self.home / "client.log", "ab") as log:
             return subprocess.Popen(words, env=self.environment, cwd=self.home, stdout=log, stderr=log)
 
     def close(self):
-        for process in [*self.workers, self.scheduler]:
+        for process in filter(None, [*self.workers, self.scheduler]):
             process.send_signal(signal.SIGCONT)
             process.kill()
             process.wait()
-        for n in range(3 if self.networks else 0):
-            subprocess.run(["ip", "netns", "del", f"hrmas{n}"], check=False)
         if self.networks:
-            subprocess.run(["ip", "link", "del", "hrmas-bridge"], check=False)
+            _no_networks()
+
+
+def _no_networks():
+    for n in range(3):
+        subprocess.run(["ip", "netns", "del", f"hrmas{n}"], capture_output=True)
+    subprocess.run(["ip", "link", "del", "hrmas-bridge"], capture_output=True)
 
 
 def _networks() -> bool:
     """Make three network namespaces behind a bridge; whether that could be done."""
+    if not shutil.which("ip"):
+        return False
+    _no_networks()
     commands = ["link add hrmas-bridge type bridge", "addr add 10.77.0.1/24 dev hrmas-bridge",
                 "link set hrmas-bridge up"]
     for n in range(3):
         commands += [f"netns add hrmas{n}", f"link add hrmas-out{n} type veth peer name hrmas-in{n} netns hrmas{n}",
                      f"link set hrmas-out{n} master hrmas-bridge up", f"-n hrmas{n} link set lo up",
                      f"-n hrmas{n} addr add 10.77.0.{n + 2}/24 dev hrmas-in{n}", f"-n hrmas{n} link set hrmas-in{n} up"]
-    done = []
-    for command in commands:
-        if not shutil.which("ip") or subprocess.run(["ip", *command.split()], capture_output=True).returncode:
-            for n in range(3 if done else 0):
-                subprocess.run(["ip", "netns", "del", f"hrmas{n}"], capture_output=True)
-            if done:
-                subprocess.run(["ip", "link", "del", "hrmas-bridge"], capture_output=True)
-            return False
-        done.append(command)
+    if any(subprocess.run(["ip", *command.split()], capture_output=True).returncode for command in commands):
+        _no_networks()
+        return False
     return True
 
 
@@ -136,64 +141,75 @@ def test_everything_happens(house, tmp_path_factory, show):
     mounted = _full_disk(full) if shutil.which("mount") else False
     machines = Machines(house, elsewhere)
     show(f"{RUNS} runs; networks of their own: {machines.networks}; a full disk: {mounted}")
-    done = dict.fromkeys(KILLS, 0) | {"frozen": 0}
     runs = [folders.RunDir(house / "runs" / "out" / "one-ntidigits" / f"hrmas-s{n}") for n in range(RUNS)]
-    rng = random.Random(0)
     began = time.monotonic()
     try:
         machines.start_scheduler()
         for _ in range(3):
             machines.start_worker()
-        other = machines.start_worker(elsewhere / "other", PYTHONPATH=_another_version(elsewhere / "program"))
+        unfit = [machines.start_worker(elsewhere / "other", PYTHONPATH=_another_version(elsewhere / "program"))]
         if mounted:
-            machines.start_worker(full)
-        client = machines.start_client()
-        plan = [kind for kind, count in KILLS.items() for _ in range(count)] + ["frozen"]
-        rng.shuffle(plan)
-        frozen, thaw = None, 0.0
-        while client.poll() is None or not all(run.finished for run in runs):
-            time.sleep(rng.uniform(1, 4))
-            if client.poll() is not None:                # killed, or its scheduler was: the same command goes on
-                client = machines.start_client()
-                time.sleep(5)
-            alive = [one for one in machines.workers if one.poll() is None and one is not frozen]
-            while len(alive) < 3:
-                alive.append(machines.start_worker())
-            if frozen is not None and time.monotonic() > thaw:
-                frozen.send_signal(signal.SIGCONT)
-                frozen = None
-            if not plan:
-                continue
-            what = plan.pop()
-            done[what] += 1
-            if what == "worker":
-                rng.choice(alive).kill()
-            elif what == "scheduler":
-                machines.scheduler.kill()
-                machines.scheduler.wait()
-                machines.start_scheduler()
-            elif what == "client":
-                client.kill()
-                client.wait()
-            elif frozen is None:
-                frozen, thaw = alive[0], time.monotonic() + FROZEN_SECONDS
-                frozen.send_signal(signal.SIGSTOP)
-        assert other.poll() is not None, "the worker of another version is still there"
+            unfit.append(machines.start_worker(full))
+        client = _happen(machines, unfit, runs, began, show)
+        assert all(one.poll() is not None for one in unfit), "a worker that is not fit is still there"
     finally:
         machines.close()
         if mounted:
             subprocess.run(["umount", "-l", str(full)], check=False)
-    took = time.monotonic() - began
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    show(f"{machines.count} workers started; {time.monotonic() - began:.0f} s, "
+         f"{used.ru_utime + used.ru_stime:.0f} s of processor time")
     log = (house / "client.log").read_text()
     assert client.returncode == 0, log[-3000:]
     assert "hrmas_sparse 0.0.0 instead of" in log
-    show(f"{done}, {machines.count} workers started, {took:.0f} s")
-    different = 0
+    ends, slices, different = [], 0, 0
     for n, run in enumerate(runs):
+        text = (run.path.parent / "logs" / f"{run.path.name}.log").read_text()
+        ends.append(text.count("test accuracy"))
+        slices += text.count("resuming")
         assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS, "--seeds", str(n), "--name",
                          f"straight-{n}"]) == 0
         different += exact_differences(run, folders.open_run(f"straight-{n}")) != []
-    said = sum(log.count(f"{run.name}: ") - log.count(f"{run.name}: its worker") for run in runs)
-    show(f"{RUNS} runs ended, {said} ends said, {different} differ from those made here; "
-         f"{log.count('its worker died')} times handed on, {log.count('leaves')} workers sent away")
-    assert different == 0
+    show(f"ends of each run: {ends}; {slices} times one went on from a checkpoint; {log.count('leaves')} times the "
+         f"client heard of a worker that left; {different} runs differ from those made here")
+    assert ends == [1] * RUNS and different == 0
+
+
+def _happen(machines, unfit, runs, began, show):
+    """Let everything happen, and give the same command again and again until all runs have ended; the last client."""
+    rng, done = random.Random(0), dict.fromkeys([*KILLS, "frozen"], 0)
+    plan = [kind for kind, count in KILLS.items() for _ in range(count)]
+    rng.shuffle(plan)
+    plan.append("frozen")                                # is the first
+    client, frozen, thaw = machines.start_client(), None, 0.0
+    while client.poll() is None or not all(run.finished for run in runs) or frozen is not None:
+        assert time.monotonic() - began < MOST_SECONDS, (done, (machines.home / "client.log").read_text()[-3000:])
+        time.sleep(rng.uniform(1, 2))
+        if client.poll() is not None and not all(run.finished for run in runs):
+            client = machines.start_client()             # killed, or its scheduler was: the same command goes on
+            time.sleep(3)
+        alive = [one for one in machines.workers if one.poll() is None and one is not frozen and one not in unfit]
+        while len(alive) < 3:
+            alive.append(machines.start_worker())
+        if frozen is not None and time.monotonic() > thaw:
+            frozen.send_signal(signal.SIGCONT)
+            frozen = None
+        if not plan:
+            continue
+        what = plan.pop()
+        done[what] += 1
+        if what == "worker":
+            rng.choice(alive).kill()
+        elif what == "scheduler":
+            machines.scheduler.kill()
+            machines.scheduler.wait()
+            machines.start_scheduler()
+        elif what == "client":
+            client.kill()
+            client.wait()
+        else:
+            frozen, thaw = alive[0], time.monotonic() + FROZEN_SECONDS
+            frozen.send_signal(signal.SIGSTOP)
+    assert not plan, f"all runs had ended before everything had happened: {done}"
+    show(f"killed and frozen: {done}")
+    return client

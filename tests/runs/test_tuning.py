@@ -1,5 +1,6 @@
 """Settings chosen by trials: which are tried, on what, and that the same command goes on."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from hrmas_sparse.run.folder import all_runs
 from hrmas_sparse.settings.load import datasets, load, profiles
 from hrmas_sparse.storage.errors import InputError
 from runs import plan
+from runs.comparison import jobs
+from runs.comparison.worker import METHODS
 from runs.tuning import ranges
 from event_files import write_words
 
@@ -62,6 +65,58 @@ def test_the_same_command_goes_on_and_the_best_settings_are_settings(study, capf
     assert 1e-3 <= best.training.lr <= 1e-2
     assert cli.main(words("--trials", "4", settings=SETTINGS.replace("[6]", "[12]"))) == 2
     assert "holds another study: settings" in capfd.readouterr().err
+
+
+def test_a_method_of_compare_is_tuned_and_compare_takes_what_was_found(study, capfd):
+    Path("ranges.toml").write_text("[logistic]\nbins = { low = 2, high = 8 }\nridge = [0.001, 1.0]")
+    command = ["tune", "ntidigits", "--raw", "words.hdf5", "--set", "data.steps=30", "--methods", "logistic",
+               "--partitions", "valid-1", "--ranges", "ranges.toml", "--trials", "2"]
+    assert cli.main(command) == 0
+    home = study.with_name("tune-ntidigits-logistic")
+    assert "2 of 2 trials went to their ends" in capfd.readouterr().out
+    found = {path.parent.name: json.loads(path.read_text()) for path in home.glob("*/result.json")}
+    assert found.keys() == {f"{name}-logistic-valid-1-s0" for name in ("defaults", "trial-0000", "trial-0001")}
+    assert {one["partition"] for one in found.values()} == {"valid-1"}
+    tried = [one for name, one in found.items() if "trial" in name]
+    most = max(one["test"]["accuracy"] for one in tried)
+    assert cli.main(["compare", "ntidigits", "--raw", "words.hdf5", "--set", "data.steps=30", "--methods", "logistic",
+                     "--settings", str(home / "best.toml")]) == 0
+    scored = json.loads(Path("runs/out/compare-ntidigits/logistic-official-s0/result.json").read_text())
+    assert scored["settings"] in [one["settings"] for one in tried if one["test"]["accuracy"] == most]
+    assert scored["settings"]["ridge"] in (0.001, 1.0)
+    before = {path: path.stat().st_mtime_ns for path in home.glob("*/result.json")}
+    assert cli.main(command) == 0 and before == {path: path.stat().st_mtime_ns for path in before}
+
+
+@pytest.mark.parametrize("more, message", [
+    (["--methods", "gruu"], "expected one of gru, snntorch, logistic, found 'gruu'"),
+    (["--methods", "logistic", "--apart"], "need a common folder"),
+    (["--methods", "gru", "--peer-python", "no-such-python"], "gru: not computed. no-such-python"),
+])
+def test_what_cannot_be_tuned(study, capfd, more, message):
+    assert cli.main(words(*more)) == 2
+    assert message in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("text, message", [
+    ("[gru]\nbins = [1, 2]", r"expected a section \[logistic\]"),
+    ("[logistic]\nbin = [1, 2]", "logistic.bin: unknown setting; nearest: bins"),
+    ("[logistic]\nbins = { low = 0.5, high = 2 }", "logistic.bins: expected a value such as 10, found 0.5"),
+    ("[logistic]\nridge = [true]", "logistic.ridge: expected a value such as 0.01, found True"),
+    ("[logistic]\nridge = { low = 1, high = 0.1 }", "low below high"),
+])
+def test_mistakes_in_the_ranges_of_a_method(tmp_path, text, message):
+    (tmp_path / "ranges.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        ranges.of_method(tmp_path / "ranges.toml", "logistic", jobs.chosen("logistic", "ti46")[1])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_our_ranges_of_methods_can_be_read(method):
+    usual = jobs.chosen(method, "ti46")[1]
+    for one in ranges.of_method(None, method, usual).ranges:
+        low, high = (one.choices[0], one.choices[-1]) if one.choices else (one.low, one.high)
+        assert one.name in usual and low != high and (one.choices or low <= usual[one.name] <= high), one
 
 
 def test_a_stopped_study_goes_on_with_the_trials_it_had_begun(study, capfd):

@@ -1,0 +1,199 @@
+"""What a trial is: runs of our networks, or results of a method of `hrmas compare`, on parts of the training part."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_prep.load import configured
+from hrmas_sparse import environment
+from hrmas_sparse.environment import option
+from hrmas_sparse.storage import records
+from hrmas_sparse.storage.atomic import write_json
+from hrmas_sparse.storage.errors import InputError
+from runs import experiment
+from runs.comparison import compare, jobs
+from runs.comparison.worker import WITH_TORCH as METHODS_WITH_TORCH
+from runs.plan import Planned, epochs
+from runs.tuning import ranges as ranges_of
+from runs.tuning.report import as_toml
+from runs.worker import Task
+
+DEFAULTS = "defaults"       # the trial that changes nothing
+LARGEST = 1 << 30           # bytes that a job of a method takes, roughly
+
+
+class OfSearch:
+    """Trials that are runs like any others.
+
+    Attributes
+    ----------
+    home : folder of the study; options : of `hrmas tune`
+    ranges : what is tried; settings : what is to be beaten; epochs : of a run
+    record : what the study is of
+    """
+
+    def __init__(self, home, options):
+        self.home, self.options, self._profile = home, options, options.profile
+        self.ranges = ranges_of.read(options.ranges)
+        self._build()
+        if self._profile is None and any(cache.meta.provenance != "real" for cache in self._caches.values()):
+            self._profile = "demo"      # as `hrmas search` does for the stand-in
+            self._build()
+
+    def _build(self):
+        runs = self.runs(DEFAULTS, ())
+        self.settings = runs[0].settings
+        built = experiment.build_caches(runs, self.options, sys.stdout)
+        self._caches = {one.partition: built[one.settings.data] for one in runs}
+
+    def runs(self, name, overrides):
+        """Return the runs of a trial; InputError if its settings do not go together."""
+        found = []
+        for partition in self.options.partitions:
+            words = (*self.options.set, *overrides, f"data.partition={partition}")
+            settings = configured(self.options.dataset, self.options.preset, self._profile, words)
+            found += [Planned("tune", name, partition, seed, self.options.dataset, words, settings,
+                              self.home / f"{name}-{partition}-s{seed}") for seed in self.options.seeds]
+        return found
+
+    def check(self, overrides):
+        """Raise InputError if the settings of a trial do not go together."""
+        self.runs("", overrides)
+
+    def task(self, planned, threads):
+        """Return a run as a cluster takes it."""
+        return experiment.task(planned, self._caches[planned.partition], self.options, threads)
+
+    def work_done(self, planned):
+        """Return how much of a run's work is done."""
+        return experiment.done(planned, self._caches[planned.partition])
+
+    @property
+    def epochs(self):
+        """Of a run."""
+        return epochs(self.settings)
+
+    @property
+    def record(self):
+        """What the study is of."""
+        settings = self.settings
+        return {"settings": settings.fingerprint(), "preset": settings.preset, "profile": settings.profile}
+
+    def found(self, overrides):
+        """Return the settings of a trial as the text of a TOML file, and the command that takes them."""
+        settings = self.settings
+        found = configured(self.options.dataset, settings.preset, settings.profile, [*self.options.set, *overrides])
+        tuned = {word.partition("=")[0] for text in overrides for word in text.split()}
+        best = self.home / "best.toml"
+        return as_toml(found, self.options.dataset, tuned), environment.command(f"search {best}", f"search DATA={best}")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A result of a method of `hrmas compare` that is to be computed; see :mod:`runs.comparison.jobs`."""
+
+    job: dict
+    partition: str
+
+    @property
+    def folder(self):
+        """Where it goes."""
+        return Path(self.job["folder"])
+
+    @property
+    def run(self):
+        """Itself: what of a :class:`hrmas_sparse.run.folder.RunDir` is asked for."""
+        return self
+
+    @property
+    def name(self):
+        """For messages."""
+        return f"{self.folder.parent.name}/{self.folder.name}"
+
+    @property
+    def finished(self):
+        """Whether it has been computed."""
+        return (self.folder / "result.json").exists()
+
+    def result(self):
+        """Return what was computed; InputError if it is of other settings."""
+        return jobs.result(self.job)
+
+    def metrics(self):
+        """Return lines of metrics: there are none, so that no trial is given up."""
+        return []
+
+
+class OfMethod:
+    """Trials of the settings of a method that HRMAS is compared with; attributes as of :class:`OfSearch`."""
+
+    epochs = 1
+
+    def __init__(self, home, options):
+        self.home, self.options, self._method = home, options, options.methods
+        self._python = sys.executable
+        if self._method in METHODS_WITH_TORCH:
+            self._python = options.peer_python or str(compare.PYTHON)
+            compare.check_python(self._python, self._method)
+        self._caches, self._data = compare.caches_of(options, options.partitions)
+        self.settings = jobs.chosen(self._method, self._data.dataset)[1]
+        self.ranges = ranges_of.of_method(options.ranges, self._method, self.settings)
+        self.record = {"method": self._method, "settings": self.settings}
+
+    def runs(self, name, overrides):
+        """Return the jobs of a trial."""
+        each = jobs.planned([self._method], self._caches, self.options.seeds, self._data, self.home.absolute(),
+                            environment.commit()[0])
+        return [Job(job | {"settings": self._changed(overrides), "name": (own := f"{name}-{job['name']}"),
+                           "folder": str(self.home.absolute() / own)}, job["partition"]) for job in each]
+
+    def check(self, overrides):
+        """Nothing: all settings go together."""
+
+    def _changed(self, overrides):
+        return self.settings | records.parsed_toml("\n".join(overrides), "a trial")
+
+    def task(self, planned, threads):
+        """Return a job as a cluster takes it."""
+        planned.folder.mkdir(parents=True, exist_ok=True)
+        write_json(planned.folder / "job.json", planned.job)
+        ours = [f"{key}={value}" for key, value in compare.surroundings().items() if key == "PYTHONPATH"]
+        words = [*(["env", *ours] if ours else []), self._python, "-m", "runs.comparison.worker",
+                 str(planned.folder / "job.json")]
+        return Task(planned.name, words, planned.folder, Path.cwd(), self.home.absolute() / "logs" /
+                    f"{planned.folder.name}.log", threads, 1.0, LARGEST)
+
+    def work_done(self, planned):
+        """Return how much of a job's work is done: all or nothing."""
+        return float(planned.finished)
+
+    def found(self, overrides):
+        """Return the settings of a trial as the text of a TOML file, and the command that takes them."""
+        lines = [f"{key} = {json.dumps(value)}" for key, value in self._changed(overrides).items()]
+        best, dataset = self.home / "best.toml", self.options.dataset
+        return "\n".join([f"\n[{self._method}]", *lines, ""]), environment.command(
+            f"compare {dataset} --methods {self._method} --settings {best}",
+            f'compare DATA={dataset} METHODS={self._method} ARGS="--settings {best}"')
+
+
+def remember(plan):
+    """Write what a study is of.
+
+    Raises
+    ------
+    InputError
+        The folder holds another study; the message says in what they differ.
+    """
+    options = plan.options
+    own = {"schema": 1, "dataset": options.dataset, **plan.record, "set": list(options.set),
+           "partitions": list(options.partitions), "seeds": list(options.seeds),
+           "ranges": [repr(one) for one in plan.ranges.ranges]}
+    path = plan.home / "tune.json"
+    if not path.exists():
+        write_json(path, own)
+        return
+    before = records.read_json(path, {"schema": {1}})
+    differs = [f"{key}: {before.get(key)!r} != {value!r}" for key, value in own.items() if before.get(key) != value]
+    if differs:
+        raise InputError(f"{path}: holds another study: {'; '.join(differs)}. Give another {option('name')}")
