@@ -24,11 +24,8 @@ CAPABILITIES = (8, 0), (9, 0), (10, 0)
 REGISTERS, THREADS, BLOCKS = 65536, 2048, 32                # of a multiprocessor
 SHARED = {(8, 0): 164 << 10, (9, 0): 228 << 10, (10, 0): 228 << 10}
 DIVISION = re.compile(r"\b(?:div|rem)\.[su]64")
-NEURONS = {1: 800, 2: 1600, 4: 3200}                        # of a layer that gives so many to a thread
-HEAD = "registers", "stack B", "spills B", "occupancy %", "64-bit divisions", "float64", "a step", "a link"
-
-
-HEAD = "registers", "stack B", "spills B", "occupancy %", "64-bit divisions", "float64", "a step", "a link"
+NEURONS = {1: 800, 2: 1600, 4: 3200}                        # of a layer whose threads have so many each
+HEAD = "registers", "stack B", "spills B", "occupancy %", "64-bit divisions", "float64", "a step", "a word", "a link"
 
 
 class Figures(NamedTuple):
@@ -40,8 +37,9 @@ class Figures(NamedTuple):
     occupancy: float        # share of a multiprocessor's threads that have room
     divisions: int          # of 64-bit integers
     doubles: int            # instructions of float64
-    step: int | None        # instructions of a time step but those of its links
-    link: float | None      # instructions of a link
+    step: int | None        # instructions of a time step but those of its words and links
+    word: float | None      # instructions of a look at a word of spikes, of forward kernels with recurrence
+    link: float | None      # instructions of a link; there, of one whose sender has spiked
 
     @property
     def cells(self):
@@ -80,23 +78,29 @@ def kernels(dtype):
     real = getattr(numba, dtype)
     r1, r2, r3 = (array(real, n) for n in (1, 2, 3))
     i1, i2, l1, bits = array(int32, 1), array(int32, 2), array(int64, 1), array(uint32, 3)
-    links, u1 = (i2, i1, r1), array(uint32, 1)
+    u1, size = array(uint32, 1), int64
+    links, senders = (i2, i1, r1), (u1, size, r1, size)
     signatures = {}
     for per, neurons in NEURONS.items():
         for recurrent in (True, False)[:1 if per > 1 else 2]:
             _, width, _ = launch.layer(50, neurons, recurrent)
-            words, room = 12 * (-(-neurons // 32)) * recurrent, neurons * real.bitwidth // 8 * recurrent
+            words, room = 12 * (-(-neurons // 32)) * recurrent, 2 * neurons * real.bitwidth // 8 * recurrent
             name = f"{per} a thread" if recurrent else "feedforward"
+            outputs = (r1, u1, u1, i1, r2)
             signatures |= {
-                f"forward, {name}": (step.forward(per, recurrent, not recurrent),
-                                     (k, r2, r2, *links, r1, u1, u1, i2, r1),
-                                     width, words),
-                f"plastic, {name}": (step.forward_plastic(per, recurrent, False),
-                                     (k, p, r3, *links, r1, u1, u1, i2, r2), width, words),
-                f"backward, {name}": (step.backward(per, recurrent, recurrent, False),
-                                      (k, r2, r2, *links, r1, u1, r1, r1), width, room)}
+                f"forward, {name}": (step.forward(per, recurrent, keep=not recurrent),
+                                     (k, k, r1, r1, *senders, *outputs), width, words),
+                f"plastic, {name}": (step.forward(per, recurrent, plastic=True, keep=True),
+                                     (k, p, r1, r1, *senders, *outputs), width, words),
+                f"backward, {name}": (step.backward(per, recurrent, recurrent),
+                                      (k, r1, r1, *links, r1, u1, r1, r1), width, room),
+                f"moving forward, {name}": (step.forward(per, recurrent, moving=True),
+                                            (k, k, r1, r1, *senders, *outputs), width, words),
+                f"moving backward, {name}": (step.backward(per, recurrent, recurrent, moving=True),
+                                             (k, r1, r1, *links, r1, u1, r1, r1), width, room)}
     rest = {
-        "backward, 16 a thread": (step.backward(16, True, False, True), (k, r2, r2, *links, r1, u1, r1, r1)),
+        "forward, 16 a thread": (step.forward(16, True), (k, k, r1, r1, *senders, r1, u1, u1, i1, r2)),
+        "backward, 16 a thread": (step.backward(16, True, False), (k, r1, r1, *links, r1, u1, r1, r1)),
         "filter_back": (step.filter_back, (k, r3)),
         "smooth forward": (smooth.forward(2), (k, r3, r3, *links, r3, r3, r3, boolean)),
         "smooth backward": (smooth.backward(2), (k, r3, r3, *links, r3, r3, r3)),
@@ -115,21 +119,22 @@ def kernels(dtype):
 
 def figures(name, dtype="float32", capability=(9, 0)):
     """The :class:`Figures` of a kernel."""
-    from hrmas_sparse.engine.backends.cuda.compile import OPTIONS, ptx as to_ptx
+    from hrmas_sparse.engine.backends.cuda.compile import ptx as to_ptx
     kernel, types, threads, shared = kernels(dtype)[name]
     ptx = to_ptx(kernel, types, capability)
     with tempfile.TemporaryDirectory() as folder:
         source, binary = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx)
         said = subprocess.run([tool("ptxas"), "-v", f"-arch=sm_{capability[0]}{capability[1]}", "-maxrregcount",
-                               str(OPTIONS["max_registers"]), source, "-o", binary], capture_output=True, text=True,
-                              check=True).stderr
+                               str(kernel.targetoptions["max_registers"]), source, "-o", binary],
+                              capture_output=True, text=True, check=True).stderr
         registers = int(re.search(r"Used (\d+) registers", said)[1])
         stack, stored = map(int, re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores", said).groups())
-        step, link = _instructions(binary) if tool("nvdisasm") else (None, None)
+        counts = _instructions(binary, per_word="thread" in name and "backward" not in name) if tool("nvdisasm") else (
+            None, None, None)
     doubles = re.findall(r"^\s+(?:@\S+ )?[a-z]+\S*\.f64\b", ptx, re.M)
     return Figures(registers, stack, stored, occupancy(registers, threads, shared, capability),
-                   len(DIVISION.findall(ptx)), len(doubles), step, link)
+                   len(DIVISION.findall(ptx)), len(doubles), *counts)
 
 
 def occupancy(registers, threads, shared, capability):
@@ -141,8 +146,8 @@ def occupancy(registers, threads, shared, capability):
     return blocks * warps * 32 / THREADS
 
 
-def _instructions(binary):
-    """Instructions of the outermost loop without its inner ones, and those of a link; None where there is no such."""
+def _instructions(binary, per_word):
+    """Instructions of the outermost loop without its inner ones, of a word and of a link; None where there are none."""
     text = subprocess.run([tool("nvdisasm"), "-c", binary], capture_output=True, text=True, check=True).stdout
     code, labels = [], {}
     for line in text.splitlines():
@@ -153,7 +158,7 @@ def _instructions(binary):
     loops = sorted({(labels[to[1]], at) for at, one in enumerate(code)
                     if (to := re.search(r"\bBRA\b.*?(\.L_x_\d+)", one)) and labels.get(to[1], at) < at})
     if not loops:
-        return None, None
+        return None, None, None
     first, last = max(loops, key=lambda loop: loop[1] - loop[0])
     inner = [loop for loop in loops if first < loop[0] and loop[1] < last]
     innermost = [one for one in inner if not any(one != other and one[0] <= other[0] and other[1] <= one[1]
@@ -161,9 +166,11 @@ def _instructions(binary):
     within = {at for one in inner for at in range(one[0], one[1] + 1)}
     # A link loads at least a number and adds it to a sum; of several copies of its loop the longest is unrolled.
     per_link = [(min(sum(bool(re.search(what, one)) for one in code[a:b + 1])
-                     for what in (r"\b(F|D)(ADD|FMA)\b|\bFFMA\b", r"\bLDG\b")), b + 1 - a) for a, b in innermost]
-    links, size = max(per_link, default=(0, 0), key=lambda pair: pair[0])
-    return last + 1 - first - len(within), size / links if links else None
+                     for what in (r"\b(F|D)(ADD|FMA)\b|\bFFMA\b", r"\bLDG\b")), b + 1 - a, a) for a, b in innermost]
+    links, size, start = max(per_link, default=(0, 0, 0), key=lambda triple: triple[0])
+    around = [b + 1 - a for a, b in inner if per_word and a < start <= b]    # the loop over words
+    return (last + 1 - first - len(within), float(min(around) - size) if links and around else None,
+            size / links if links else None)
 
 
 def table(names, dtype, capabilities):

@@ -13,6 +13,7 @@ import numpy as np
 from numba import config, cuda
 
 from hrmas_sparse.engine import neuron
+from hrmas_sparse.engine.backends.cuda.footprint import REGISTERS
 
 # CuPy and Numba share the default stream here; without the first Numba would wait for the GPU at every launch. Fewer
 # samples than multiprocessors, of which Numba warns, is our case. Set where Numba looks, for it has read its
@@ -22,13 +23,10 @@ for option in ("CUDA_ARRAY_INTERFACE_SYNC", "CUDA_LOW_OCCUPANCY_WARNINGS"):
         os.environ[f"NUMBA_{option}"] = "0"    # Numba reads it again when another of its variables has changed
         setattr(config, option, 0)
 
-# A block of 1,024 threads fits a multiprocessor's 65,536 registers only if no thread takes more.
-OPTIONS = {} if config.ENABLE_CUDASIM else {"max_registers": 64}
 
-
-def jit(function):
-    """Compile a kernel, on first use."""
-    return cuda.jit(**OPTIONS)(function)
+def jit(function, registers=REGISTERS):
+    """Compile a kernel, on first use; a block of 1,024 threads fits only if none takes more than 64 registers."""
+    return cuda.jit(**({} if config.ENABLE_CUDASIM else {"max_registers": registers}))(function)
 
 
 def device(function):

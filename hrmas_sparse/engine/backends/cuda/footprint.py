@@ -1,8 +1,25 @@
 """How many bytes a simulation takes; needs no GPU."""
 
 THREADS = 1024          # of the largest block, see launch.py, which needs packages of a GPU
+UNROLLED = 4            # neurons a thread keeps in registers at most, see step.py
+REGISTERS = 64          # of a thread: a multiprocessor has 65,536
+MORE_REGISTERS = 80     # where a thread has UNROLLED neurons, in blocks of FEWER threads
+FEWER = 800
 RESIDENT = 2048 * 148   # threads that the largest device (a B200) has at once: the driver gives each its local memory
 STATE = 9               # numbers of a neuron in a thread's local memory at most
+
+
+def registers(per):
+    """Registers that a thread with ``per`` neurons may take."""
+    return MORE_REGISTERS if per == UNROLLED else REGISTERS
+
+
+def per_thread(neurons, threads=THREADS):
+    """Neurons of a thread of a layer with recurrence: a power of two, so that few kernels are compiled."""
+    per = 1
+    while per * (min(threads, FEWER) if per == UNROLLED else threads) < neurons:
+        per *= 2
+    return per
 
 
 def simulation(samples, steps, layers, links, itemsize, networks=1):
@@ -26,6 +43,6 @@ def simulation(samples, steps, layers, links, itemsize, networks=1):
 
 
 def local(layers, itemsize):
-    """Return the bytes of local memory: where a thread has several neurons, their state is kept there."""
-    per = max((-(-n // THREADS) for _, n in layers), default=1)
-    return RESIDENT * STATE * itemsize * 2 ** (per - 1).bit_length() if per > 1 else 0
+    """Return the bytes of local memory: where a thread has many neurons, their state is kept there."""
+    per = max((per_thread(n) for _, n in layers), default=1)
+    return RESIDENT * STATE * itemsize * per if per > UNROLLED else 0

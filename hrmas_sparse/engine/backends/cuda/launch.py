@@ -30,12 +30,10 @@ def flat(count):
 def layer(samples, neurons, recurrent):
     """Grid, block and neurons per thread of a layer: one block a sample if recurrent, else tiles of neurons.
 
-    Neurons per thread are a power of two, so that few kernels are compiled.
+    See :func:`footprint.per_thread`.
     """
     if not recurrent:
         return *over(samples, neurons), 1
-    per = 1
-    while per * THREADS < neurons:
-        per *= 2
+    per = footprint.per_thread(neurons, THREADS)
     width = -(-neurons // per)
     return (samples, 1), -(-width // WARP) * WARP, per

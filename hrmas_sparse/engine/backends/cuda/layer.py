@@ -89,9 +89,10 @@ class Layer(base.Layer):
 
     def _run(self, tape, keep_psc):
         grid, block, per, bits = self._geometry(tape)
-        step.forward(per, self._weights.recurrent, keep_psc)[grid, block, 0, bits](
-            self._neurons.k, *map(_rowwise, tape.membrane), *self._incoming, *map(_flat, (
-                tape.v, tape.spikes.words, tape.silent)), tape.count, _flat(_kept(tape.psc, keep_psc)))
+        moving, membrane = _through_time(tape.membrane, tape.v.shape[1])
+        step.forward(per, self._weights.recurrent, moving, False, keep_psc)[grid, block, 0, bits](
+            self._neurons.k, self._neurons.k, *map(_flat, membrane), *self._senders, *map(_flat, (
+                tape.v, tape.spikes.words, tape.silent, tape.count)), _kept(tape.psc, keep_psc).reshape(1, -1))
         return tape
 
     def _run_plastic(self, tape, keep_trajectory):
@@ -104,9 +105,9 @@ class Layer(base.Layer):
             values.reshape(len(given), -1, neurons)[:] = given
         trajectory = xp.empty((2, samples, steps if keep_trajectory else 0, neurons), tape.v.dtype)
         kept = _kept(trajectory, keep_trajectory)
-        step.forward_plastic(per, self._weights.recurrent, keep_trajectory)[grid, block, 0, bits](
-            self._neurons.k, self._neurons.p, adapted, *self._incoming, *map(_flat, (
-                tape.v, tape.spikes.words, tape.silent)), tape.count, _rowwise(kept))
+        step.forward(per, self._weights.recurrent, False, True, keep_trajectory)[grid, block, 0, bits](
+            self._neurons.k, self._neurons.p, *map(_flat, (adapted[1], adapted[0])), *self._senders, *map(_flat, (
+                tape.v, tape.spikes.words, tape.silent, tape.count)), kept.reshape(len(kept), -1))
         for values, total in zip(adapted, sums):
             kernels.sum_samples[launch.over(len(total), neurons)](values, total)
         return Plastic(sums[0].reshape(R.shape), sums[1].reshape(R.shape), trajectory)
@@ -126,8 +127,14 @@ class Layer(base.Layer):
         return *launch.layer(samples, neurons, recurrent), 3 * 4 * (-(-neurons // 32)) if recurrent else 0
 
     @property
-    def _incoming(self):
+    def _senders(self):
         """The links as :func:`step.forward` takes them."""
+        entries, size = self._weights.pattern.senders
+        return _flat(entries), size, _flat(self._weights.incoming), self._weights.incoming.shape[1]
+
+    @property
+    def _incoming(self):
+        """The links as :func:`smooth.forward` takes them."""
         degree, sources, _ = self._weights.pattern.incoming
         return degree, _flat(sources), _flat(self._weights.incoming)
 
@@ -173,10 +180,11 @@ class Layer(base.Layer):
         recurrent = self._weights.recurrent
         delta = xp.empty((samples, steps if keep_delta else 0, neurons), errors.dtype)
         grid, block, per = launch.layer(samples, neurons, recurrent)
-        room = neurons * errors.dtype.itemsize
+        room = 2 * neurons * errors.dtype.itemsize
         resident = recurrent and room <= launch.SHARED
-        step.backward(per, recurrent, resident, keep_delta)[grid, block, 0, room if resident else 0](
-            self._neurons.k, *map(_rowwise, membrane), *self._outgoing, *map(_flat, (
+        moving, membrane = _through_time(membrane, steps)
+        step.backward(per, recurrent, resident, moving, keep_delta)[grid, block, 0, room if resident else 0](
+            self._neurons.k, *map(_flat, membrane), *self._outgoing, *map(_flat, (
                 tape.v, tape.silent, errors, _kept(delta, keep_delta))))
         return delta if keep_delta else None
 
@@ -229,13 +237,17 @@ def _effect(above):
 
 
 def _flat(array):
-    """As the kernels of step.py take what samples or networks have."""
+    """As the kernels of step.py take arrays."""
     return array.reshape(-1)
 
 
-def _rowwise(array):
-    """As they take what one or all of them have."""
-    return array.reshape(len(array), -1)
+def _through_time(membrane, steps):
+    """Whether 1/tau or R/tau (., 1 or T, N) change with time; and both, (., T, N) if so."""
+    moving = any(values.shape[1] > 1 for values in membrane)
+    if not moving:
+        return False, membrane
+    return True, [values if values.shape[1] == steps else
+                  xp.broadcast_to(values, (len(values), steps, values.shape[2])).copy() for values in membrane]
 
 
 def _kept(array, keep):

@@ -22,11 +22,24 @@ class Columns(NamedTuple):
     place: object    # (1 or M, K N) int64, where their weights are among those of their network
 
 
+class Senders(NamedTuple):
+    """From whom neurons receive, as words of 32 senders' bits: what a neuron looks up in the spikes of a step.
+
+    Entry n of neuron i is the number of a word, at 2 n N + i, and a mask of the senders in it, at (2 n + 1) N + i. The
+    number's highest bit says that another entry follows. The links of an entry are the next ones of the neuron's
+    column in :class:`Columns`, one for each bit of the mask, rising.
+    """
+
+    entries: object  # (1 or M, 2 W N) uint32, W the largest number of entries a neuron has
+    size: int        # 2 W N
+
+
 class Pattern(NamedTuple):
     """Who is linked with whom."""
 
     incoming: Columns   # rising senders: currents sum in the order of the CPU
     outgoing: Columns
+    senders: Senders
     source: object      # (nnz,) int32, of all networks one after another
     target: object      # (nnz,) int32
     network: object     # (nnz,) int32
@@ -39,6 +52,28 @@ def _columns(row, other, place, neurons):
     others, places = np.zeros((2, max(1, degree.max()), neurons), np.int64)
     others[depth, row], places[depth, row] = other, place
     return degree, others, places
+
+
+def _entries(target, source, neurons):
+    """The entries of one network, (W, 2, N), from its links sorted by target, then source."""
+    word, starts = source >> 5, np.ones(target.size, bool)
+    starts[1:] = (target[1:] != target[:-1]) | (word[1:] != word[:-1]) | (source[1:] == source[:-1])
+    first = np.flatnonzero(starts)
+    bits = np.uint32(1) << (source & 31).astype(np.uint32)
+    owner, mask = target[first], np.bitwise_or.reduceat(bits, first) if first.size else bits
+    count = np.bincount(owner, minlength=neurons)
+    depth = np.arange(first.size) - (np.cumsum(count) - count)[owner]
+    entries = np.zeros((max(1, count.max()), 2, neurons), np.uint32)
+    entries[depth, 0, owner] = word[first] | (depth + 1 < count[owner]).astype(np.int64) << 31
+    entries[depth, 1, owner] = mask
+    return entries
+
+
+def _senders(each):
+    """:class:`Senders` of networks from the entries of each."""
+    longest = max(len(entries) for entries in each)
+    stacked = np.stack([np.pad(entries, ((0, longest - len(entries)), (0, 0), (0, 0))) for entries in each])
+    return Senders(to_device(stacked.reshape(len(each), -1)), stacked[0].size)
 
 
 def _stacked(columns):
@@ -70,19 +105,20 @@ class Patterns:
 
 
 def _pattern(distinct, networks):
-    incoming, outgoing, sources, targets = [], [], [], []
+    incoming, outgoing, entries, sources, targets = [], [], [], [], []
     for links in distinct:
         neurons, target = links.indptr.size - 1, links.indices.astype(np.int64)
         source = np.repeat(np.arange(neurons), np.diff(links.indptr))
         order = np.argsort(target, kind="stable")
         incoming.append(_columns(target[order], source[order], order, neurons))
+        entries.append(_entries(target[order], source[order], neurons))
         outgoing.append(_columns(source, target, np.arange(target.size), neurons))
         sources.append(source)
         targets.append(target)
     copies = networks // len(distinct)
     network = np.repeat(np.arange(networks), [indices.size for indices in sources] * copies)
     source, target = (np.concatenate(arrays * copies) for arrays in (sources, targets))
-    return Pattern(_stacked(incoming), _stacked(outgoing),
+    return Pattern(_stacked(incoming), _stacked(outgoing), _senders(entries),
                    *(to_device(array.astype(np.int32)) for array in (source, target, network)))
 
 
