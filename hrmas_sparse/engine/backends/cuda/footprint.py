@@ -39,10 +39,10 @@ def simulation(samples, steps, layers, links, itemsize, networks=1):
     # psc of the output, its loss gradient in float64 and as errors
     output = rows * (2 * itemsize + 16) * (layers[-1][1] if layers else 0)
     weights = networks * sum(4 * itemsize * senders * n for senders, n in layers)
-    return neurons + output + weights + links * (4 * itemsize + 36) + local(layers, itemsize)
+    return neurons + output + weights + links * (4 * itemsize + 44) + local(layers, itemsize)
 
 
 def local(layers, itemsize):
     """Return the bytes of local memory: where a thread has many neurons, their state is kept there."""
     per = max((per_thread(n) for _, n in layers), default=1)
-    return RESIDENT * STATE * itemsize * per if per > UNROLLED else 0
+    return RESIDENT * STATE * itemsize * per if per > (UNROLLED if itemsize == 4 else 1) else 0
