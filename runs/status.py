@@ -12,7 +12,7 @@ from hrmas_sparse.run.warnings import kind
 from hrmas_sparse.storage import locks, records
 from hrmas_sparse.storage.errors import InputError, printable
 from runs import plan
-from runs.worker import GIVEN_UP
+from runs.worker import GIVEN_UP, JOB
 
 DASHBOARD = "dashboard.json"        # in an experiment's folder: where Dask's own page is
 AWAY = "away"                       # there, too: locked by whoever has sent its runs to machines without that folder
@@ -65,7 +65,7 @@ def home_of(name: str) -> Path:
 
 def rows(home: Path) -> list[Row]:
     """Return the runs of an experiment's or a study's folder, those that have not begun too."""
-    names = {path.parent.name for path in home.glob("*/manifest.json")}
+    names = {path.parent.name for file in ("manifest.json", JOB) for path in home.glob(f"*/{file}")}
     if (home / plan.RECORD).exists():
         names |= set(records.read_json(home / plan.RECORD, plan.FORM)["runs"])
     away = locks.held(home / AWAY)
@@ -78,6 +78,8 @@ def row(run: RunDir, away: bool = False) -> Row:
     try:
         if run.manifest_path.exists():
             _look(run, found, away)
+        elif (run.path / JOB).exists():
+            _look_at_job(run, found)
     except InputError as error:
         found.state, found.warnings = "damaged", [str(error)]
     return found
@@ -102,6 +104,15 @@ def _look(run, found, away):
     done = plan.work_done(SimpleNamespace(run=run, settings=settings))
     if found.state in ("running", "away") and done:
         found.left = sum(took.values()) * (plan.work(settings) / done - 1)
+
+
+def _look_at_job(run, found):
+    """How far a method of `hrmas compare` is, of which there is nothing before its result."""
+    if run.finished:
+        found.state = "finished"
+        found.test = records.read_json(run.result_path, {"test": {"accuracy": float}})["test"]["accuracy"]
+    elif locks.held(run.lock_path):
+        found.state = "running"
 
 
 def counted(found: list[Row]) -> str:

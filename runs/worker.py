@@ -23,6 +23,7 @@ POLL_SECONDS = 0.2
 LOOK_SECONDS, RENEW_SECONDS = 1.0, 5.0
 DETACHED = "detached"    # .stop-detached in an experiment's folder ends what was left running for it
 GIVEN_UP = "given-up"    # a file in a run's folder: the run is not to go on
+JOB = "job.json"         # in the folder of a method of `hrmas compare`: what is to be computed
 LEASE_SECONDS = 60.0     # a run whose worker has not renewed its lease for so long goes to another one
 # Every library that may bring a pool of threads to linear algebra; NUMBA_NUM_THREADS is set apart.
 BLAS_THREADS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")

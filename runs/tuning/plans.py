@@ -17,7 +17,7 @@ from runs.comparison.worker import WITH_TORCH as METHODS_WITH_TORCH
 from runs.plan import Planned, epochs
 from runs.tuning import ranges as ranges_of
 from runs.tuning.report import as_toml
-from runs.worker import Task
+from runs.worker import JOB, Task
 
 DEFAULTS = "defaults"       # the trial that changes nothing
 LARGEST = 1 << 30           # bytes that a job of a method takes, roughly
@@ -157,10 +157,10 @@ class OfMethod:
     def task(self, planned, threads):
         """Return a job as a cluster takes it."""
         planned.folder.mkdir(parents=True, exist_ok=True)
-        write_json(planned.folder / "job.json", planned.job)
+        write_json(planned.folder / JOB, planned.job)
         ours = [f"{key}={value}" for key, value in compare.surroundings().items() if key == "PYTHONPATH"]
         words = [*(["env", *ours] if ours else []), self._python, "-m", "runs.comparison.worker",
-                 str(planned.folder / "job.json")]
+                 str(planned.folder / JOB)]
         return Task(planned.name, words, planned.folder, Path.cwd(), self.home.absolute() / "logs" /
                     f"{planned.folder.name}.log", threads, 1.0, LARGEST)
 

@@ -84,6 +84,7 @@ def test_a_method_of_compare_is_tuned_and_compare_takes_what_was_found(study, ca
     scored = json.loads(Path("runs/out/compare-ntidigits/logistic-official-s0/result.json").read_text())
     assert scored["settings"] in [one["settings"] for one in tried if one["test"]["accuracy"] == most]
     assert scored["settings"]["ridge"] in (0.001, 1.0)
+    assert cli.main(["status", home.name]) == 0 and "3 runs: 3 finished" in capfd.readouterr().out
     before = {path: path.stat().st_mtime_ns for path in home.glob("*/result.json")}
     assert cli.main(command) == 0 and before == {path: path.stat().st_mtime_ns for path in before}
 
