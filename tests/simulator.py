@@ -105,6 +105,14 @@ def _method(name):
     return method
 
 
+def _astype(self, dtype, *arguments, copy=True, **options):
+    """As CuPy's, which launches nothing where nothing is to be done."""
+    if not copy and self.dtype == dtype:
+        return self
+    with Operations.seen("astype"):
+        return np.ndarray.astype(self, dtype, *arguments, copy=copy, **options)
+
+
 def _chosen(index):
     """Whether an index is made of arrays, which is a launch, and not a view."""
     return isinstance(index, np.ndarray) or isinstance(index, tuple) and any(isinstance(x, np.ndarray) for x in index)
@@ -114,7 +122,8 @@ class DeviceArray(np.ndarray):
     """Stands in for CuPy's array: does not mix with NumPy's own, and counts what makes the host wait."""
 
     waits = 0
-    astype, copy, repeat, argmax, take, fill = map(_method, ("astype", "copy", "repeat", "argmax", "take", "fill"))
+    copy, repeat, argmax, take, fill = map(_method, ("copy", "repeat", "argmax", "take", "fill"))
+    astype = _astype
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
         with Operations.seen(ufunc.__name__):

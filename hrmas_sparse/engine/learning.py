@@ -80,6 +80,12 @@ def squares(gradients):
     return np.array([[np.square(g, dtype=np.float64).sum()] for _, g in gradients.items()]).reshape(-1, 1)
 
 
+def scale(arrays, factor):
+    """Multiply arrays, a list of one type, by a number of that type, in place."""
+    for array in arrays:
+        array *= factor
+
+
 def norm_of(squares):
     """Return the Euclidean norm over all arrays together; ``squares`` on the host."""
     # Not a BLAS norm: its bits depend on the number of BLAS threads.

@@ -356,10 +356,10 @@ class Network:
         samples, classes = len(events), self.classes
         outcomes = []
         for result, numbers in zip(passed, fetched[len(arrays):]):
-            losses, scores, spikes = np.split(numbers, [samples, samples * (1 + classes)])
-            scores = scores.reshape(samples, classes)
+            losses, scores, spikes = (np.ascontiguousarray(part)
+                                      for part in np.split(numbers, [1, 1 + classes], axis=1))
             rates = [count / (samples * events.steps * layer.size)
-                     for count, layer in zip(spikes.tolist(), self.layers)]
+                     for count, layer in zip(spikes.sum(axis=0).tolist(), self.layers)]
             outcomes.append(Outcome(float(losses.sum()) / samples, scores, scores.argmax(axis=1), rates,
                                     result.gradients, result.intrinsic, result.records))
         return outcomes, fetched[:len(arrays)]

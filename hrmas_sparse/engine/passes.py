@@ -12,6 +12,8 @@ from __future__ import annotations
 import math
 import threading
 from contextlib import contextmanager
+from functools import reduce
+from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +51,7 @@ class Request(NamedTuple):
 class Result(NamedTuple):
     """What a pass gives for one network, arrays where the backend computes."""
 
-    numbers: Any                  # (B + B O + layers,) float64: loss of each sample, its scores; spikes of each layer
+    numbers: Any                  # (B, 1 + O + layers) float64, see Backend.judge
     gradients: Parameters | None  # of the batch mean
     intrinsic: Parameters | None  # R and tau after SpiKL-IP
     records: list[dict] | None    # a dict of arrays per layer
@@ -82,11 +84,9 @@ def _each(values):
 class _Part(NamedTuple):
     """A chunk's contribution; sums, not means."""
 
-    loss: Any                         # (b,)
-    scores: Any                       # (b, O) summed output psc: the largest decides
+    numbers: Any                      # (b, 1 + O + layers), see Backend.judge
     plastic: list[Plastic | None]     # of each layer
     records: list[dict] | None
-    counts: list                      # of each layer, (M,) spikes of each network
 
 
 def _whole_record(records):
@@ -153,8 +153,7 @@ class Pass:
         neurons, layer = stack.neurons(slot), stack.layers[slot]
         if layer.windows:
             return stack.backend.integrator(slot, neurons, layer.windows, self.requests[0].batch.steps, synapses.w)
-        fixed = stack.backend.to_device(np.full(layer.size, stack.tau_m, stack.dtype))
-        return stack.backend.layer(slot, neurons, synapses, Intrinsic(fixed, fixed))
+        return stack.backend.layer(slot, neurons, synapses, stack.output_intrinsic)
 
     def run(self, index: int, chunk: Chunk) -> None:
         """Simulate one chunk; keeps its :class:`_Part`, adds its gradients to ``self.total``."""
@@ -167,12 +166,11 @@ class Pass:
     def _run(self, index, chunk):
         tapes = self._forward(chunk)
         psc = self.layers[-1].psc(tapes[-1], chunk)
-        loss, psc_gradient = self.stack.loss(psc, chunk.labels)
+        numbers, psc_gradient = self.stack.backend.judge(self.stack.loss, psc, chunk.labels, tapes)
         records = [self._record(tape, chunk) for tape in tapes] if self.options.record else None
         if self.options.backward:
             self._add(index, self._backward(tapes, psc_gradient, records, chunk))
-        return _Part(loss, psc.sum(axis=1, dtype=np.float64), [tape.plastic for tape in tapes], records,
-                     [tape.count for tape in tapes])
+        return _Part(numbers, [tape.plastic for tape in tapes], records)
 
     def _forward(self, chunk) -> list[Tape]:
         received, tapes, record = chunk.spikes, [], self.options.record
@@ -184,7 +182,7 @@ class Pass:
 
     def _backward(self, tapes, psc_gradient, records, chunk) -> list[Gradients]:
         """A chunk's gradients of each layer; errors at v go into the records."""
-        gradients = [layer.zero_gradients(self.options.feedforward) for layer in self.layers]
+        gradients = [layer.room_for_gradients(self.options.feedforward) for layer in self.layers]
         above = self.layers[-1].effect_of_loss(tapes[-1], psc_gradient)
         for slot in reversed(range(len(tapes))):
             above, delta = self.layers[slot].backward(tapes[slot], above, gradients[slot], keep_errors=slot > 0,
@@ -197,7 +195,7 @@ class Pass:
         """Add a chunk's gradients to the sum, in the order of the chunks."""
         with self.turns.taken(index):
             if self.total is None:
-                self.total = [Gradients(*(array.copy() for array in layer)) for layer in gradients]
+                self.total = [Gradients(*map(self.stack.backend.kept, layer)) for layer in gradients]
             else:
                 for layer, sums in zip(gradients, self.total):
                     for array, total in zip(layer, sums):
@@ -214,10 +212,8 @@ class Pass:
     def results(self) -> list[Result]:
         """Return what the pass gave for each network, once all chunks have run."""
         networks, parts = len(self.requests), self.parts
-        losses, scores = (np.concatenate(arrays).reshape(networks, -1)
-                          for arrays in zip(*((part.loss, part.scores) for part in parts)))
-        counts = np.stack([np.stack(part.counts) for part in parts]).astype(np.float64).sum(axis=0)
-        numbers = np.concatenate([losses, scores, counts.T], axis=1)
+        numbers = parts[0].numbers if len(parts) == 1 else np.concatenate([part.numbers for part in parts])
+        numbers = numbers.reshape(networks, -1, numbers.shape[-1])
         gradients = self._gradients() if self.options.backward else [None] * networks
         intrinsic = self._intrinsic() if self.options.plasticity else [None] * networks
         records = None
@@ -229,9 +225,8 @@ class Pass:
         """Gradients of the batch mean, pulled back to the parameters of each network."""
         scale = self.stack.dtype.type(1 / len(self.requests[0].batch))
         networks = [[] for _ in self.requests]
+        self.stack.backend.learning.scale([array for total in self.total for array in total if array.size], scale)
         for n, total in enumerate(self.total):
-            for array in total:
-                array *= scale
             dw, start = total.dw.reshape(len(networks), -1, total.dw.shape[-1]), 0
             for m, (request, layers) in enumerate(zip(self.requests, networks)):
                 arrays = {"w": dw[m]} if self.options.feedforward else {}
@@ -249,9 +244,9 @@ class Pass:
         for n, layer in enumerate(self.stack.layers):
             if layer.recurrence is not None:
                 plastic = [part.plastic[n] for part in self.parts]
-                for name, total in (("R", sum(each.R_sum for each in plastic)),
-                                    ("tau", sum(each.tau_sum for each in plastic))):
-                    means = (total / samples).astype(self.stack.dtype).reshape(-1, layer.size)
+                for name, total in (("R", reduce(add, (each.R_sum for each in plastic))),
+                                    ("tau", reduce(add, (each.tau_sum for each in plastic)))):
+                    means = (total / samples).astype(self.stack.dtype, copy=False).reshape(-1, layer.size)
                     for parameters, mean in zip(networks, means):
                         parameters.layers[n][name] = mean
         return networks

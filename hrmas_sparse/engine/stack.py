@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from hrmas_sparse.engine import neuron
-from hrmas_sparse.engine.backends.base import Backend, Neurons, Synapses
+from hrmas_sparse.engine.backends.base import Backend, Intrinsic, Neurons, Synapses
 from hrmas_sparse.engine.parameters import LayerParameters, Parameters
 from hrmas_sparse.engine.recurrence import Links
 
@@ -58,6 +59,12 @@ class Stack:
     backend: Backend
     smooth: bool = False
     through_time: bool = False
+
+    @functools.cached_property
+    def output_intrinsic(self) -> Intrinsic:
+        """R and tau of the output layer where the backend computes: the same object always, never changed."""
+        fixed = self.backend.to_device(np.full(self.layers[-1].size, self.tau_m, self.dtype))
+        return Intrinsic(fixed, fixed)
 
     def neurons(self, slot: int, plasticity: Plasticity | None = None) -> Neurons:
         """Return how the neurons of a layer behave; SpiKL-IP adapts those of layers with recurrence alone."""

@@ -76,7 +76,7 @@ class Seeds:
         gradients = [result.gradients.map(backend.to_host) for result in results]
         net, _, events = self.given[0]
         self.rates = [round(count / (len(events) * events.steps * layer.size), 5)
-                      for count, layer in zip(numbers[0][-len(net.layers):].tolist(), net.layers)]
+                      for count, layer in zip(numbers[0][:, -len(net.layers):].sum(axis=0).tolist(), net.layers)]
         return gradients[0].flatten()
 
     gradients = step

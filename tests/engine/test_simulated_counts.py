@@ -23,8 +23,8 @@ def started(monkeypatch):
     def started(kind, sizes, whole, inputs=5, density=0.4):
         simulator.one_thread_a_block(monkeypatch)
         monkeypatch.setattr(w, "MOTIF", 5)
-        workload = w.Workload("tiny", inputs, density, 20, 2, 6, sizes, {kind: 11})
-        learning = ours.Learning(w.problem(workload, kind, samples=2), 1, whole, device="cuda")
+        workload = w.Workload("tiny", inputs, density, 20, 2, 4, sizes, {kind: 11})
+        learning = ours.Learning(w.problem(workload, kind, samples=1), 1, whole, device="cuda")
         learning.step()
         copies, real = [], module.to_host
         monkeypatch.setattr(module, "to_host", lambda array: copies.append(1) or real(array))
@@ -37,8 +37,8 @@ def started(monkeypatch):
 
 
 @pytest.mark.parametrize("kind, sizes, whole, most, copies", [
-    ("motif", (2, 5), False, 82, 1),
-    ("supernet", SIZES, True, 369, 2),
+    ("motif", (2, 5), False, 24, 1),
+    ("supernet", SIZES, True, 150, 2),
 ], ids=["w step", "iteration"])
 def test_what_a_step_starts(started, kind, sizes, whole, most, copies, show):
     launched, there, here = started(kind, sizes, whole)

@@ -31,11 +31,12 @@ def launches(monkeypatch):
 def test_launches_of_a_step(launches, kind):
     found, work = launches(kind, 5, 0.4)
     counts = {name: row["launches"] for name, row in found.items()}
-    linked = {} if kind == "feedforward" else {"links_gradient": 1}
+    linked = {} if kind == "feedforward" else {"columns": 1, "links_gradient": 1}
     # one each for both of its motif sizes; the sizes' own alpha needs what all rows of types give
     linked |= {"relax": 1, "pull_back": 1, "pull_back_sizes": 1} if kind == "supernet" else {}
     # GEMMs: input and output layer forward, their gradients, the output layer's errors on their way down
-    assert counts == {"forward": 2, "backward": 2, "filter_back": 1, "spread": 2, "GEMM": 5} | linked
+    assert counts == {"scatter": 1, "membrane": 2, "forward": 2, "psc_loss": 1, "backward": 2, "filter_back": 1,
+                      "spread": 1, "GEMM": 5, "multiply": 1} | linked
     assert all(row["ms"] == row["launches"] for row in found.values())  # a tick from before to after each
     assert set(found) <= set(work)
 
@@ -50,9 +51,9 @@ def test_sparse_input_is_visited(launches):
 def test_flops_of_the_products_are_those_of_the_formula(launches, monkeypatch, inputs, density):
     flops, real = [], arrays.xp.matmul
 
-    def matmul(a, b):
+    def matmul(a, b, **options):
         flops.append(2 * a.size * b.shape[-1])
-        return real(a, b)
+        return real(a, b, **options)
 
     monkeypatch.setattr(arrays.xp, "matmul", matmul)
     _, work = launches("motif", inputs, density)

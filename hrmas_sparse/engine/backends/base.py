@@ -95,7 +95,7 @@ class Tape(NamedTuple):
     psc: Any               # filtered spikes, if kept
     membrane: Membrane | None   # 1/tau and R/tau; None after a pass with plasticity, whose trajectory has them
     plastic: Plastic | None
-    count: Any             # (M,) spikes of each network, all samples, steps and neurons together
+    count: Any             # (b or 1, ...) spikes of each sample, or of all together; to be summed over the rest
 
 
 class Above(NamedTuple):
@@ -106,7 +106,7 @@ class Above(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """What a chunk's weight gradients are added to; dlinks of several networks lie one after the other."""
+    """Where a chunk's weight gradients go; dlinks of several networks lie one after the other."""
 
     dw: Any                # where the backend computes: as w, or (0, N) where it is not wanted
     dlinks: Any            # (nnz,)
@@ -119,7 +119,7 @@ class Layer(Protocol):
         """Run a chunk through all steps (mathematics 1, 8, 12a): what it receives is opaque, see :class:`Tape`."""
 
     def backward(self, tape: Tape, above: Above, gradients: Gradients, keep_errors=True, keep_delta=False):
-        """Run TSSL-BP back through all steps and add the weight gradients (mathematics 5, 6, 12a).
+        """Run TSSL-BP back through all steps and leave the weight gradients (mathematics 5, 6, 12a).
 
         Returns what the layer below has above it, and delta, opaque; each None unless kept. The smooth variant has no
         delta. The errors of an ``above`` without w are consumed. With plasticity the tape must hold the trajectory
@@ -129,8 +129,8 @@ class Layer(Protocol):
     def psc(self, tape: Tape, chunk: Chunk):
         """Return the filtered spikes that a tape kept, (b, T, N), where the backend computes."""
 
-    def zero_gradients(self, feedforward=True) -> Gradients:
-        """Return zeros to add a chunk's gradients to, valid until this worker asks for the slot's again."""
+    def room_for_gradients(self, feedforward=True) -> Gradients:
+        """Return where a chunk's gradients go, valid until this worker asks for the slot's again."""
 
     # ---- the linear pieces of backward ----
 
@@ -141,7 +141,7 @@ class Layer(Protocol):
         """A of the layer below through the feedforward weights, sum_p w_rp E_p[t]; opaque."""
 
     def weight_gradients(self, tape: Tape, errors, gradients: Gradients) -> None:
-        """Add a chunk's gradients of w and of the links' weights, given E (mathematics 6)."""
+        """Leave a chunk's gradients of w and of the links' weights, given E (mathematics 6)."""
 
 
 class Loader:
@@ -194,6 +194,31 @@ class Backend:
     def unpack(self, opaque, size: int) -> np.ndarray:
         """Turn spikes of a chunk of so many samples, or an opaque (..., T, N), into a NumPy array (..., b, T, N)."""
         raise NotImplementedError
+
+    def judge(self, loss: Callable, psc, labels, tapes: list[Tape]) -> tuple:
+        """Return what a pass is judged by, and the gradient of its loss.
+
+        Parameters
+        ----------
+        loss : (psc, labels) -> loss of each sample, gradient; see losses.py
+        psc, labels : of a chunk, where the backend computes
+        tapes : of all layers
+
+        Returns
+        -------
+        numbers : (b, 1 + O + layers) float64: the loss of each sample; its scores, the summed psc, the largest of which
+            decides; the spikes of each layer, where those of a chunk may stand beside one of its samples
+        gradient : with respect to psc
+        """
+        losses, gradient = loss(psc, labels)
+        counts = np.zeros_like(losses, shape=(len(losses), len(tapes)))
+        for n, tape in enumerate(tapes):
+            counts[:len(tape.count), n] = tape.count.reshape(len(tape.count), -1).sum(axis=1)
+        return np.concatenate([losses[:, None], psc.sum(axis=1, dtype=np.float64), counts], axis=1), gradient
+
+    def kept(self, array):
+        """Return an array that stays what it is when layers run again."""
+        return array.copy()
 
     def map(self, function: Callable, items: list) -> list:
         """Apply a function to every item, several at once where it pays; results in order."""

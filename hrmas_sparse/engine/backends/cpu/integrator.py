@@ -88,7 +88,7 @@ class Integrator(base.Layer):
         self.weight_gradients(tape, above.errors, gradients)
         return Above(np.zeros((0, 0), self._w.dtype), self.effect_below(above.errors)), None
 
-    def zero_gradients(self, feedforward=True):
+    def room_for_gradients(self, feedforward=True):
         dw = self._zeroed("dw", *self._w.shape) if feedforward else self._w[:0]
         return Gradients(dw, np.zeros(0, self._w.dtype))
 

@@ -129,7 +129,7 @@ class Layer(base.Layer):
         self.weight_gradients(tape, errors, gradients)
         return errors
 
-    def zero_gradients(self, feedforward=True):
+    def room_for_gradients(self, feedforward=True):
         w, links = self._synapses
         dw = self._buffers.zeroed(("dw", self._slot), w.shape, w.dtype) if feedforward else w[:0]
         return Gradients(dw, self._buffers.zeroed(("dlinks", self._slot), links.data.shape, w.dtype))

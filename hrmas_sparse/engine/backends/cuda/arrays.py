@@ -3,6 +3,7 @@
 ``xp`` is the module of array functions, with NumPy's names. Numba and CuPy both work on the default stream, so what
 one leaves the other finds, without waiting for it.
 """
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,14 @@ def to_host(array):
     return np.array(array, subok=False) if config.ENABLE_CUDASIM else xp.asnumpy(array)
 
 
-def add(total, part):
-    """total += part, in place; ``total`` may be on the host."""
-    total += to_host(part) if type(total) is np.ndarray else part
+@contextlib.contextmanager
+def filled(room, like):
+    """Give an array to fill, where ``like`` is: ``room`` itself, or one that is copied there afterwards."""
+    here = not isinstance(room, type(like))
+    there = xp.empty(room.shape, room.dtype) if here else room
+    yield there
+    if here:
+        room[...] = to_host(there)
 
 
 def memory_info():

@@ -3,15 +3,17 @@
 Needs a GPU and both packages, or the CUDA simulator; see :mod:`.probe`.
 """
 
+import functools
+
 import numpy as np
 
 from hrmas_sparse.data.events import EVENT_ARRAYS
 from hrmas_sparse.engine.backends.base import EVALUATION_BATCH, Backend, Chunk, Loader
-from hrmas_sparse.engine.backends.cuda import DENSE, RESIDENT, TOGETHER, chunks, learning
+from hrmas_sparse.engine.backends.cuda import DENSE, RESIDENT, TOGETHER, chunks, learning, losses
 from hrmas_sparse.engine.backends.cuda.arrays import memory_info, to_device, to_host, xp
 from hrmas_sparse.engine.backends.cuda.footprint import simulation
 from hrmas_sparse.engine.backends.cuda.integrator import Integrator
-from hrmas_sparse.engine.backends.cuda.layer import Layer
+from hrmas_sparse.engine.backends.cuda.layer import Layer, membrane_of
 from hrmas_sparse.engine.backends.cuda.links import Patterns
 from hrmas_sparse.engine.backends.cuda.loader import CarryingLoader, DeviceEvents
 from hrmas_sparse.engine.backends.cuda.relaxation import Relaxation
@@ -28,6 +30,7 @@ class CudaBackend(Backend):
 
     def __init__(self):
         self._patterns = Patterns()
+        self._membranes: dict = {}       # of each slot's last layer: R and tau, and what gives 1/tau and R/tau
         self._resident = None, None      # a training set, and its loader
         self._batch, self._reached = (0, 0), {}   # samples and steps of the last chunk, layers it has got to
 
@@ -40,7 +43,9 @@ class CudaBackend(Backend):
         def reached(weights):
             self._reached[slot] = (weights.w.shape, weights.pattern.source.size, weights.w.dtype.itemsize)
 
-        return Layer(self._patterns, reached, neurons, synapses, intrinsic)
+        if self._membranes.get(slot, (None,))[0] is not intrinsic:    # that of the output is the same in every pass
+            self._membranes[slot] = intrinsic, functools.cache(functools.partial(membrane_of, intrinsic))
+        return Layer(self._patterns, reached, neurons, synapses, intrinsic, self._membranes[slot][1])
 
     def integrator(self, slot, neurons, windows, steps, w):
         return Integrator(neurons, windows, steps, w)
@@ -54,6 +59,13 @@ class CudaBackend(Backend):
             spikes = chunks.pack(batch, first, last, dtype, networks)
             packed.append(Chunk(spikes, to_device(batch.labels[first:last]), first, batch.steps))
         return packed
+
+    def judge(self, loss, psc, labels, tapes):
+        judged = losses.judge(loss, psc, labels, [tape.count for tape in tapes])
+        return super().judge(loss, psc, labels, tapes) if judged is None else judged
+
+    def kept(self, array):
+        return array     # no other chunk gets it
 
     def unpack(self, opaque, size):
         return chunks.unpack(opaque, size)
@@ -91,7 +103,8 @@ class CudaBackend(Backend):
         return to_host(array)
 
     def fetch(self, arrays):
-        numbers = to_host(xp.concatenate([to_device(array).reshape(-1).astype(np.float64) for array in arrays]))
+        flat = [to_device(array).reshape(-1).astype(np.float64, copy=False) for array in arrays]
+        numbers = to_host(flat[0] if len(flat) == 1 else xp.concatenate(flat))
         ends = np.cumsum([array.size for array in arrays])[:-1]
         return [part.reshape(array.shape) for part, array in zip(np.split(numbers, ends), arrays)]
 

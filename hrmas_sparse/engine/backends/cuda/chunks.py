@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.engine.backends.cuda import DENSE, synapses
+from hrmas_sparse.engine.backends.cuda import DENSE, batches, launch, synapses
 from hrmas_sparse.engine.backends.cuda.arrays import to_device, to_host, xp
 from hrmas_sparse.engine.backends.cuda.launch import over
 
@@ -53,13 +53,14 @@ def pack(events, first, last, dtype, networks=1):
     begin, end = int(events.indptr[first]), int(events.indptr[last])
     start = to_device(events.indptr[first:last + 1] - begin)
     step, channel, value = (to_device(x[begin:end]) for x in (events.step, events.channel, events.value))
+    if end - begin > DENSE * samples * steps * channels:
+        values = xp.empty((samples, steps, channels), dtype)
+        batches.scatter[samples, launch.TILE](
+            start, step, channel, value, np.int64(channels), values.reshape(samples, -1))
+        return Values(values)
     value = value.astype(dtype)
     sample = xp.searchsorted(start, xp.arange(end - begin), side="right") - 1
     row = sample * steps + step
-    if end - begin > DENSE * samples * steps * channels:
-        values = xp.zeros((samples, steps, channels), dtype)
-        values.reshape(-1)[row * channels + channel] = value
-        return Values(values)
     rows = samples * steps
     key = (row // (rows // networks) * channels + channel) * rows + row
     order = xp.argsort(key)

@@ -8,7 +8,7 @@ import numpy as np
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Tape
 from hrmas_sparse.engine.backends.cuda import chunks, launch, windows as kernels
-from hrmas_sparse.engine.backends.cuda.arrays import add, to_device, xp
+from hrmas_sparse.engine.backends.cuda.arrays import filled, to_device, xp
 
 
 class Integrator(base.Layer):
@@ -29,7 +29,7 @@ class Integrator(base.Layer):
         else:
             kernels.sum_windows[over](self._k, received.words, self._steps, sums)
         v = xp.matmul(self._of_networks(sums), w).reshape(samples, 1, w.shape[-1])
-        return Tape(sums, None, v, None, v, None, None, xp.zeros(len(w), np.int64))
+        return Tape(sums, None, v, None, v, None, None, xp.zeros((samples, 1), np.int32))
 
     def _of_networks(self, array):
         """(M, S/M, everything of a sample)."""
@@ -39,7 +39,7 @@ class Integrator(base.Layer):
         return tape.v
 
     def effect_of_loss(self, tape, psc_gradient):
-        return Above(np.zeros((0, 0), tape.v.dtype), to_device(psc_gradient).astype(tape.v.dtype))
+        return Above(np.zeros((0, 0), tape.v.dtype), to_device(psc_gradient).astype(tape.v.dtype, copy=False))
 
     def effect_below(self, errors):
         gradient = xp.matmul(self._of_networks(errors), to_device(self._rows).transpose(0, 2, 1))
@@ -52,11 +52,12 @@ class Integrator(base.Layer):
         self.weight_gradients(tape, above.errors, gradients)
         return Above(np.zeros((0, 0), tape.v.dtype), self.effect_below(above.errors)), None
 
-    def zero_gradients(self, feedforward=True):
+    def room_for_gradients(self, feedforward=True):
         w = self._w
-        return Gradients(xp.zeros(w.shape if feedforward else (0, w.shape[-1]), w.dtype), xp.zeros(0, w.dtype))
+        return Gradients(xp.empty(w.shape if feedforward else (0, w.shape[-1]), w.dtype), xp.empty(0, w.dtype))
 
     def weight_gradients(self, tape, errors, gradients):
-        if gradients.dw.size:
-            dw = xp.matmul(self._of_networks(tape.received).transpose(0, 2, 1), self._of_networks(errors))
-            add(gradients.dw, dw.reshape(gradients.dw.shape))
+        with filled(gradients.dw, errors) as dw:
+            if dw.size:
+                xp.matmul(self._of_networks(tape.received).transpose(0, 2, 1), self._of_networks(errors),
+                          out=dw.reshape(self._rows.shape))

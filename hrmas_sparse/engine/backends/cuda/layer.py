@@ -11,7 +11,7 @@ import numpy as np
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plastic, Tape
 from hrmas_sparse.engine.backends.cuda import chunks, launch, links, smooth, step, synapses as kernels
-from hrmas_sparse.engine.backends.cuda.arrays import add, to_device, xp
+from hrmas_sparse.engine.backends.cuda.arrays import filled, to_device, xp
 from hrmas_sparse.storage.errors import InputError
 
 COUNTED = 1 << 32   # numbers that an index of step.py reaches
@@ -31,19 +31,19 @@ class Layer(base.Layer):
     """See :class:`hrmas_sparse.engine.backends.base.Layer`.
 
     ``patterns`` are :class:`links.Patterns`; ``reached`` is a function (:class:`Weights`) that is told of the weights
-    when they are put on the device, which is when the first chunk gets here.
+    when they are put on the device, which is when the first chunk gets here; ``membrane`` gives 1/tau and R/tau.
     """
 
-    def __init__(self, patterns, reached, neurons, synapses, intrinsic):
-        self._patterns, self._reached = patterns, reached
+    def __init__(self, patterns, reached, neurons, synapses, intrinsic, membrane):
+        self._patterns, self._reached, self._membrane = patterns, reached, membrane
         self._neurons, self._synapses, self._intrinsic = neurons, synapses, intrinsic
 
     @functools.cached_property
     def _weights(self):
         each, w = self._links, to_device(self._synapses.w)
         pattern = self._patterns.of(each)
-        weights = Weights(w.reshape(len(each), *w.shape[-2:]), pattern, links.weights(pattern.incoming, each),
-                          links.weights(pattern.outgoing, each), any(network.data.size for network in each))
+        weights = Weights(w.reshape(len(each), *w.shape[-2:]), pattern, *links.weights(pattern, each),
+                          any(network.data.size for network in each))
         self._reached(weights)
         return weights
 
@@ -56,6 +56,8 @@ class Layer(base.Layer):
     # ---- forward ----
 
     def forward(self, chunk, received, keep_psc=False, keep_trajectory=False):
+        if isinstance(received, chunks.Bits):    # numbers for two products, that of the weights' gradient too
+            received = chunks.Values(chunks.dense(received, self._weights.w.dtype))
         v = self._currents(received)
         samples, steps, neurons = v.shape
         if v.size >= COUNTED:
@@ -68,10 +70,9 @@ class Layer(base.Layer):
         if self._neurons.p is not None:
             tape = tape._replace(plastic=self._run_plastic(tape, keep_trajectory))
         else:
-            R, tau = map(to_device, self._intrinsic)
-            tape = tape._replace(membrane=Membrane(_rows(1 / tau, chunk), _rows(R / tau, chunk)))
+            tape = tape._replace(membrane=Membrane(*(_rows(values, chunk) for values in self._membrane())))
             tape = (self._run_smooth if self._neurons.smooth else self._run)(tape, keep_psc)
-        return tape._replace(count=self._count(tape))
+        return tape
 
     def _currents(self, received):
         """Feedforward current of every step, (S, T, N)."""
@@ -83,8 +84,7 @@ class Layer(base.Layer):
             kernels.feedforward[launch.over(samples * steps, neurons)](
                 received.row_start, received.channel, received.value, w, current)
         else:
-            sent = chunks.dense(received, w.dtype)
-            current = xp.matmul(sent.reshape(networks, -1, senders), w)
+            current = xp.matmul(received.values.reshape(networks, -1, senders), w)
         return current.reshape(samples, steps, neurons)
 
     def _run(self, tape, keep_psc):
@@ -118,7 +118,7 @@ class Layer(base.Layer):
         smooth.forward(per)[grid, block](
             self._neurons.k, *tape.membrane, *self._incoming, tape.v, spikes.values, _kept(tape.psc, keep_psc),
             keep_psc)
-        return tape._replace(spikes=spikes)
+        return tape._replace(spikes=spikes, count=spikes.values)
 
     def _geometry(self, tape):
         """Grid, block, neurons a thread and bytes of shared memory of a forward pass."""
@@ -144,19 +144,13 @@ class Layer(base.Layer):
         degree, targets, _ = self._weights.pattern.outgoing
         return degree, _flat(targets), _flat(self._weights.outgoing)
 
-    def _count(self, tape):
-        networks = len(self._links)
-        if isinstance(tape.spikes, chunks.Values):
-            return tape.spikes.values.reshape(networks, -1).sum(axis=1)
-        return tape.count.reshape(networks, -1).sum(axis=1, dtype=np.int64)
-
     def psc(self, tape, chunk):
         return tape.psc
 
     # ---- backward ----
 
     def effect_of_loss(self, tape, psc_gradient):
-        effect = to_device(psc_gradient).astype(tape.v.dtype)
+        effect = to_device(psc_gradient).astype(tape.v.dtype, copy=False)
         samples, _, neurons = effect.shape
         step.filter_back[launch.over(samples, neurons)](self._neurons.k, effect)
         return Above(np.zeros((0, 0), tape.v.dtype), effect)
@@ -167,8 +161,7 @@ class Layer(base.Layer):
     def backward(self, tape, above, gradients, keep_errors=True, keep_delta=False):
         membrane, errors = tape.membrane, _effect(above) if above.w.size else above.errors
         if tape.plastic is not None:
-            R, tau = tape.plastic.trajectory
-            membrane = Membrane(1 / tau, R / tau)
+            membrane = membrane_of(tape.plastic.trajectory)
         back = self._back_smooth if self._neurons.smooth else self._back
         delta = back(tape, membrane, errors, keep_delta)
         self.weight_gradients(tape, errors, gradients)
@@ -194,37 +187,47 @@ class Layer(base.Layer):
         smooth.backward(per)[grid, block](
             self._neurons.k, *membrane, *self._outgoing, tape.v, tape.spikes.values, errors)
 
-    def zero_gradients(self, feedforward=True):
+    def room_for_gradients(self, feedforward=True):
         w = self._synapses.w
-        return Gradients(xp.zeros(w.shape if feedforward else (0, w.shape[-1]), w.dtype),
-                         xp.zeros(sum(network.data.size for network in self._links), w.dtype))
+        return Gradients(xp.empty(w.shape if feedforward else (0, w.shape[-1]), w.dtype),
+                         xp.empty(sum(network.data.size for network in self._links), w.dtype))
 
     def weight_gradients(self, tape, errors, gradients):
-        if gradients.dw.size:
-            add(gradients.dw, self._feedforward_gradient(tape.received, errors).reshape(gradients.dw.shape))
-        if gradients.dlinks.size:
-            add(gradients.dlinks, self._links_gradient(tape.spikes, errors))
+        with filled(gradients.dw, errors) as dw:
+            if dw.size:
+                self._feedforward_gradient(tape.received, errors, dw)
+        with filled(gradients.dlinks, errors) as dlinks:
+            if dlinks.size:
+                self._links_gradient(tape.spikes, errors, dlinks)
 
-    def _feedforward_gradient(self, received, errors):
-        """Gradient of w, (M, C, N)."""
+    def _feedforward_gradient(self, received, errors, dw):
+        """Gradient of w."""
         networks, senders, neurons = self._weights.w.shape
         if isinstance(received, chunks.EventRows):
-            dw = xp.empty((networks * senders, neurons), errors.dtype)
             kernels.feedforward_gradient[launch.over(networks * senders, neurons)](
-                received.column_start, received.row, received.sent, errors.reshape(-1, neurons), dw)
-            return dw.reshape(self._weights.w.shape)
+                received.column_start, received.row, received.sent, errors.reshape(-1, neurons),
+                dw.reshape(-1, neurons))
+            return
         sent = chunks.dense(received, errors.dtype).reshape(networks, -1, senders)
-        return xp.matmul(sent.transpose(0, 2, 1), errors.reshape(networks, -1, neurons))
+        xp.matmul(sent.transpose(0, 2, 1), errors.reshape(networks, -1, neurons), out=dw.reshape(self._weights.w.shape))
 
-    def _links_gradient(self, spikes, errors):
-        """Gradient of the links' weights, (nnz,), of all networks one after another."""
+    def _links_gradient(self, spikes, errors, dlinks):
+        """Gradient of the links' weights, of all networks one after another."""
         pattern = self._weights.pattern
-        dlinks = xp.empty(pattern.source.shape, errors.dtype)
         run, sent = ((kernels.smooth_links_gradient, spikes.values) if isinstance(spikes, chunks.Values)
                      else (kernels.links_gradient, spikes.words))
         run[launch.flat(dlinks.size)](pattern.source, pattern.target, pattern.network,
                                       len(errors) // len(self._weights.w), sent, errors, dlinks)
-        return dlinks
+
+
+def membrane_of(intrinsic):
+    """1/tau and R/tau from R and tau, in one launch where both are of a kind."""
+    R, tau = map(to_device, intrinsic)
+    if R.shape != tau.shape:
+        return Membrane(1 / tau, R / tau)
+    membrane = Membrane(xp.empty_like(tau), xp.empty_like(tau))
+    kernels.membrane[launch.flat(tau.size)](*(array.reshape(-1) for array in (R, tau, *membrane)))
+    return membrane
 
 
 def _effect(above):

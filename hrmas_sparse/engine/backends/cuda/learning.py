@@ -31,7 +31,7 @@ def _norm(sums):
 
 
 @jit
-def _square(arrays, sums):
+def sum_squares(arrays, sums):
     """sums[y, x] = sum of the squares of every number i of array y with i // width % PARTS = x."""
     x, y, width, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.blockDim.x, cuda.threadIdx.x
     array, shared = arrays[y], cuda.shared.array(0, float64)
@@ -52,7 +52,15 @@ def _square(arrays, sums):
 
 
 @jit
-def _adam(k, weights, gradients, m, v, sums, limit, positive):
+def multiply(arrays, factor):
+    i, y = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y
+    array = arrays[y]
+    if i < array.size:
+        array[i] *= factor
+
+
+@jit
+def update(k, weights, gradients, m, v, sums, limit, positive):
     """One update of Adam; bit y of ``positive`` says that array y is kept at least 0."""
     i, y = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y
     w = weights[y]
@@ -66,7 +74,7 @@ def _adam(k, weights, gradients, m, v, sums, limit, positive):
 
 
 @jit
-def _descend(weights, gradients, sums, limit, eta, below):
+def descend(weights, gradients, sums, limit, eta, below):
     """below = weights - eta * gradients, clipped."""
     i, y = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y
     w = weights[y]
@@ -76,7 +84,7 @@ def _descend(weights, gradients, sums, limit, eta, below):
 
 
 @jit
-def _part(weights, direction, sums, plus, minus):
+def part(weights, direction, sums, plus, minus):
     """plus, minus = weights at w+ and w-."""
     i, y = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y
     w = weights[y]
@@ -86,7 +94,7 @@ def _part(weights, direction, sums, plus, minus):
 
 
 @jit
-def _mix(first, plus, minus, sums, eta, mixed):
+def mix(first, plus, minus, sums, eta, mixed):
     """mixed = the gradient of second order where it is usable, else that of first order."""
     i, y = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y
     g = first[y]
@@ -107,8 +115,21 @@ def squares(gradients):
     sums = xp.empty((len(arrays), PARTS), np.float64)
     for first in range(0, len(arrays), MOST):
         few = tuple(arrays[first:first + MOST])
-        _square[(PARTS, len(few)), launch.TILE, 0, 8 * launch.TILE](few, sums[first:first + MOST])
+        sum_squares[(PARTS, len(few)), launch.TILE, 0, 8 * launch.TILE](few, sums[first:first + MOST])
     return sums
+
+
+def _over(arrays):
+    """Grid and block of a launch over a tuple of arrays."""
+    blocks, width = launch.flat(max(1, *(array.size for array in arrays)))
+    return (blocks, len(arrays)), width
+
+
+def scale(arrays, factor):
+    """See :func:`learning.scale`."""
+    for first in range(0, len(arrays), MOST):
+        few = tuple(array.reshape(-1) for array in arrays[first:first + MOST])
+        multiply[_over(few)](few, factor)
 
 
 def _few(part, *tables):
@@ -118,22 +139,21 @@ def _few(part, *tables):
     for first in range(0, len(entries), MOST):
         few = entries[first:first + MOST]
         arrays = [tuple(table.layers[n][name].reshape(-1) for n, name in few) for table in tables]
-        blocks, width = launch.flat(max(1, *(array.size for array in arrays[0])))
-        yield ((blocks, len(few)), width), few, arrays
+        yield _over(arrays[0]), few, arrays
 
 
 def adam(k, parameters, gradients, moments, squares, limit):
     """See :func:`learning.adam`."""
     for over, entries, arrays in _few(gradients, parameters, gradients, *moments):
         positive = sum((name == learning.POSITIVE) << y for y, (_, name) in enumerate(entries))
-        _adam[over](k, *arrays, squares, np.float64(limit), np.int32(positive))
+        update[over](k, *arrays, squares, np.float64(limit), np.int32(positive))
 
 
 def descended(parameters, gradients, squares, limit, eta):
     """See :func:`learning.descended`."""
     below = gradients.map(xp.empty_like)
     for over, _, (weights, few, made) in _few(gradients, parameters, gradients, below):
-        _descend[over](weights, few, squares, np.float64(limit), np.float64(eta), made)
+        descend[over](weights, few, squares, np.float64(limit), np.float64(eta), made)
     return parameters.replaced(below)
 
 
@@ -141,7 +161,7 @@ def sides(parameters, direction, squares):
     """See :func:`learning.sides`."""
     plus, minus = (direction.map(xp.empty_like) for _ in range(2))
     for over, _, (weights, few, *made) in _few(direction, parameters, direction, plus, minus):
-        _part[over](weights, few, squares, *made)
+        part[over](weights, few, squares, *made)
     return [parameters.replaced(side) for side in (plus, minus)]
 
 
@@ -149,5 +169,5 @@ def second_order(first, plus, minus, squares, eta):
     """See :func:`learning.second_order`."""
     mixed = first.map(xp.empty_like)
     for over, _, (*few, made) in _few(first, first, plus, minus, mixed):
-        _mix[over](*few, squares, np.float64(eta), made)
+        mix[over](*few, squares, np.float64(eta), made)
     return mixed

@@ -8,8 +8,11 @@ going back those it sends by, so there are two such orders, made once for a patt
 from typing import NamedTuple
 
 import numpy as np
+from numba import cuda
 
+from hrmas_sparse.engine.backends.cuda import launch
 from hrmas_sparse.engine.backends.cuda.arrays import to_device, xp
+from hrmas_sparse.engine.backends.cuda.compile import jit
 
 KEPT = 16  # patterns remembered: layers of the networks at work
 
@@ -122,13 +125,25 @@ def _pattern(distinct, networks):
                    *(to_device(array.astype(np.int32)) for array in (source, target, network)))
 
 
-def weights(columns, links):
-    """The links' weights in the order of ``columns``: (M, K N)."""
-    data = [to_device(own.data) for own in links]
-    if not any(own.size for own in data):
-        return xp.zeros((1, *columns.others.shape[1:]), data[0].dtype)
-    if len(data) == 1:
-        return data[0][columns.place]
-    values = xp.concatenate([*data, xp.zeros(1, data[0].dtype)])  # what a last network without links points at
-    start = np.cumsum([0, *(own.size for own in data[:-1])])
-    return values[columns.place + to_device(start)[:, None]]
+def weights(pattern, links):
+    """The links' weights in both orders of a :class:`Pattern`, as a neuron receives and as it sends: (M, K N) each."""
+    data = tuple(to_device(own.data) for own in links)
+    found = [xp.empty((len(data), each.others.shape[1]), data[0].dtype) for each in pattern[:2]]
+    if any(own.size for own in data):
+        longest = max(x.shape[1] for x in found)
+        columns[(launch.flat(longest)[0], len(data)), launch.flat(longest)[1]](
+            data, pattern.incoming.place, pattern.outgoing.place, *found)
+    return found
+
+
+@jit
+def columns(data, incoming_place, outgoing_place, incoming, outgoing):
+    """incoming[m, k], outgoing[m, k] = the weight of network m at its place; where there is no link, 0."""
+    k, m = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y
+    own, row = data[m], m if incoming_place.shape[0] > 1 else 0
+    if k < incoming.shape[1]:
+        place = incoming_place[row, k]
+        incoming[m, k] = own[place] if place < own.size else own.dtype.type(0)
+    if k < outgoing.shape[1]:
+        place = outgoing_place[row, k]
+        outgoing[m, k] = own[place] if place < own.size else own.dtype.type(0)

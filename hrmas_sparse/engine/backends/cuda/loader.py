@@ -10,6 +10,7 @@ import numpy as np
 
 from hrmas_sparse.data.events import EVENT_ARRAYS, Events
 from hrmas_sparse.engine.backends.base import Loader
+from hrmas_sparse.engine.backends.cuda import batches, launch
 from hrmas_sparse.engine.backends.cuda.arrays import carry, computing, copying, pinned, to_device, xp
 
 SLOTS = 4
@@ -28,10 +29,11 @@ class DeviceEvents(Events):
         length = self.indptr[np.asarray(index) + 1] - start
         indptr = np.concatenate([[0], np.cumsum(length)]).astype(np.int64)
         # As of Events; only the samples' starts travel.
-        at = xp.arange(int(indptr[-1]))
-        where = at + to_device(start - indptr[:-1])[xp.searchsorted(to_device(indptr), at, side="right") - 1]
-        events = {name: getattr(self, name)[where] for name in EVENT_ARRAYS}
-        return self._with(indptr=indptr, labels=self.labels[index], **events)
+        given = tuple(getattr(self, name) for name in EVENT_ARRAYS)
+        taken = tuple(xp.empty(int(indptr[-1]), array.dtype) for array in given)
+        if indptr[-1]:
+            batches.take[len(length), launch.TILE](*map(to_device, (start, indptr)), given, taken)
+        return self._with(indptr=indptr, labels=self.labels[index], **dict(zip(EVENT_ARRAYS, taken)))
 
 
 class _Slot:

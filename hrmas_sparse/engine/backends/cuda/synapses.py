@@ -81,6 +81,14 @@ def smooth_links_gradient(source, target, network, samples, values, errors, dlin
 
 
 @jit
+def membrane(R, tau, inv_tau, gain):
+    """inv_tau = 1/tau, gain = R/tau; all flat."""
+    i = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    if i < tau.size:
+        inv_tau[i], gain[i] = tau.dtype.type(1) / tau[i], R[i] / tau[i]
+
+
+@jit
 def sum_samples(values, sums):
     """sums[m, n] = sum over the samples of network m of values[b, n], in their order; values (S, N), sums (M, N)."""
     m, n = cuda.blockIdx.x, cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
