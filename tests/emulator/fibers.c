@@ -114,3 +114,7 @@ float __nv_fminf(float a, float b) { return fminf(a, b); }
 float __nv_fmaxf(float a, float b) { return fmaxf(a, b); }
 double __nv_fmin(double a, double b) { return fmin(a, b); }
 double __nv_fmax(double a, double b) { return fmax(a, b); }
+float __nv_sqrtf(float x) { return sqrtf(x); }
+double __nv_sqrt(double x) { return sqrt(x); }
+float __nv_logf(float x) { return logf(x); }
+double __nv_log(double x) { return log(x); }
