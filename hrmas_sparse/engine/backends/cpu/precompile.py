@@ -47,7 +47,7 @@ def backward():
         array[...] = 0
     errors = np.zeros((chunk.steps, 1, LANES), DTYPE)
     layer.backward(Tape(*signals, layer._membrane, None, None), Above(np.ones((1, 1), DTYPE), errors),
-                   layer.zero_gradients())
+                   layer.room_for_gradients())
     layer.effect_of_loss(Tape(*signals, None, None, None), np.zeros((1, chunk.steps, 1), DTYPE))
 
 
