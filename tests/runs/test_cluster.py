@@ -150,7 +150,7 @@ def test_a_run_that_is_away_comes_back_at_each_checkpoint(dask, tmp_path_factory
         return *call(self, task)[:-1], 0.0 if len(calls) == 1 else 600.0
     monkeypatch.setattr(Apart, "call", first_for_a_moment)
     dask.worker(tmp_path_factory.mktemp("machine"))
-    long = SETTINGS.replace("search_epochs=60", "search_epochs=200")  # it must not end before it is asked back
+    long = SETTINGS.replace("search_epochs=60", "search_epochs=400")  # it must not end before it is asked back
     assert cli.main([*words(dask, long), "--apart", "--seeds", "0"]) == 0
     run = folders.RunDir("runs/out/one-ntidigits/hrmas-s0")
     assert run.finished and len(calls) == 2
