@@ -3,8 +3,8 @@
     python tests/runs/overhead.py [--other CHECKOUT] [--runs 12]
 
 Twelve commands one after the other; Dask in the command's own process; Dask over TCP with 1, 2 and 4 workers. With
-``--other`` a checkout of an earlier version, with a .venv of its own, makes the same runs, too. Each program makes one
-run first, so that its kernels are compiled. It takes about three minutes on two idle cores.
+``--other`` a checkout of a version that had a pool of its own, with a .venv of its own, makes the same runs, too. Each
+program makes one run first, so that its kernels are compiled. It takes about three minutes on two idle cores.
 """
 
 import argparse
@@ -69,14 +69,14 @@ class Measured:
             time.sleep(0.2)
 
 
-def once(home, python, root, runs, workers=None):
+def once(home, words, root, runs, workers=None):
     """Make runs; (seconds of the clock, processor seconds, MB of the engine)."""
     shutil.rmtree(home / "runs", ignore_errors=True)
     measured, more = Measured(home), []
     if workers is not None:
         file = home / "scheduler.json"
         file.unlink(missing_ok=True)
-        dask = Path(python).with_name("dask")
+        dask = words[0].with_name("dask")
         measured.start([dask, "scheduler", "--scheduler-file", file, "--host", "127.0.0.1", "--port", 0,
                         "--no-dashboard"], root)
         while not file.exists():
@@ -87,23 +87,22 @@ def once(home, python, root, runs, workers=None):
         more = ["--cluster", file]
         time.sleep(3)
     began = time.monotonic()
-    client = measured.start([Path(python).with_name("hrmas"), "experiment", "one.toml", "--raw", "words.hdf5", "--set",
-                             SETTINGS, "--seeds", f"0-{runs - 1}", *more], root)
+    client = measured.start([*words, "one.toml", "--raw", "words.hdf5", "--set", SETTINGS, "--seeds", f"0-{runs - 1}",
+                             *more], root)
     seconds, megabytes = measured.until(client)
     found = len(list(home.glob("runs/out/one-ntidigits/*/result.json")))
     assert found == runs, f"{found} of {runs} runs ended"
     return time.monotonic() - began, seconds, megabytes
 
 
-def by_hand(home, python, root, runs):
+def by_hand(home, words, root, runs):
     """The same runs, a command each, one after the other."""
     shutil.rmtree(home / "runs", ignore_errors=True)
     began, seconds = time.monotonic(), 0.0
     for n in range(runs):
         measured = Measured(home)
-        words = [Path(python).with_name("hrmas"), "search", "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS,
-                 "--seeds", n, "--name", f"s{n}"]
-        seconds += measured.until(measured.start(words, root))[0]
+        one = [*words, "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS, "--seeds", n, "--name", f"s{n}"]
+        seconds += measured.until(measured.start(one, root))[0]
     return time.monotonic() - began, seconds, 0.0
 
 
@@ -118,18 +117,20 @@ def main():
         home = Path(place)
         write_words(home / "words.hdf5")
         (home / "one.toml").write_text(TOML)
-        ways = [("a command each, one after the other", by_hand, sys.executable, ROOT, {}),
-                ("Dask in the command's process", once, sys.executable, ROOT, {})]
-        ways += [(f"Dask over TCP, {n} worker{'s' * (n > 1)}", once, sys.executable, ROOT, {"workers": n})
+        hrmas = Path(sys.executable).with_name("hrmas")
+        ways = [("a command each, one after the other", by_hand, [hrmas, "search"], ROOT, {}),
+                ("Dask in the command's process", once, [hrmas, "experiment"], ROOT, {})]
+        ways += [(f"Dask over TCP, {n} worker{'s' * (n > 1)}", once, [hrmas, "experiment"], ROOT, {"workers": n})
                  for n in (1, 2, 4)]
         if options.other:
             other = options.other.resolve()
-            ways.insert(1, (f"{other.name}, its own engine", once, other / ".venv/bin/python", other, {}))
+            words = [other / ".venv/bin/python", "-m", "runs.experiment"]
+            ways.insert(1, ("the earlier version's own pool", once, words, other, {}))
         print("| engine | processor time a run, s | engine, MB | time, s | runs a minute |\n|---|---|---|---|---|")
-        for name, function, python, root, more in ways:
+        for name, function, words, root, more in ways:
             if not more:
-                function(home, python, root, 1)     # compiles what is not compiled yet
-            took, seconds, megabytes = function(home, python, root, options.runs, **more)
+                function(home, words, root, 1)      # compiles what is not compiled yet
+            took, seconds, megabytes = function(home, words, root, options.runs, **more)
             print(f"| {name} | {seconds / options.runs:.2f} | {megabytes:.0f} | {took:.1f} | "
                   f"{60 * options.runs / took:.0f} |", flush=True)
 
