@@ -15,6 +15,7 @@ from runs.tuning.ranges import Ranges
 POINTS = 50                 # of a run's metrics that the study is told, at most
 RUN = 1_000_000             # of the steps: those of the second run of a trial begin here
 STARTUP, WARMUP = 8, 1 / 3  # trials, and the part of each run, that are never given up
+COMPARED = 10               # trials at least, the best of all, say which settings matter
 MOST_INVALID = 100          # proposals in a row that do not go together
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -58,12 +59,22 @@ class Study:
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     def importance(self) -> dict[str, float]:
-        """Return how much each setting matters, by the finished trials; the sum is 1."""
+        """Return how much each setting matters for being among the best of the finished trials; the sum is 1."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")     # of few trials there is not much to be said
-            # Optuna before 5 would take another one by default, which needs scikit-learn.
-            return optuna.importance.get_param_importances(
-                self.study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
+            return optuna.importance.get_param_importances(self.study, evaluator=self._evaluator())
+
+    def _evaluator(self):
+        """What compares the best trials with all: the best tenth, but no fewer than a few: of two, chance decides.
+
+        Without it Optuna before 5 would take one that needs scikit-learn.
+        """
+        share = min(0.5, max(0.1, COMPARED / len(self.finished())))
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator
+        try:
+            return evaluator(target_quantile=share)
+        except TypeError:                           # its name before Optuna 5
+            return evaluator(baseline_quantile=share)
 
     def overrides(self, trial) -> tuple[str, ...]:
         """Return the settings of a trial as ``--set`` takes them."""
