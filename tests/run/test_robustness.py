@@ -4,6 +4,7 @@ Processes are forked from this one, which has compiled everything, so that a kil
 the program itself, and SIGKILL is SIGKILL.
 """
 
+import json
 import os
 import random
 import shutil
@@ -124,37 +125,64 @@ def straight(name, settings=""):
     return folder.RunDir(places.out() / name)
 
 
+def in_two_lanes(house, work):
+    """Do ``work(0)`` and ``work(1)`` at once, for there may be two cores, each in a folder of its own.
+
+    Returns what they return, with the sums of numbers and of lists.
+    """
+    lanes = []
+    for n in range(2):
+        where = house / f"lane{n}"
+        shutil.copytree(house, where, ignore=shutil.ignore_patterns("lane*"))
+        os.chdir(where)
+        lanes.append((fork(lambda: Path("found").write_text(json.dumps(work(n))) and 0), where))       # noqa: B023
+        os.chdir(house)
+    ended = [wait(pid) for pid, _ in lanes]
+    assert ended == [0, 0], [(where / "log").read_text() for _, where in lanes]
+    one, other = (json.loads((where / "found").read_text()) for _, where in lanes)
+    return {key: one[key] + other[key] for key in one}
+
+
 # ---- kills --------------------------------------------------------------------------------------------------
 
 
 MOST_ATTEMPTS = 100      # of one search; each makes progress, so that this is many times more than it needs
 
 
+def killed(settings, rng, least):
+    """Kill one search after another until there were so many kills; none may differ from one that was not killed."""
+    expected = straight("straight", settings)
+    found = {"kills": 0, "resumes": 0, "writing": 0, "phases": []}
+    while found["kills"] < least:
+        run = folder.RunDir(places.out() / "killed")
+        for _ in range(MOST_ATTEMPTS):
+            # At the start, or after a part of the 108 batches; then within about one batch and its checkpoint.
+            doom = rng.choice((0, *range(1, 40))), rng.choice((0, rng.uniform(0, 0.02), rng.uniform(0, 0.2)))
+            if wait(search("killed", settings, doom=doom)) == 0:
+                break
+            found["kills"] += 1
+            found["resumes"] += run.manifest_path.exists()
+            found["writing"] += any(run.path.glob(".checkpoint.h5.*"))
+            found["phases"] += [line["phase"] for line in run.metrics()[-1:]]
+        else:
+            raise AssertionError(f"no end after {MOST_ATTEMPTS} attempts: {Path('log').read_text()}")
+        differing = exact_differences(expected, run)
+        assert not differing, differing
+        shutil.rmtree(run.path)
+    shutil.rmtree("runs")
+    return found
+
+
 def test_a_hundred_kills(house, show):
-    rng, kills, resumes, differences, writing, phases = random.Random(0), 0, 0, 0, 0, set()
-    for settings in SEARCHES.values():
-        expected = straight("straight", settings)
-        mine = 0
-        while mine < 25:
-            run = folder.RunDir(places.out() / "killed")
-            for _ in range(MOST_ATTEMPTS):
-                # At the start, or after a part of the 108 batches; then within about one batch and its checkpoint.
-                doom = rng.choice((0, *range(1, 40))), rng.choice((0, rng.uniform(0, 0.02), rng.uniform(0, 0.2)))
-                if wait(search("killed", settings, doom=doom)) == 0:
-                    break
-                mine, kills, resumes = mine + 1, kills + 1, resumes + run.manifest_path.exists()
-                writing += any(run.path.glob(".checkpoint.h5.*"))
-                phases |= {line["phase"] for line in run.metrics()[-1:]}
-            else:
-                raise AssertionError(f"no end after {MOST_ATTEMPTS} attempts: {Path('log').read_text()}")
-            found = exact_differences(expected, run)
-            differences += len(found)
-            assert not found, found
-            shutil.rmtree(run.path)
-        shutil.rmtree("runs")
-    show(f"{kills} SIGKILLs at random moments in {len(SEARCHES)} searches, {writing} of them inside a checkpoint "
-         f"write, last epoch before in {sorted(phases)}: {resumes} resumes, {differences} differences")
-    assert kills >= 100 and writing and phases == {"search-1", "search-2", "retrain"}
+    def lane(n):
+        one, other = (killed(settings, random.Random(f"{n} {settings}"), 25)
+                      for settings in list(SEARCHES.values())[n::2])
+        return {key: one[key] + other[key] for key in one}
+    found = in_two_lanes(house, lane)
+    show(f"{found['kills']} SIGKILLs at random moments in {len(SEARCHES)} searches, {found['writing']} of them inside "
+         f"a checkpoint write, last epoch before in {sorted(set(found['phases']))}: {found['resumes']} resumes, 0 "
+         "differences")
+    assert found["kills"] >= 100 and found["writing"] and {"search-1", "search-2", "retrain"} == set(found["phases"])
 
 
 CALLS = ("open", "write", "fsync", "close", "replace", "link", "unlink", "truncate", "ftruncate", "pwrite", "mkdir")
@@ -193,21 +221,23 @@ def test_a_kill_at_every_call_that_touches_files(house, show):
             return status
         return wait(fork(child))
 
-    assert go("first", 0) == go("straight", 0, calls=[]) == 0      # the first one makes the folders all runs share
-    calls, expected = Path("calls").read_text().split(), folder.RunDir(places.out() / "straight")
-    kills = differences = 0
-    for count, name in enumerate(calls, start=1):
-        for half in (False, True) if name == "write" else (False,):
-            assert go("killed", count, half) == -signal.SIGKILL
-            kills += 1
-            assert go("killed", 0) == 0, Path("log").read_text()
-            run = folder.RunDir(places.out() / "killed")
-            found = exact_differences(expected, run) + [p.name for p in run.path.iterdir() if p.name[0] == "."]
-            differences += len(found)
-            assert not found, (count, name, found)
-            shutil.rmtree(run.path)
-    show(f"{kills} SIGKILLs, one at every of {len(calls)} calls that touch files ({', '.join(sorted(set(calls)))}) "
-         f"and in the middle of every write: {kills} resumes, {differences} differences")
+    def lane(n):
+        assert go("first", 0) == go("straight", 0, calls=[]) == 0      # the first makes the folders all runs share
+        calls, expected, kills = Path("calls").read_text().split(), folder.RunDir(places.out() / "straight"), 0
+        for count, name in list(enumerate(calls, start=1))[n::2]:
+            for half in (False, True) if name == "write" else (False,):
+                assert go("killed", count, half) == -signal.SIGKILL
+                kills += 1
+                assert go("killed", 0) == 0, Path("log").read_text()
+                run = folder.RunDir(places.out() / "killed")
+                found = exact_differences(expected, run) + [p.name for p in run.path.iterdir() if p.name[0] == "."]
+                assert not found, (count, name, found)
+                shutil.rmtree(run.path)
+        return {"kills": kills, "calls": calls[n::2]}
+    found = in_two_lanes(house, lane)
+    show(f"{found['kills']} SIGKILLs, one at every of {len(found['calls'])} calls that touch files "
+         f"({', '.join(sorted(set(found['calls'])))}) and in the middle of every write: as many resumes, 0 differences")
+    assert found["kills"] > len(found["calls"]) > 200
 
 
 # ---- full disks --------------------------------------------------------------------------------------------------
