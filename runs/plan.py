@@ -26,7 +26,7 @@ from hrmas_sparse.settings.load import differences
 from hrmas_sparse.storage.atomic import write_json
 from hrmas_sparse.storage import records
 from hrmas_sparse.run.folder import RunDir
-from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.settings.schema import Config
 
 FOLDER = Path(__file__).parent / "experiments"
@@ -203,8 +203,7 @@ def _recorded(experiment, dataset, options, one):
     parent = one.folder.parent
     if not (parent / RECORD).exists():
         return {}
-    runs = {key: run for key, run in records.read_json(parent / RECORD, FORM)["runs"].items()
-            if run["row"] in experiment.rows and key == Path(key).name}
+    runs = {key: run for key, run in read_record(parent)["runs"].items() if run["row"] in experiment.rows}
     if not runs:
         return {}
     every = argparse.Namespace(**vars(options) | {"rows": list({run["row"]: None for run in runs.values()}),
@@ -215,10 +214,19 @@ def _recorded(experiment, dataset, options, one):
     return {folder: settings for folder, settings in found.items() if settings}
 
 
+def read_record(folder):
+    """What an experiment's folder holds; its runs are folders in it and nowhere else."""
+    found = records.read_json(folder / RECORD, FORM)
+    for key in found["runs"]:
+        if not validators.plain(key):
+            raise Damaged(f"{folder / RECORD}: runs: {key}: not the name of a folder in it")
+    return found
+
+
 def record(experiment, runs):
     """Write what the folder holds, for the report; runs recorded there before stay."""
     path = runs[0].folder.parent / RECORD
-    before = records.read_json(path, FORM) if path.exists() else {"experiment": experiment.name, "rows": {}, "runs": {}}
+    before = read_record(path.parent) if path.exists() else {"experiment": experiment.name, "rows": {}, "runs": {}}
     if before["experiment"] != experiment.name:
         raise InputError(f"{path.parent}: holds the experiment {before['experiment']}; give another {option('name')}")
     write_json(path, {

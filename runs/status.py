@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from hrmas_sparse import places
 from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.run.warnings import kind
-from hrmas_sparse.storage import locks, records
+from hrmas_sparse.storage import locks
 from hrmas_sparse.storage.errors import InputError, printable
 from runs import plan
 from runs.worker import GIVEN_UP, JOB
@@ -67,7 +67,7 @@ def rows(home: Path) -> list[Row]:
     """Return the runs of an experiment's or a study's folder, those that have not begun too."""
     names = {path.parent.name for file in ("manifest.json", JOB) for path in home.glob(f"*/{file}")}
     if (home / plan.RECORD).exists():
-        names |= set(records.read_json(home / plan.RECORD, plan.FORM)["runs"])
+        names |= set(plan.read_record(home)["runs"])
     away = locks.held(home / AWAY)
     return [row(RunDir(home / name), away) for name in sorted(names)]
 

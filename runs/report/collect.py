@@ -12,10 +12,9 @@ from hrmas_sparse.engine import architecture
 from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.settings.load import differences, load
 from hrmas_sparse.storage import arrayfile
-from hrmas_sparse.storage import records
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.settings.schema import Config
-from runs.plan import FORM, RECORD, searches
+from runs.plan import RECORD, read_record, searches
 
 
 @dataclass(frozen=True)
@@ -148,10 +147,10 @@ def read(name):
     if folder is None:
         there = ", ".join(sorted(path.parent.name for path in places.out().glob(f"*/{RECORD}"))) or "none yet"
         raise InputError(f"{name}: no experiment of that name in {places.out()}; experiments: {there}")
-    record = records.read_json(folder / RECORD, FORM)
+    record = read_record(folder)
     groups, missing = {}, []
     for key, entry in sorted(record["runs"].items(), key=lambda item: _order(record, item[1])):
-        if entry["row"] not in record["rows"] or key != Path(key).name:
+        if entry["row"] not in record["rows"]:
             raise Damaged(f"{folder / RECORD}: runs: {key}: not one of its rows")
         run = RunDir(folder / key)
         if not run.finished:

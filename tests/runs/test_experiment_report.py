@@ -15,6 +15,7 @@ import toys
 from hrmas_sparse import cli
 from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.errors import InputError
+from runs import status
 from runs.report import collect, figures, tables
 
 ROWS = {"hrmas": (), "without-ip": ("plasticity.mode=off",), "random": ("search.method=random",),
@@ -331,12 +332,14 @@ def test_mistakes(copy, tmp_path, capsys, monkeypatch):
         complains(capsys, [copy], "experiment.json")
 
 
-def test_a_record_that_leads_elsewhere_is_refused(copy):
+@pytest.mark.parametrize("name", ["../copy/hrmas-official-s0", "/copy", "", ".."])
+def test_a_record_that_leads_elsewhere_is_refused(copy, name):
     record = json.loads((copy / "experiment.json").read_text())
-    record["runs"]["../copy/hrmas-official-s0"] = record["runs"].pop("hrmas-official-s0")
+    record["runs"][name] = record["runs"].pop("hrmas-official-s0")
     (copy / "experiment.json").write_text(json.dumps(record))
-    with pytest.raises(InputError, match="not one of its rows"):
-        collect.read(str(copy))
+    for read in (lambda: collect.read(str(copy)), lambda: status.rows(copy)):
+        with pytest.raises(InputError, match="not the name of a folder in it"):
+            read()
 
 
 def test_without_matplotlib_it_says_what_to_install(experiment, monkeypatch, capsys):
