@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import gzip
 import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from data_prep.source import Remote, Source
 from hrmas_sparse import places
@@ -31,6 +31,7 @@ BY_HAND = ("is under the Creative Commons licence CC BY 4.0. The checksums are o
 
 _LARGEST = 8 << 30  # bytes of a file unpacked; the largest published one has 1.5 GB
 _MOST_PACKED = 200  # times that a file may be larger unpacked; the published ones are less than 4 times as large
+_BLOCK, _GZIP = 1 << 20, 31  # bytes at a time; what zlib calls that form
 _PARTS = {"train": "train", "test": "test"}
 
 
@@ -88,19 +89,42 @@ def _unpacked(path: Path) -> Iterator[Path]:
         yield path
         return
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=_scratch()) as folder:
-        plain, size = Path(folder) / path.stem, 0
-        most = min(_LARGEST, _MOST_PACKED * path.stat().st_size + (1 << 20))
+        plain, size, packed_size = Path(folder) / path.stem, 0, path.stat().st_size
+        most = min(_LARGEST, _MOST_PACKED * packed_size + (1 << 20))
+        if packed_size > _LARGEST:  # a terabyte of holes, say
+            raise InputError(f"{path}: {packed_size:,} bytes, packed; is this the published file?")
         try:
-            with files.opened(path) as packed, gzip.GzipFile(fileobj=packed) as content, files.created(plain) as target:
-                while block := content.read(1 << 20):
+            with files.opened(path) as packed, files.created(plain) as target:
+                for block in _blocks(packed):
                     size += len(block)
                     if size > most:
                         raise InputError(f"{path}: more than {most:,} bytes unpacked; is this the published file?")
                     files.pour(target, block)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        except (EOFError, zlib.error) as error:
             raise InputError(f"{path}: expected a file packed with gzip, could not unpack it ({error}); get it "
                              "again") from None
         yield plain
+
+
+def _blocks(packed: BinaryIO) -> Iterator[bytes]:
+    """What is in a file of gzip: its members one after the other, without the zeros after them.
+
+    Python's own reader takes those zeros one by one, which may be for ever.
+    """
+    unpacking = zlib.decompressobj(_GZIP)
+    while data := packed.read(_BLOCK):
+        block = b""
+        while data or len(block) == _BLOCK:
+            if unpacking.eof:
+                data = data.lstrip(b"\0")
+                if not data:
+                    break
+                unpacking = zlib.decompressobj(_GZIP)
+            block = unpacking.decompress(data, _BLOCK)
+            yield block
+            data = unpacking.unused_data if unpacking.eof else unpacking.unconsumed_tail
+    if not unpacking.eof:
+        raise EOFError("it ends too early")
 
 
 def _scratch() -> Path:

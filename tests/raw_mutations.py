@@ -1,5 +1,6 @@
 """Files of recordings as nobody should write them: a generator that knows their forms; see raws.py and mutations.py."""
 
+import functools
 import gzip
 import io
 import random
@@ -220,13 +221,18 @@ def mutated_hdf5(data: bytes, rng: random.Random, foreign: Path) -> tuple[str, b
     return done, data
 
 
+@functools.cache
+def _bomb() -> bytes:
+    return gzip.compress(bytes(1 << 28), 9)
+
+
 def mutated_gzip(data: bytes, rng: random.Random, foreign: Path) -> tuple[str, bytes]:
     """A packed file with its content changed, or two, or one that is far larger than it looks."""
     deed = rng.choice(("content", "content", "content", "two", "tail", "bomb", "empty", "twice packed"))
     if deed == "content":
         done, content = mutated_hdf5(gzip.decompress(data), rng, foreign)
         return f"packed: {done}", gzip.compress(content, 1)
-    bomb = gzip.compress(bytes(1 << 28), 9) if deed == "bomb" else b""
+    bomb = _bomb() if deed == "bomb" else b""
     return f"gzip {deed}", {"two": data + data, "tail": data + rng.randbytes(50), "empty": gzip.compress(b""),
                             "bomb": rng.choice((bomb, data + bomb)), "twice packed": gzip.compress(data)}[deed]
 

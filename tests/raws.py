@@ -157,11 +157,18 @@ def _heidelberg(name, packed=False):
     return make
 
 
+def _lists(dataset):
+    """As h5py reads them, which forgets that the bytes of numbers in lists may be the other way round."""
+    kind = h5py.check_vlen_dtype(dataset.dtype)
+    return dataset[()] if kind is None else [one.view(kind) for one in dataset[()].reshape(-1)]
+
+
 def _plain_spikes(path, channels=700):
     """A file in the form of SHD, plain or packed, by HDF5's own reader of lists."""
     found, packed = {}, path.suffix.lower() == ".gz"
     with gzip.open(path) if packed else open(path, "rb") as content, h5py.File(content, "r") as file:
-        times, units, labels = (file[name][()] for name in ("spikes/times", "spikes/units", "labels"))
+        times, units = (_lists(file[f"spikes/{name}"]) for name in ("times", "units"))
+        labels = file["labels"][()]
         assert len(times) == len(units) == len(labels)
         for n, (time, unit, label) in enumerate(zip(times, units, labels)):
             assert label == int(label)

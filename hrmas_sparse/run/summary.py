@@ -90,7 +90,8 @@ def _made_discrete(diagnosis):
     """What making the searched network discrete cost, see diagnosis.py."""
     if diagnosis is None:
         return []
-    text = {name: f"{100 * score['accuracy']:.2f} %" for name, score in diagnosis.items() if isinstance(score, dict)}
+    text = {name: f"{100 * diagnosis[name]['accuracy']:.2f} %" for name in ("relaxed", "discrete", "reset", "adapted")
+            if diagnosis[name]}
     lines = [f"made discrete   {text['relaxed']} -> {text['discrete']}  "
              f"(weights of the search, {diagnosis['relaxed']['samples']} samples that judged alpha)"]
     if "adapted" in text:

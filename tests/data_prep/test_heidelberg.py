@@ -1,6 +1,7 @@
 """SHD and SSC, on files in their form: int16 units, float16 times, plain and packed."""
 
 import gzip
+import os
 import shutil
 
 import numpy as np
@@ -93,9 +94,31 @@ def test_what_is_refused(raw, spoil, parts):
 
 def test_a_packed_file_that_grows_without_end_is_refused(raw, monkeypatch):
     folder, _ = raw("shd", packed=True)
-    monkeypatch.setattr("data_prep.heidelberg._LARGEST", 1000)
-    with pytest.raises(InputError, match="more than 1,000 bytes unpacked"):
+    with monkeypatch.context() as patch:
+        largest = max(path.stat().st_size for path in folder.iterdir())
+        patch.setattr("data_prep.heidelberg._LARGEST", largest)
+        with pytest.raises(InputError, match=f"more than {largest:,} bytes unpacked"):
+            build(folder, "shd")
+    os.truncate(folder / "shd_train.h5.gz", 1 << 40)
+    with pytest.raises(InputError, match="1,099,511,627,776 bytes, packed; is this the published file"):
         build(folder, "shd")
+
+
+def test_packed_files_of_several_parts_and_with_zeros_at_their_end(raw):
+    """As tapes and some programs leave them; what is there too little of, or no part, is refused."""
+    folder, _ = raw("shd", packed=True)
+    path = folder / "shd_train.h5.gz"
+    content, before = gzip.decompress(path.read_bytes()), build(folder, "shd").train
+    parts = [gzip.compress(content[n:n + 10_000]) for n in range(0, len(content), 10_000)]
+    for whole in (b"".join(parts), b"".join(part + bytes(5) for part in parts) + bytes(3 << 20)):
+        path.write_bytes(whole)
+        found = build(folder, "shd").train
+        for name in ("indptr", "step", "channel"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(before, name))
+    for whole in (parts[0][:-9], b"".join(parts) + b"x", bytes(100), b"", bytes(9) + parts[0]):
+        path.write_bytes(whole)
+        with pytest.raises(InputError, match="expected a file packed with gzip"):
+            build(folder, "shd")
 
 
 @pytest.mark.parametrize("name", ["shd", "ssc"])

@@ -11,6 +11,7 @@ from dense import TAU_M, TAU_S, assert_same_bits, random_case
 
 from hrmas_sparse.run import diagnosis
 from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.run.summary import _made_discrete
 from hrmas_sparse.run.diagnosis import carried, diagnose
 from hrmas_sparse.run.stop import Stopped
 from hrmas_sparse.storage.errors import InputError
@@ -191,7 +192,7 @@ def test_a_damaged_one_is_refused(tmp_path, change):
     score = {"accuracy": 0.5, "loss": 1.0, "samples": 3, "rates": [0.1]}
     whole = {"windows": 0, "relaxed": score, "reset": None, "discrete": score, "adapted": None}
     run.diagnosis_path.write_text(json.dumps(whole))
-    assert run.diagnosis() == whole
+    assert run.diagnosis() == whole and _made_discrete(whole | {"more": {"a": 1}}) == _made_discrete(whole) != []
     run.diagnosis_path.write_text(json.dumps(whole | change))
     with pytest.raises(InputError, match="diagnosis.json"):
         run.diagnosis()

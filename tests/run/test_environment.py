@@ -1,6 +1,7 @@
 """What machine and process offer, and that the program bears whatever they leave out or leave behind."""
 
 import errno
+import importlib.util
 import os
 import random
 import re
@@ -8,6 +9,7 @@ import shutil
 import string
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -313,11 +315,12 @@ def test_the_program_bears_its_environment(tmp_path, words, n):
     assert status == EXPECTED[arguments[0]], said.decode(errors="replace")
 
 
-@pytest.mark.parametrize("name", [b"caf\xe9\n\xc2\xa0'", *(pytest.param(name, marks=pytest.mark.slow) for name in (
-    b"caf\xe9", "a\u00a0b".encode(), b"a\nb", b"it's", b"-x", b"~x", b" x", b'"', b"\\", "日本".encode()))])
-def test_names_of_recordings_and_results(tmp_path, words, name):
+NAMES = (b"caf\xe9", "a\u00a0b".encode(), b"a\nb", b"it's", b"-x", b"~x", b" x", b'"', b"\\", "日本".encode())
+
+
+def check_names_of_recordings_and_results(tmp_path, words, name):
     """What a run notes of them is text for people; evaluate finds them again all the same."""
-    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw").mkdir(parents=True)
     raw, own = b"raw/" + name + b".hdf5", quiet_environment()
     shutil.copy(words, os.path.join(os.fsencode(tmp_path), raw))
     status, said = hrmas(["search", "ntidigits", "--raw", raw, "--out", b"out-" + name, "--set", SMALL], tmp_path, own)
@@ -330,20 +333,30 @@ def test_names_of_recordings_and_results(tmp_path, words, name):
     assert status == 2 and said.startswith(b"hrmas: ") and said.count(b"\n") == 1 and b"\xa0" not in said
 
 
+def test_names_of_recordings_and_results(tmp_path, words):
+    check_names_of_recordings_and_results(tmp_path, words, b"caf\xe9\n\xc2\xa0'")
+
+
+@pytest.mark.slow
+def test_more_names_of_recordings_and_results(tmp_path, words):
+    """Two at a time, for there may be two cores."""
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda n: check_names_of_recordings_and_results(tmp_path / str(n), words, NAMES[n]),
+                      range(len(NAMES))))
+
+
 @pytest.mark.slow
 def test_searches_and_figures_bear_their_environment(tmp_path, words, show):
+    """Two at a time, for there may be two cores."""
     from hrmas_sparse.run.folder import RunDir
     from hrmas_sparse.run.diff import exact_differences
     arguments = ["search", "ntidigits", "--raw", "words.hdf5", "--set", SMALL]
     _, _, plain = trial(tmp_path, words, [], arguments, "nothing", "straight")
     expected = RunDir(os.fsdecode(plain) + "/runs/out/ntidigits-s0")
-    rng, figures = random.Random(1), 0
-    try:
-        import matplotlib  # noqa: F401
-        figures = 1
-    except ImportError:
-        pass
-    for n, (*draw, closed, folder) in enumerate(draws(rng, 20)):
+    figures = importlib.util.find_spec("matplotlib") is not None
+
+    def one(n):
+        *draw, closed, folder = drawn[n]
         own = tmp_path / str(n)
         own.mkdir()
         status, said, where = trial(own, words, draw, arguments, closed, folder)
@@ -357,6 +370,9 @@ def test_searches_and_figures_bear_their_environment(tmp_path, words, show):
                                                        "y.png"], closed, folder)
             assert status == 0 and os.path.exists(os.path.join(where, b"y.png")), said.decode(errors="replace")
         shutil.rmtree(where)
+    drawn = draws(random.Random(1), 20)
+    with ThreadPoolExecutor(2) as pool:
+        assert len(list(pool.map(one, range(20)))) == 20
     show(f"20 searches in {sum(len(column) for column in VARIABLES)} changed variables, {len(CLOSE)} ways to close "
          f"streams, {len(FOLDERS)} names of folders: 0 tracebacks, 0 differences"
          + (", 40 pictures" if figures else "; NO PICTURES: they need the extra `plots`"))
