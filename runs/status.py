@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from hrmas_sparse import places
 from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.run.warnings import kind
-from hrmas_sparse.storage import locks
+from hrmas_sparse.storage import locks, records
 from hrmas_sparse.storage.errors import InputError, printable
 from runs import plan
 from runs.worker import GIVEN_UP, JOB
