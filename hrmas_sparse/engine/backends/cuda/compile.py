@@ -26,7 +26,10 @@ for option in ("CUDA_ARRAY_INTERFACE_SYNC", "CUDA_LOW_OCCUPANCY_WARNINGS"):
 
 def jit(function, registers=REGISTERS):
     """Compile a kernel, on first use; a block of 1,024 threads fits only if none takes more than 64 registers."""
-    return cuda.jit(**({} if config.ENABLE_CUDASIM else {"max_registers": registers}))(function)
+    if config.ENABLE_CUDASIM:
+        return cuda.jit(function)
+    from hrmas_sparse.engine.backends.cuda.kept import Kernel
+    return Kernel(cuda.jit(max_registers=registers)(function))
 
 
 def device(function):
