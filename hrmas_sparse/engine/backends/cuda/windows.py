@@ -5,15 +5,15 @@ Shapes: S samples, T steps, K windows, N senders.
 
 from numba import cuda
 
-from hrmas_sparse.engine.backends.cuda.compile import filtered, jit
+from hrmas_sparse.engine.backends.cuda.compile import device, filtered, jit
 
 
-@jit
+@device
 def _of_bits(k, words, b, t, i):
     return k.one if (words[b, t >> 5, i] >> (t & 31)) & 1 else k.zero
 
 
-@jit
+@device
 def _of_numbers(k, sent, b, t, i):
     return sent[b, t, i]
 
