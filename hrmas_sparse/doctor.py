@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from hrmas_sparse import environment
-from hrmas_sparse.storage import files, memory
 from hrmas_sparse.engine.backends.cuda.probe import probe
 from hrmas_sparse.engine.backends.cuda.verdict import verdict
-from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.environment import install, version
+from hrmas_sparse.storage import files, memory
+from hrmas_sparse.storage.errors import InputError
 
 PACKAGES = ("numpy", "numba", "scipy", "h5py", "tqdm")
 WIDEST = (("avx512f", "AVX-512"), ("avx2", "AVX2"), ("avx", "AVX"), ("sse4.2", "SSE4.2"), ("sve", "SVE"),

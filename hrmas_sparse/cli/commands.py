@@ -46,11 +46,11 @@ def _raw_of(run):
 
 
 def search(options):
-    from hrmas_sparse.engine.backends import get_backend
+    from hrmas_sparse.engine.selftest import tested_backend
     if options.end_with_stdin:
         end_with_stdin()
     settings, raw = configured(options)
-    names, backend = _check_names(options, settings.data.dataset), get_backend(options.backend)
+    names, backend = _check_names(options, settings.data.dataset), tested_backend(options.backend)
     data = prepared(settings, raw, options.strict)
     if options.profile is None and data.meta.provenance != "real":
         options.profile = "demo"
@@ -64,12 +64,12 @@ def search(options):
 
 
 def retrain(options):
-    from hrmas_sparse.engine.backends import get_backend
+    from hrmas_sparse.engine.selftest import tested_backend
     from hrmas_sparse.run.given import architectures_for, origin_of
     source = open_run(options.run)
     settings = _at_another_size(source, options.set)
     given = architectures_for(source, settings)
-    names, backend = _check_names(options, f"{source.path.resolve().name}-retrain"), get_backend(options.backend)
+    names, backend = _check_names(options, f"{source.path.resolve().name}-retrain"), tested_backend(options.backend)
     raw = options.raw or _raw_of(source)
     data = prepared(settings, raw, options.strict)
     return _every_seed(options, names, settings, data, backend, raw, given, origin_of(source, given))

@@ -18,10 +18,9 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-
-import h5py
 from typing import Any, NoReturn
 
+import h5py
 import numpy as np
 
 from hrmas_sparse.data.dataset import Dataset

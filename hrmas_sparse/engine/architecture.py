@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from hrmas_sparse.engine.drawing import motif_svg, text_svg
-from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.storage.atomic import write_json, write_text
+from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.storage.records import read_json
 
 EXCITATORY, INHIBITORY, NONE = range(3)

@@ -3,8 +3,8 @@
 import numpy as np
 
 from hrmas_sparse.data.events import Events
-from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.backends.cuda.verdict import keep
+from hrmas_sparse.engine.backends import cuda, get_backend
+from hrmas_sparse.engine.backends.cuda.verdict import keep, verdict
 from hrmas_sparse.engine.layers import LIF, Feedforward, Motifs, Supernet
 from hrmas_sparse.engine.network import Network, Plasticity
 
@@ -64,3 +64,18 @@ def examine(gpu, backend) -> list[str]:
     failed = test(backend)
     keep(gpu, failed)
     return failed
+
+
+def tested_backend(name="auto", threads=None):
+    """Return a backend as :func:`get_backend` does; a GPU that "auto" might take is tested on its first use.
+
+    A device is tested once for each driver, version of the packages and of our sources, which takes some seconds, and
+    most of a minute where its kernels are compiled; the backend's ``notice`` says what came of it.
+    """
+    gpu = cuda.probe() if name == "auto" else None
+    if gpu is not None and not gpu.reason and not gpu.simulated and verdict(gpu) is None:
+        try:
+            examine(gpu, get_backend("cuda"))
+        except Exception as error:  # packages that do not even load
+            keep(gpu, [f"{type(error).__name__}: {error}".splitlines()[0]])
+    return get_backend(name, threads)

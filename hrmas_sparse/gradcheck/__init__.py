@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.engine.selftest import tested_backend
 from hrmas_sparse.gradcheck import adjoint, differences, rules, spiking
 from hrmas_sparse.gradcheck.entries import GradientRow, check_gradients
 from hrmas_sparse.gradcheck.golden import BOUNDS, run_golden
@@ -73,7 +73,7 @@ def run(backend: str = "auto") -> list[Line]:
     -------
     list of Line
     """
-    backend = get_backend(backend)
+    backend = tested_backend(backend)
     return [line for part in PARTS for line in part.lines(backend)]
 
 

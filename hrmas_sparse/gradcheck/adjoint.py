@@ -12,9 +12,9 @@ import numpy as np
 from hrmas_sparse.engine import neuron
 from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.engine.backends.base import Gradients, Intrinsic, Neurons, Synapses
+from hrmas_sparse.engine.recurrence import Discrete, Links, Relaxed, motif_connections
 from hrmas_sparse.gradcheck.lines import Line
 from hrmas_sparse.gradcheck.problems import FEW, MANY, TAU_S, random_events
-from hrmas_sparse.engine.recurrence import Discrete, Links, Relaxed, motif_connections
 
 BOUND = 1e-12
 BATCH, STEPS, INPUTS, NEURONS = 19, 12, 7, 12

@@ -7,10 +7,20 @@ the spike is a logistic function of the membrane potential, so that the loss has
 import numpy as np
 
 from hrmas_sparse.engine.architecture import Architecture
+from hrmas_sparse.engine.layers import Feedforward, Integrator, Motifs, Supernet
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
-    FEW, MANY, TAU_S, V_TH, Problem, central_differences, loss_named, network_of, random_events, random_intrinsic)
-from hrmas_sparse.engine.layers import Feedforward, Integrator, Motifs, Supernet
+    FEW,
+    MANY,
+    TAU_S,
+    V_TH,
+    Problem,
+    central_differences,
+    loss_named,
+    network_of,
+    random_events,
+    random_intrinsic,
+)
 
 BOUND = 1e-6
 STEP = 1e-3

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import numpy as np
 
-from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.gradcheck.arrays import Arrays
-from hrmas_sparse.gradcheck.lines import Line, relative_error
-from hrmas_sparse.gradcheck.problems import Problem, events_of
 from hrmas_sparse.engine.layers import LIF, Feedforward, Recurrent, Supernet
 from hrmas_sparse.engine.losses import PscLoss
 from hrmas_sparse.engine.network import Network, Plasticity
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
-from hrmas_sparse.search.optim import global_norm
 from hrmas_sparse.engine.recurrence import Free
+from hrmas_sparse.gradcheck.arrays import Arrays
+from hrmas_sparse.gradcheck.lines import Line, relative_error
+from hrmas_sparse.gradcheck.problems import Problem, events_of
+from hrmas_sparse.search import hrmas as search
+from hrmas_sparse.search.optim import global_norm
+from hrmas_sparse.storage.errors import InputError
 
 BOUNDS = {"float64": 1e-9, "float32": 1e-5}
 SLOPE_CAP, WIDTH, PERIOD, W_INH = 8.0, 0.2, 1, -2.0  # where a file does not hold its own

@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine import losses
 from hrmas_sparse.engine.layers import LIF
 from hrmas_sparse.engine.network import Network
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
-from hrmas_sparse.data.events import Events
 
 TAU_M, TAU_S, V_TH = 16.0, 8.0, 8.0
 CLASSES = 3

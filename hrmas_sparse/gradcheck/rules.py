@@ -6,14 +6,23 @@ against L_valid(w - eta grad L_train(w, alpha), alpha), of the smooth network.
 
 import numpy as np
 
-from hrmas_sparse.search import hrmas as search
-from hrmas_sparse.gradcheck.lines import Line, relative_error
-from hrmas_sparse.gradcheck.problems import (
-    CLASSES, TAU_M, TAU_S, V_TH, central_differences, events_of, network_of, random_events, random_intrinsic)
 from hrmas_sparse.engine.layers import LIF, Recurrent, Supernet
 from hrmas_sparse.engine.network import Network, Plasticity
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.engine.recurrence import Free, motif_connections
+from hrmas_sparse.gradcheck.lines import Line, relative_error
+from hrmas_sparse.gradcheck.problems import (
+    CLASSES,
+    TAU_M,
+    TAU_S,
+    V_TH,
+    central_differences,
+    events_of,
+    network_of,
+    random_events,
+    random_intrinsic,
+)
+from hrmas_sparse.search import hrmas as search
 
 KL_BOUND = 1e-8
 EXACT_BOUND = 1e-12

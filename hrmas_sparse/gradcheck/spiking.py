@@ -7,12 +7,23 @@ shared with the engine. One sample at a time; T steps, N neurons, C senders.
 
 import numpy as np
 
-from hrmas_sparse.gradcheck.lines import Line, relative_error
-from hrmas_sparse.gradcheck.problems import (
-    CLASSES, FEW, MANY, TAU_M, TAU_S, V_TH, Problem, loss_named, network_of, random_events, random_intrinsic)
 from hrmas_sparse.engine.layers import Recurrent
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.engine.recurrence import Free, motif_connections
+from hrmas_sparse.gradcheck.lines import Line, relative_error
+from hrmas_sparse.gradcheck.problems import (
+    CLASSES,
+    FEW,
+    MANY,
+    TAU_M,
+    TAU_S,
+    V_TH,
+    Problem,
+    loss_named,
+    network_of,
+    random_events,
+    random_intrinsic,
+)
 
 BOUND = 1e-9
 BATCH, STEPS, INPUTS = 18, 14, 8

@@ -12,7 +12,7 @@ import numpy as np
 
 from hrmas_sparse.data.dataset import Dataset
 from hrmas_sparse.engine.architecture import Architecture
-from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.engine.selftest import tested_backend
 from hrmas_sparse.run import folder
 from hrmas_sparse.run.baseline import count_accuracy
 from hrmas_sparse.run.footprint import require
@@ -164,7 +164,7 @@ def _run(data: Dataset, settings: Config, seed: int, out: Any, callback: Callbac
     _check(data, settings, seed, callback, stop)
     out = None if out is None else path_of(out, "out")
     settings, seed = data.settings_for(settings), int(seed)
-    backend = get_backend(backend)
+    backend = tested_backend(backend)
     count = functools.partial(count_accuracy, data) if baseline else None
     task = Task(settings, data, backend, {"raw": None} | (origin or {}), given, count)
     require(backend, settings, data, 1)

@@ -4,10 +4,10 @@ import dataclasses
 import tempfile
 from pathlib import Path
 
-from hrmas_sparse.run.folder import RunDir, start
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.run.baseline import Part
 from hrmas_sparse.run.diff import exact_differences
+from hrmas_sparse.run.folder import RunDir, start
 from hrmas_sparse.run.seeds import Task
 
 BATCHES = 4  # of each half of the training set, in each of the three phases

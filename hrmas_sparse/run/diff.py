@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.settings import load as settings
+from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.records import read_json
 
 # Keys that may differ between identical runs: time, and the count baseline, which is SciPy's and BLAS's work.

@@ -4,11 +4,11 @@ import numpy as np
 
 from hrmas_sparse import environment
 from hrmas_sparse.engine import architecture
+from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, TYPE_NAMES
+from hrmas_sparse.engine.recurrence import Discrete
 from hrmas_sparse.environment import install
 from hrmas_sparse.storage import arrayfile
-from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, TYPE_NAMES
 from hrmas_sparse.storage.errors import InputError
-from hrmas_sparse.engine.recurrence import Discrete
 
 # Told apart by lightness and by mark, not by hue alone.
 COLOURS = ("#e69f00", "#0b4f8a", "#f4f4f4")

@@ -27,10 +27,10 @@ from hrmas_sparse.environment import option
 from hrmas_sparse.run.state import PHASES
 from hrmas_sparse.settings.load import differences, from_dict
 from hrmas_sparse.storage import arrayfile, files
-from hrmas_sparse.storage.errors import Damaged, InputError, printable
 from hrmas_sparse.storage.atomic import remove_stale, write_json
-from hrmas_sparse.storage.records import COPIES, LARGEST_JSON, fits, parsed_json, read_json
+from hrmas_sparse.storage.errors import Damaged, InputError, printable
 from hrmas_sparse.storage.locks import held, locked, owner
+from hrmas_sparse.storage.records import COPIES, LARGEST_JSON, fits, parsed_json, read_json
 
 SCHEMA = 1
 # What the files must look like, see records.fits: a folder may come from anybody.

@@ -18,18 +18,26 @@ from hrmas_sparse.data.events import epoch_order, halve
 from hrmas_sparse.engine.architecture import check_fit
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.environment import option
+from hrmas_sparse.run import thresholds
 from hrmas_sparse.run.diagnosis import EPOCHS, diagnose
 from hrmas_sparse.run.finish import finish
 from hrmas_sparse.run.loop import Checkpoints, run_phase
-from hrmas_sparse.run import thresholds
 from hrmas_sparse.run.networks import Networks
 from hrmas_sparse.run.phases import (
-    CANDIDATE, DIAGNOSIS_ORDER, RANDOM_ARCHITECTURE, RETRAIN_START, SEARCH_START, THRESHOLD_BATCH, candidate_phase,
-    retrain_phase, search_phase)
+    CANDIDATE,
+    DIAGNOSIS_ORDER,
+    RANDOM_ARCHITECTURE,
+    RETRAIN_START,
+    SEARCH_START,
+    THRESHOLD_BATCH,
+    candidate_phase,
+    retrain_phase,
+    search_phase,
+)
 from hrmas_sparse.run.progress import Reporter
+from hrmas_sparse.run.score import evaluate
 from hrmas_sparse.run.state import Position
 from hrmas_sparse.run.stop import never
-from hrmas_sparse.run.score import evaluate
 from hrmas_sparse.search.baselines import random_architectures
 from hrmas_sparse.search.hrmas import Learner, discretize, drawn, keep_best_sizes
 from hrmas_sparse.search.optim import Adam

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hrmas_sparse.engine import architecture
-from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Integrator, Motifs, Supernet
 from hrmas_sparse.engine.losses import LOSSES
 from hrmas_sparse.engine.network import Network
 from hrmas_sparse.engine.parameters import Parameters
+from hrmas_sparse.engine.selftest import tested_backend
 from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.errors import InputError
 
@@ -86,7 +86,7 @@ def load_trained(run, backend="auto", meta=None):
         raise InputError(f"{run.path}: not finished, it has no weights yet; go on with the command in its manifest")
     settings = run.config()
     architectures = architecture.load_fitting(run.architecture_path, settings.network)
-    backend = get_backend(backend) if isinstance(backend, str) else backend
+    backend = tested_backend(backend) if isinstance(backend, str) else backend
     channels, classes = (meta.channels, meta.classes) if meta else run.extent()
     network = Networks.of(settings, channels, classes, backend, run.thresholds()).final(architectures)
     size, stored = network.forward_size, os.lstat(run.weights_path).st_size

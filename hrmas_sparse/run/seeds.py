@@ -13,8 +13,8 @@ from hrmas_sparse.run.footprint import require
 from hrmas_sparse.run.job import Job
 from hrmas_sparse.run.phases import Context
 from hrmas_sparse.run.progress import Reporter
-from hrmas_sparse.run.store import FolderStore, MemoryStore
 from hrmas_sparse.run.stop import Stopped, never
+from hrmas_sparse.run.store import FolderStore, MemoryStore
 from hrmas_sparse.run.summary import summary
 from hrmas_sparse.run.watch import Watch
 from hrmas_sparse.storage.errors import Diverged, InputError, printable

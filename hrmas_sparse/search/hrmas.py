@@ -18,10 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 from hrmas_sparse.data.events import Events
-from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.engine.network import Network, Outcome, Plasticity
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.engine.relaxation import softmax
+from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.storage.errors import InputError
 
 

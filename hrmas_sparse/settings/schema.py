@@ -17,7 +17,6 @@ from hrmas_sparse.settings import validators
 from hrmas_sparse.settings.validators import shown
 from hrmas_sparse.storage.errors import InputError
 
-
 LOSSES = ("psc", "cross_entropy")  # names of the losses; engine/losses.py has one of each
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-
 Check = Callable[[Any], Any]      # value -> normalised value, or ValueError(what was expected)
 
 # Whole numbers end here (or where a setting says). What is larger is a slip: it would take for ever, or overflow.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hrmas_sparse.engine import backends
+from hrmas_sparse.engine import backends, selftest
 from hrmas_sparse.engine.backends import cuda, get_backend
 from hrmas_sparse.engine.backends.cuda import Probe, verdict
 from hrmas_sparse.storage.errors import InputError
@@ -63,6 +63,33 @@ def test_a_gpu_that_failed_is_not_meant(machine, monkeypatch):
         assert [backends.on_gpu(name) for name in backends.NAMES] == [False, False, True]
         taken = get_backend("auto", 1)
         assert taken.name == "cpu" and f"using the CPU ({said})" in taken.notice
+
+
+@pytest.mark.parametrize("failed, loads", [
+    ([], True), (["a step of W1: wrong"], True), (["ImportError: no library"], False)])
+def test_auto_tests_a_gpu_on_its_first_use_and_only_then(machine, monkeypatch, tmp_path, failed, loads):
+    """Once for each driver; the packages may not even load."""
+    tested, gpu = [], NONE._replace(reason="", device="X", driver=(12, 9))
+
+    def taken(name, threads=None):
+        if name == "cuda" and not loads:
+            raise ImportError("no library")
+        return f"{name}: {verdict.verdict(cuda.probe())}"
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(verdict, "_TESTED", {})
+    monkeypatch.setattr(selftest, "get_backend", taken)
+    monkeypatch.setattr(selftest, "test", lambda backend: tested.append(backend) or failed)
+    machine(gpu)
+    assert selftest.tested_backend("cuda" if loads else "cpu").endswith("None") and not tested
+    assert [selftest.tested_backend("auto") for _ in range(2)] == [f"auto: {failed}"] * 2
+    assert tested == (["cuda: None"] if loads else [])
+    machine(gpu._replace(driver=(13, 0)))
+    assert verdict.verdict(cuda.probe()) is None and selftest.tested_backend("auto") == f"auto: {failed}"
+    assert len(tested) == 2 * loads
+    for found in (NONE, SIMULATED):
+        machine(found)
+        assert selftest.tested_backend("auto") == "auto: None"
 
 
 def test_unknown_names(machine):

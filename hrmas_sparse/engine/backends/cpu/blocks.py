@@ -26,7 +26,13 @@ from hrmas_sparse.engine.backends.cpu.chunks import Spikes
 from hrmas_sparse.engine.backends.cpu.compile import jit
 from hrmas_sparse.engine.backends.cpu.lists import COLUMNS, Lists, Tiles, Work, by_sample, by_sender, copy, pick_links
 from hrmas_sparse.engine.backends.cpu.synapses import (
-    dense, dense_gradient, event_gradients, feedforward, reach, scatter)
+    dense,
+    dense_gradient,
+    event_gradients,
+    feedforward,
+    reach,
+    scatter,
+)
 
 SPAN = 16
 BLOCK = COLUMNS

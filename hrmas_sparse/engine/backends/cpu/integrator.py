@@ -7,7 +7,8 @@ import numpy as np
 
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Tape
-from hrmas_sparse.engine.backends.cpu import LANES, chunks, synapses as kernels
+from hrmas_sparse.engine.backends.cpu import LANES, chunks
+from hrmas_sparse.engine.backends.cpu import synapses as kernels
 from hrmas_sparse.engine.backends.cpu.compile import filtered, jit
 from hrmas_sparse.engine.backends.cpu.lanes import bits_to_lanes, flat, store
 from hrmas_sparse.engine.backends.cpu.lists import copy

@@ -10,8 +10,8 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.imputils import impl_ret_borrowed
-from numba.np.arrayobj import populate_array
 from numba.extending import intrinsic, models, register_model
+from numba.np.arrayobj import populate_array
 
 from hrmas_sparse.engine.backends.cpu import LANES
 

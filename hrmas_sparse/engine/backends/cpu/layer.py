@@ -9,8 +9,8 @@ import numpy as np
 
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plastic, Tape
-from hrmas_sparse.engine.backends.cpu import (
-    LANES, ahead, blocks, bundles, chunks, lists, smooth, step, synapses as kernels)
+from hrmas_sparse.engine.backends.cpu import LANES, ahead, blocks, bundles, chunks, lists, smooth, step
+from hrmas_sparse.engine.backends.cpu import synapses as kernels
 
 
 class Layer(base.Layer):

@@ -15,8 +15,22 @@ from numba import int64, uint64
 
 from hrmas_sparse.engine.backends.cpu.compile import jit
 from hrmas_sparse.engine.backends.cpu.lanes import (
-    LANES, add, add_scaled, bits_to_lanes, load, load_at, load_first, lowest_bit, number, popcount, splat, store,
-    store_at, store_first, transpose)
+    LANES,
+    add,
+    add_scaled,
+    bits_to_lanes,
+    load,
+    load_at,
+    load_first,
+    lowest_bit,
+    number,
+    popcount,
+    splat,
+    store,
+    store_at,
+    store_first,
+    transpose,
+)
 
 COLUMNS = 8 * LANES      # columns summed together
 _ONE, _FOUR, _FIFTEEN = (np.uint64(n) for n in (1, 4, 15))

@@ -12,8 +12,20 @@ Shapes: N of a layer's neurons, L = LANES samples. ``inv_tau`` is 1/tau, ``gain`
 from numba import uint16
 
 from hrmas_sparse.engine.backends.cpu.compile import (
-    after_reset, calcium, expm1_small, filtered, fires, jit, logistic_slope, membrane, plastic_resistance,
-    plastic_time_constant, surrogate_error, through_time_error, timing_error)
+    after_reset,
+    calcium,
+    expm1_small,
+    filtered,
+    fires,
+    jit,
+    logistic_slope,
+    membrane,
+    plastic_resistance,
+    plastic_time_constant,
+    surrogate_error,
+    through_time_error,
+    timing_error,
+)
 from hrmas_sparse.engine.backends.cpu.lanes import bits_above, bits_to_lanes, fetch, flat, load, store
 
 

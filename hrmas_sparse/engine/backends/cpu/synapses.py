@@ -15,7 +15,16 @@ from numba import uint64
 from hrmas_sparse.engine.backends.cpu.bundles import SENDERS
 from hrmas_sparse.engine.backends.cpu.compile import jit
 from hrmas_sparse.engine.backends.cpu.lanes import (
-    LANES, add_product, add_scaled, bits_to_lanes, load, multiply, splat, store, sum_lanes)
+    LANES,
+    add_product,
+    add_scaled,
+    bits_to_lanes,
+    load,
+    multiply,
+    splat,
+    store,
+    sum_lanes,
+)
 from hrmas_sparse.engine.backends.cpu.lists import add_rows, add_tiles, copy, turn_to_lanes, turn_to_rows
 
 # Links are counted in unsigned words: Numba checks every signed index for being negative, which

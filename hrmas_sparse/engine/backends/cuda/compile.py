@@ -9,7 +9,6 @@ import os
 from types import SimpleNamespace
 
 import numpy as np
-
 from numba import config, cuda
 
 from hrmas_sparse.engine import neuron
@@ -39,7 +38,8 @@ def device(function):
 
 def ptx(kernel, types, capability):
     """Return the PTX of a kernel for the types of its arguments and a compute capability; needs no GPU."""
-    from numba.cuda import compile as compiled, dispatcher
+    from numba.cuda import compile as compiled
+    from numba.cuda import dispatcher
     before = dispatcher.get_current_device   # asked for the capability that functions of the device are compiled for
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=capability)
     try:

@@ -7,7 +7,8 @@ import numpy as np
 
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Tape
-from hrmas_sparse.engine.backends.cuda import chunks, launch, windows as kernels
+from hrmas_sparse.engine.backends.cuda import chunks, launch
+from hrmas_sparse.engine.backends.cuda import windows as kernels
 from hrmas_sparse.engine.backends.cuda.arrays import filled, to_device, xp
 
 

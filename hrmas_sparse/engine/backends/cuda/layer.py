@@ -10,7 +10,8 @@ import numpy as np
 
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plastic, Tape
-from hrmas_sparse.engine.backends.cuda import chunks, launch, links, smooth, step, synapses as kernels
+from hrmas_sparse.engine.backends.cuda import chunks, launch, links, smooth, step
+from hrmas_sparse.engine.backends.cuda import synapses as kernels
 from hrmas_sparse.engine.backends.cuda.arrays import filled, to_device, xp
 from hrmas_sparse.storage.errors import InputError
 

@@ -25,8 +25,20 @@ import numpy as np
 from numba import cuda, uint32
 
 from hrmas_sparse.engine.backends.cuda.compile import (
-    after_reset, calcium, device, expm1_small, filtered, fires, jit, logistic_slope, membrane,
-    plastic_resistance, plastic_time_constant, surrogate_error, timing_error)
+    after_reset,
+    calcium,
+    device,
+    expm1_small,
+    filtered,
+    fires,
+    jit,
+    logistic_slope,
+    membrane,
+    plastic_resistance,
+    plastic_time_constant,
+    surrogate_error,
+    timing_error,
+)
 from hrmas_sparse.engine.backends.cuda.footprint import UNROLLED, registers
 
 U = np.uint32

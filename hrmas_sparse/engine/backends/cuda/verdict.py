@@ -47,7 +47,8 @@ def _key(gpu):
 def _sources():
     """A checksum of what computes on the GPU."""
     folder, digest = Path(__file__).parent, hashlib.sha256()
-    for path in (*sorted(folder.glob("*.py")), *(folder.parents[1] / name for name in ("neuron.py", "passes.py"))):
+    for path in (*sorted(folder.glob("*.py")), *(folder.parents[1] / name for name in (
+            "neuron.py", "passes.py", "learning.py", "relaxation.py"))):
         digest.update(files.read(path))
     return digest.hexdigest()[:16]
 
