@@ -81,4 +81,10 @@ class Stack:
     def _links(self, layer: Layer, arrays: LayerParameters) -> Links:
         if layer.recurrence is not None:
             return layer.recurrence.links(arrays)
-        return Links(np.zeros(layer.size + 1, np.int64), np.zeros(0, np.uint32), np.zeros(0, self.dtype))
+        return self._no_links[layer.size]
+
+    @functools.cached_property
+    def _no_links(self) -> dict[int, Links]:
+        """The links of layers that have none, by size; the same arrays always, for backends know patterns by them."""
+        return {layer.size: Links(np.zeros(layer.size + 1, np.int64), np.zeros(0, np.uint32), np.zeros(0, self.dtype))
+                for layer in self.layers}
