@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from hrmas_sparse.engine import neuron
 from hrmas_sparse.environment import install
+from runs.bench import model
 
 CAPABILITIES = (8, 0), (9, 0), (10, 0)
 REGISTERS, THREADS, BLOCKS = 65536, 2048, 32                # of a multiprocessor
@@ -107,8 +108,8 @@ def kernels(dtype):
         "spread": (synapses.spread, (bits, r3)),
         "feedforward": (synapses.feedforward, (l1, i1, r1, r3, r2)),
         "feedforward_gradient": (synapses.feedforward_gradient, (l1, i1, r1, r2, r2)),
-        "links_gradient": (synapses.links_gradient, (i1, i1, i1, int64, bits, r3, r1)),
-        "smooth_links_gradient": (synapses.smooth_links_gradient, (i1, i1, i1, int64, r3, r3, r1)),
+        "links_gradient": (synapses.links_gradient(False), (*[i1] * 3, *[int64] * 5, u1, r1, r1)),
+        "smooth_links_gradient": (synapses.links_gradient(True), (*[i1] * 3, *[int64] * 5, r1, r1, r1)),
         "sum_samples": (synapses.sum_samples, (r2, r2)),
         "sum_windows": (windows.sum_windows, (k, bits, int64, r3)),
         "sum_windows_of_values": (windows.sum_windows_of_values, (k, r3, int64, r3)),
@@ -196,6 +197,9 @@ def main(arguments):
     wanted = {f"{a}{b}": (a, b) for a, b in CAPABILITIES}
     names = [name for name in kernels(options.dtype) if name.startswith(tuple(options.only.split(",")))]
     print("\n".join(table(names, options.dtype, [wanted[sm] for sm in options.sm.split(",")])))
+    if tool("nvdisasm") and options.dtype == "float32" and not options.only:
+        found = {kind: figures(f"{kind}, 1 a thread")[-3:] for kind in model.BEFORE}
+        print("", *model.table(found), sep="\n")
     if tool("nvdisasm") is None:
         print(f"gpu-static: instructions are not counted, for nvdisasm is missing: {install('test-cuda')}",
               file=sys.stderr)

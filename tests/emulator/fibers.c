@@ -18,7 +18,7 @@ typedef void (*kernel)(void *arguments);
 static ucontext_t scheduler, *fibers;
 static enum state *states;
 static char *stacks;
-static int room, current, block_size, block_x, block_y, grid_x, shared_size;
+static int room, current, block_size, block_x, block_y, grid_x, grid_y, shared_size;
 static kernel run;
 static void *given;
 
@@ -26,6 +26,7 @@ int emulated_thread(void) { return current; }
 int emulated_block_x(void) { return block_x; }
 int emulated_block_y(void) { return block_y; }
 int emulated_blocks_x(void) { return grid_x; }
+int emulated_blocks_y(void) { return grid_y; }
 int emulated_block_size(void) { return block_size; }
 int emulated_shared_size(void) { return shared_size; }
 int emulated_zero(void) { return 0; }
@@ -91,7 +92,7 @@ long emulated_launch(kernel k, void *arguments, int blocks_x, int blocks_y, int 
     long divergent = 0;
     make_room(threads);
     int *turn = malloc(threads * sizeof *turn);
-    run = k, given = arguments, block_size = threads, grid_x = blocks_x, shared_size = dynamic;
+    run = k, given = arguments, block_size = threads, grid_x = blocks_x, grid_y = blocks_y, shared_size = dynamic;
     for (block_y = 0; block_y < blocks_y; block_y++)
         for (block_x = 0; block_x < blocks_x; block_x++) {
             if (shared) memset(shared, 0xA5, shared_room);      /* nothing is zero by luck */

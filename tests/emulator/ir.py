@@ -4,7 +4,8 @@ import re
 
 SHARED = 1 << 17         # bytes of a block's shared memory
 REGISTERS = {"tid.x": "thread", "tid.y": "zero", "tid.z": "zero", "ctaid.x": "block_x", "ctaid.y": "block_y",
-             "ctaid.z": "zero", "nctaid.x": "blocks_x", "ntid.x": "block_size", "ntid.y": "one", "ntid.z": "one"}
+             "ctaid.z": "zero", "nctaid.x": "blocks_x", "nctaid.y": "blocks_y",
+             "ntid.x": "block_size", "ntid.y": "one", "ntid.z": "one"}
 _SHARED_SIZE = re.compile(r'call i32 asm sideeffect "mov.u32 \$0, %dynamic_smem_size;", "=r"\(?\)?\s*\(?\)?')
 _OPEN = {")": "(", "}": "{", "]": "["}
 

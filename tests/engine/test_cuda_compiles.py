@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from runs.bench import static
+from runs.bench import model, static
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("numba_cuda") is None, reason="NOT TESTED: numba-cuda is not installed "
@@ -19,8 +19,6 @@ HOPPER = (9, 0)
 # Instructions at most: a step of all neurons of a thread, of a word of spikes, of a link; before the kernels had flat
 # arrays, words and masks: 1,042, - and 53.5 forward, 630, - and 41.2 back, with a neuron a thread.
 MOST = {"forward": (120, 26, 14), "plastic": (300, 26, 14), "backward": (170, 0, 13)}
-LINKS, WORDS, RATE = {"motif": 11.5, "supernet": 49}, {"motif": 1.7, "supernet": 3.4}, 0.05   # of a neuron of W1
-BEFORE = {"forward": (1042, 53.5), "backward": (630, 41.2)}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -30,6 +28,7 @@ def test_kernels(dtype):
     assert len(found) >= 25
     if dtype == "float32":  # nothing is promoted
         assert [name for name, text in found.items() if ".f64" in text] == []
+    assert [name for name, text in found.items() if static.DIVISION.search(text)] == []
     assert not [name for name, text in found.items() if "atom" in text and ".f" in text.split("atom")[1][:24]]
     assert np.all([f"sm_{HOPPER[0]}{HOPPER[1]}" in text for text in found.values()])
 
@@ -50,14 +49,14 @@ def test_what_the_assembler_makes_of_the_kernels_of_a_step(name, capability):
 
 
 @pytest.mark.skipif(bool(static.missing()) or static.tool("nvdisasm") is None, reason="NOT TESTED: nvdisasm is missing")
-@pytest.mark.parametrize("kind", BEFORE)
+@pytest.mark.parametrize("kind", model.BEFORE)
 def test_a_step_of_a_neuron_takes_a_third_of_the_instructions_it_took(show, kind):
-    found, (step, link) = static.figures(f"{kind}, 1 a thread", "float32", HOPPER), BEFORE[kind]
-    for net, links in LINKS.items():
-        now = found.step + (links * found.link if kind == "backward" else
-                            WORDS[net] * found.word + RATE * links * found.link)
-        show(f"instructions of a neuron's step, W1 {net}, {kind}: {step + links * link:.0f} before, {now:.0f} now")
-        assert 3 * now <= step + links * link
+    found = static.figures(f"{kind}, 1 a thread", "float32", HOPPER)
+    for net in model.LINKS:
+        before, now = (model.time(kind, net, *counts) for counts in (model.BEFORE[kind], found[-3:]))
+        show(f"W1 {net}, {kind}: {before.instructions:.0f} instructions of a neuron's step before, "
+             f"{now.instructions:.0f} now")
+        assert 3 * now.instructions <= before.instructions and now.milliseconds < before.milliseconds
 
 
 @pytest.mark.parametrize("registers, threads, shared, expected", [

@@ -19,7 +19,7 @@ from test_gpu import compare as compare_on_a_gpu
 from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine import lockstep
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.backends.cuda import step
+from hrmas_sparse.engine.backends.cuda import step, synapses
 from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
 from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Integrator, Motifs, Supernet
 from hrmas_sparse.engine.network import Network, Plasticity
@@ -145,16 +145,16 @@ def test_golden_numbers(emulator, stem):
 # ---- controls: kernels that are broken on purpose --------------------------------------------------------------
 
 
-def broken(monkeypatch, change):
-    """Let step.py be what a change makes of its source."""
-    source = Path(step.__file__).read_text()
+def broken(monkeypatch, module, names, change):
+    """Let a module's kernels be what a change makes of its source."""
+    source = Path(module.__file__).read_text()
     text = change(source)
     assert text != source
-    module = ModuleType(step.__name__)
-    module.__file__ = step.__file__
-    exec(compile(text, step.__file__, "exec"), vars(module))
-    for name in ("forward", "backward"):
-        monkeypatch.setattr(step, name, getattr(module, name))
+    changed = ModuleType(module.__name__)
+    changed.__file__ = module.__file__
+    exec(compile(text, module.__file__, "exec"), vars(changed))
+    for name in names:
+        monkeypatch.setattr(module, name, getattr(changed, name))
 
 
 def without_barrier(number):
@@ -175,19 +175,22 @@ def fewer_buffers(*changes):
     return change
 
 
-BARRIERS = Path(step.__file__).read_text().count(BARRIER)
-CONTROLS = {f"barrier {n}": without_barrier(n) for n in range(BARRIERS)} | {
-    "two rows of bits": fewer_buffers(
+STEP, LINKS = (step, ("forward", "backward")), (synapses, ("links_gradient",))
+CONTROLS = {f"barrier {n} of {module.__name__.split('.')[-1]}": (module, names, without_barrier(n))
+            for module, names in (STEP, LINKS) for n in range(Path(module.__file__).read_text().count(BARRIER))} | {
+    "two rows of bits": (*STEP, fewer_buffers(
         ("now, before, after = U(0), U(2 * words), words", "now, before, after = U(0), words, words"),
-        ("now, before, after = after, now, before", "now, before, after = after, now, now")),
-    "one row of errors": fewer_buffers(("now, after = U(0), neurons", "now, after = U(0), U(0)")),
+        ("now, before, after = after, now, before", "now, before, after = after, now, now"))),
+    "one row of errors": (*STEP, fewer_buffers(("now, after = U(0), neurons", "now, after = U(0), U(0)"))),
+    "one place for all parts": (*LINKS, fewer_buffers(
+        ("shared[U(part * lanes + lane)]", "shared[lane]"), ("shared[U(U(n) * lanes + lane)]", "shared[lane]"))),
 }
 
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_what_is_broken_is_seen(monkeypatch, name):
     emulator = conftest.EMULATOR
-    broken(monkeypatch, CONTROLS[name])
+    broken(monkeypatch, *CONTROLS[name])
     emulator.divergent = 0
     seen = []
     for plasticity in (None, PLASTICITY):
@@ -199,7 +202,8 @@ def test_what_is_broken_is_seen(monkeypatch, name):
 
 
 def test_what_is_whole_is_not_seen(emulator, monkeypatch):
-    broken(monkeypatch, lambda source: source + "\n# as it was\n")
+    for module, names in (STEP, LINKS):
+        broken(monkeypatch, module, names, lambda source: source + "\n# as it was\n")
     for plasticity in (None, PLASTICITY):
         compare(emulator, HIDDEN["motif"], plasticity=plasticity)
 

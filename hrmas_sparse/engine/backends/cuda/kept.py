@@ -28,7 +28,8 @@ class Kernel:
 
     def __init__(self, dispatcher):
         functools.update_wrapper(self, dispatcher.py_func)
-        self.py_func, self._dispatcher, self._kept = dispatcher.py_func, dispatcher, {}
+        self.py_func, self.targetoptions = dispatcher.py_func, dispatcher.targetoptions
+        self._dispatcher, self._kept = dispatcher, {}
 
     def __getitem__(self, configuration):
         return functools.partial(self._launch, configuration)

@@ -9,6 +9,7 @@ from hrmas_sparse.engine.backends.cuda import footprint
 
 THREADS = footprint.THREADS
 TILE = 256             # threads of a block where blocks need nothing of each other
+PARTS = 8              # of the samples, of which a thread sums a link's gradient
 SHARED = 48 << 10      # bytes a block may have without asking the driver for more
 WARP = 32
 if config.ENABLE_CUDASIM:
@@ -25,6 +26,15 @@ def flat(count):
     """Grid and block of a kernel with a thread for each of many things; a grid is longest along its first axis."""
     (_, blocks), width = over(1, count)
     return blocks, width
+
+
+def links(count, samples):
+    """Blocks, threads, parts of the samples and links of a block, for gradients of ``count`` links.
+
+    How many parts there are decides the order of sums.
+    """
+    parts = min(PARTS, samples)
+    return -(-count // WARP), max(1, min(TILE // WARP, parts)) * WARP, parts, WARP
 
 
 def layer(samples, neurons, recurrent):

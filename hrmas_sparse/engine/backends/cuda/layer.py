@@ -214,11 +214,12 @@ class Layer(base.Layer):
 
     def _links_gradient(self, spikes, errors, dlinks):
         """Gradient of the links' weights, of all networks one after another."""
-        pattern = self._weights.pattern
-        run, sent = ((kernels.smooth_links_gradient, spikes.values) if isinstance(spikes, chunks.Values)
-                     else (kernels.links_gradient, spikes.words))
-        run[launch.flat(dlinks.size)](pattern.source, pattern.target, pattern.network,
-                                      len(errors) // len(self._weights.w), sent, errors, dlinks)
+        pattern, (_, steps, neurons) = self._weights.pattern, errors.shape
+        samples, smooth_spikes = len(errors) // len(self._weights.w), isinstance(spikes, chunks.Values)
+        blocks, width, parts, lanes = launch.links(dlinks.size, samples)
+        kernels.links_gradient(smooth_spikes)[blocks, width, 0, parts * lanes * errors.dtype.itemsize](
+            pattern.source, pattern.target, pattern.network, samples, parts, lanes, steps, neurons,
+            _flat(spikes.values if smooth_spikes else spikes.words), _flat(errors), dlinks)
 
 
 def membrane_of(intrinsic):
