@@ -38,7 +38,7 @@ def started(monkeypatch):
 
 @pytest.mark.parametrize("kind, sizes, whole, most, copies", [
     ("motif", (2, 5), False, 24, 1),
-    ("supernet", SIZES, True, 150, 2),
+    ("supernet", SIZES, True, 116, 2),
 ], ids=["w step", "iteration"])
 def test_what_a_step_starts(started, kind, sizes, whole, most, copies, show):
     launched, there, here = started(kind, sizes, whole)
