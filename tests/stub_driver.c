@@ -11,6 +11,7 @@
 #define EXPORT __attribute__((visibility("default")))
 
 static long launches, expected;
+static int refusal;
 static unsigned geometry[7];
 static uint64_t parameters[PARAMETERS];
 static int context[64];
@@ -18,6 +19,7 @@ static void *current;
 
 EXPORT long stub_launches(void) { return launches; }
 EXPORT void stub_expect(long count) { expected = count; }   /* parameters of the next launch */
+EXPORT void stub_refuse(int error) { refusal = error; }      /* the next launch by cuLaunchKernel */
 EXPORT const unsigned *stub_geometry(void) { return geometry; }
 EXPORT const uint64_t *stub_parameters(void) { return parameters; }
 
@@ -77,7 +79,10 @@ static int launch(void *f, unsigned x, unsigned y, unsigned z, unsigned bx, unsi
                   void *stream, void **given, void **extra)
 {
     unsigned shape[] = {x, y, z, bx, by, bz};
+    int error = refusal;
     (void)f; (void)stream; (void)extra;
+    refusal = 0;
+    if (error) return error;
     keep(shape, shared, given);
     return 0;
 }

@@ -107,6 +107,13 @@ def main():
         same = [got(kernel, given, sizes) == got(numba, given, sizes) for given in (first, other, first)]
         found[name] = {"kept": len(kernel._kept), "same": same, "us": microseconds(kernel, over, first),
                        "numba": microseconds(numba, over, first, 100), "last": got(kernel, other, sizes)[:2]}
+        stub.stub_refuse(201)
+        found[name]["new thread"] = got(kernel, first, sizes) == got(numba, first, sizes)
+        stub.stub_refuse(2)
+        try:
+            kernel[over](*first)
+        except RuntimeError as error:
+            found[name]["refused"] = str(error)
     print(json.dumps(found))
 
 

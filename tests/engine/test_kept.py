@@ -30,4 +30,5 @@ def test_the_driver_gets_what_numba_gives_it(tmp_path, show):
         show(f"launch, {name}: {case['us']:.1f} us, Numba's {case['numba']:.0f} us of the host")
         assert case["kept"] == 1 and case["same"] == [True] * 3, name
         assert case["last"] == [1, [3, 2, 1, 64, 1, 1, 512]], name
+        assert case["new thread"] and "OUT_OF_MEMORY" in case["refused"], "the thread has no context; no memory"
         assert 5 * case["us"] < case["numba"], (name, case)

@@ -17,6 +17,7 @@ import math
 import numpy as np
 from numba.cuda.dispatcher import _LaunchConfiguration
 
+NO_CONTEXT = 201   # CUDA_ERROR_INVALID_CONTEXT
 WORDS = 5   # of an array before its shape
 NUMBERS = {bool: ctypes.c_bool, int: ctypes.c_int64, float: ctypes.c_double, np.int32: ctypes.c_int32,
            np.uint32: ctypes.c_uint32, np.int64: ctypes.c_int64, np.float32: ctypes.c_float,
@@ -39,8 +40,8 @@ class Kernel:
         kept = self._kept.get(key)
         if kept is None:
             self._first(key, configuration, arguments)
-        else:
-            kept.launch(configuration, arguments)
+        elif kept.launch(configuration, arguments) == NO_CONTEXT:   # a new thread; Numba gives it one
+            self._dispatcher[configuration](*arguments)
 
     def _first(self, key, configuration, arguments):
         """Let Numba compile and launch; keep what it has made if the next ones can be launched here."""
@@ -89,14 +90,15 @@ class Arguments:
             first += _length(x)
 
     def launch(self, configuration, arguments):
-        """Write the arguments and start the kernel."""
+        """Write the arguments and start the kernel; returns 0, or ``NO_CONTEXT``."""
         for write, x in zip(self._slots, arguments):
             write(x)
         grid, block, stream, shared = (*configuration, 0, 0)[:4]
         x, y = grid if type(grid) is tuple else (grid, 1)
         error, = self._start(self._function, x, y, 1, block, 1, 1, shared, stream, self._at, 0)
-        if error:
+        if error and error != NO_CONTEXT:
             raise RuntimeError(f"the kernel {self._name} could not be started: {error!r}")
+        return error
 
 
 def _length(x):
