@@ -102,6 +102,7 @@ def kernels(dtype):
     rest = {
         "forward, 16 a thread": (step.forward(16, True), (k, k, r1, r1, *senders, r1, u1, u1, i1, r2)),
         "backward, 16 a thread": (step.backward(16, True, False), (k, r1, r1, *links, r1, u1, r1, r1)),
+        "surrogate backward": (step.backward(1, True, True, through_time=True), (k, r1, r1, *links, r1, u1, r1, r1)),
         "filter_back": (step.filter_back, (k, r3)),
         "smooth forward": (smooth.forward(2), (k, r3, r3, *links, r3, r3, r3, boolean)),
         "smooth backward": (smooth.backward(2), (k, r3, r3, *links, r3, r3, r3)),

@@ -84,6 +84,10 @@ def test_the_cpu_finds_the_same_whatever_the_order_of_threads(emulator, name):
     assert all(rate > 0 for rate in expected.rates[:1]), "nothing spiked: nothing was tested"
 
 
+def test_surrogate_gradient_through_time(emulator):
+    compare(emulator, HIDDEN["motif"], rule="surrogate", orders=[RISING])
+
+
 @pytest.mark.parametrize("windows", [1, 7])
 def test_integrators(emulator, windows):
     compare(emulator, HIDDEN["odd"], readout=Integrator(windows), loss="cross_entropy")

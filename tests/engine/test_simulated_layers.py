@@ -34,6 +34,12 @@ def test_float32(cuda, stack):
     random_case(2, STACKS[stack], **TINY).check(cuda, "float32", busy=False)
 
 
+def test_surrogate_gradient_through_time(cuda):
+    for R, tau in (("neuron", "neuron"), ("step", "sample")):
+        case = random_case(12, STACKS["feedforward, supernet, motif"], R=R, tau=tau, rule="surrogate", **TINY)
+        case.check(cuda, busy=False)
+
+
 @pytest.mark.parametrize("smooth", [False, True])
 @pytest.mark.parametrize("windows", [1, 3])
 def test_integrators(cuda, windows, smooth):

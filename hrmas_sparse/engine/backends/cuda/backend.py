@@ -37,9 +37,6 @@ class CudaBackend(Backend):
     # ---- layers ----
 
     def layer(self, slot, neurons, synapses, intrinsic):
-        if neurons.through_time:
-            raise InputError("training.rule surrogate: expected tssl-bp on a GPU; --backend cpu has both rules")
-
         def reached(weights):
             self._reached[slot] = (weights.w.shape, weights.pattern.source.size, weights.w.dtype.itemsize)
 

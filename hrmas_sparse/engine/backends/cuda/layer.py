@@ -177,7 +177,8 @@ class Layer(base.Layer):
         room = 2 * neurons * errors.dtype.itemsize
         resident = recurrent and room <= launch.SHARED
         moving, membrane = _through_time(membrane, steps)
-        step.backward(per, recurrent, resident, moving, keep_delta)[grid, block, 0, room if resident else 0](
+        kernel = step.backward(per, recurrent, resident, moving, keep_delta, self._neurons.through_time)
+        kernel[grid, block, 0, room if resident else 0](
             self._neurons.k, *map(_flat, membrane), *self._outgoing, *map(_flat, (
                 tape.v, tape.silent, errors, _kept(delta, keep_delta))))
         return delta if keep_delta else None

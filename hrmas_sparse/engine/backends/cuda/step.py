@@ -37,6 +37,7 @@ from hrmas_sparse.engine.backends.cuda.compile import (
     plastic_resistance,
     plastic_time_constant,
     surrogate_error,
+    through_time_error,
     timing_error,
 )
 from hrmas_sparse.engine.backends.cuda.footprint import UNROLLED, registers
@@ -225,8 +226,8 @@ def forward(per, recurrent, moving=False, plastic=False, keep=False):
 
 
 @functools.cache
-def backward(per, recurrent, resident, moving=False, keep=False):
-    """The kernel that runs TSSL-BP back through a layer (mathematics 5, 6).
+def backward(per, recurrent, resident, moving=False, keep=False, through_time=False):
+    """The kernel that runs TSSL-BP back through a layer (mathematics 5, 6), or a surrogate gradient through time.
 
     leaks, drives : 1/tau and R/tau
     v, silent : as left by forward
@@ -287,9 +288,13 @@ def backward(per, recurrent, resident, moving=False, keep=False):
                     if moving:
                         leak[j] = leaks[U((U(leaks_at + neurons) if t < last else leaks_at) + i)]
                         drive[j] = drives[U(drives_at + i)]
-                    base_error[j] = timing_error(k, potential[j], u_before, leak[j], effect, base_error[j])
+                    if through_time:
+                        slope = logistic_slope(k, (potential[j] - k.v_th) * k.inv_width)
+                        base_error[j] = through_time_error(k, potential[j], effect, slope, leak[j], base_error[j])
+                    else:
+                        base_error[j] = timing_error(k, potential[j], u_before, leak[j], effect, base_error[j])
                     delta_now = base_error[j]
-                    if (quiet[j] >> (t & U(31))) & U(1):
+                    if not through_time and (quiet[j] >> (t & U(31))) & U(1):
                         slope = logistic_slope(k, (potential[j] - k.v_th) * k.inv_width)
                         delta_now = surrogate_error(k, effect, slope)
                     filtered_error[j] = filtered(k, filtered_error[j], drive[j] * delta_now)
