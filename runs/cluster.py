@@ -265,54 +265,63 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
         return {}
     how = how or How()
     homes = sorted({task.folder.parent for task in tasks})
-    name = DETACHED if how.detach else client.id
-    stops, probe = [home / f".stop-{name}" for home in homes], homes[0] / f".probe-{name}"
-    stop = stops[0]
-    for old in stops:
-        old.unlink(missing_ok=True)
-    files.touch(probe)
-    for home in homes if client.dashboard_link else []:
-        write_json(home / DASHBOARD, {"link": client.dashboard_link})
     failed: dict[str, str] = {}
-    unfit: queue.SimpleQueue = queue.SimpleQueue()
-    from runs.fitness import TOPIC, Fitness
-    owner = f"{DETACHED} {homes[0]}" if how.detach else client.id
-    client.subscribe_topic(TOPIC, lambda event: unfit.put(event[1]))
-    _forget(client)
-    client.register_plugin(Fitness(owner, worker.facts(), None if how.apart else probe, how.same_processor))
-    way = Apart(client, stop.name) if how.apart else Shared(stop.name)
-    if how.detach:
-        _Submitted(client, tasks, way).detach()
-        return {}
-    try:
-        with contextlib.ExitStack() as stack:
-            for home in homes if how.apart else []:     # nobody else can see that these runs are worked on
-                stack.enter_context(locks.locked(home / AWAY, f"{home}: its runs"))
-            progress = stack.enter_context(contextlib.closing(_Progress(tasks, done, more is None)))
-            submitted = _Submitted(client, tasks, way)
-            further = None if more is None else []
-            while submitted.waiting or further is not None:
-                if stopping() and not stop.exists():
-                    for one in reversed(stops):         # the one that we look at last
-                        files.touch(one)
-                    way.stop()
-                with contextlib.suppress(queue.Empty):
-                    event = unfit.get_nowait()
-                    progress.say(f"worker {event['worker']}: leaves: {event['unfit']}")
-                with contextlib.suppress(queue.Empty):
-                    task, future = submitted.ended.get(timeout=POLL_SECONDS)
-                    _said(task, submitted.result(task, future, stop.exists()), submitted, progress, failed, stop,
-                          ended)
-                further = None if further is None or stop.exists() else more(failed, progress.say)  # type: ignore[misc]
-                progress.add(further or [])
-                for task in further or []:
-                    submitted.submit(task)
-                progress.move(len(submitted.waiting))
-    finally:
-        _forget(client, owner)
-        for path in (*stops, probe):
-            path.unlink(missing_ok=True)
+    with contextlib.ExitStack() as stack:
+        stops, unfit = stack.enter_context(_asked(client, homes, how))
+        stop = stops[0]
+        way = Apart(client, stop.name) if how.apart else Shared(stop.name)
+        if how.detach:
+            _Submitted(client, tasks, way).detach()
+            return {}
+        for home in homes if how.apart else []:         # nobody else can see that these runs are worked on
+            stack.enter_context(locks.locked(home / AWAY, f"{home}: its runs"))
+        progress = stack.enter_context(contextlib.closing(_Progress(tasks, done, more is None)))
+        submitted = _Submitted(client, tasks, way)
+        further = None if more is None else []
+        while submitted.waiting or further is not None:
+            if stopping() and not stop.exists():
+                for one in reversed(stops):             # the one that we look at last
+                    files.touch(one)
+                way.stop()
+            with contextlib.suppress(queue.Empty):
+                event = unfit.get_nowait()
+                progress.say(f"worker {event['worker']}: leaves: {event['unfit']}")
+            with contextlib.suppress(queue.Empty):
+                task, future = submitted.ended.get(timeout=POLL_SECONDS)
+                _said(task, submitted.result(task, future, stop.exists()), submitted, progress, failed, stop, ended)
+            further = None if further is None or stop.exists() else more(failed, progress.say)  # type: ignore[misc]
+            progress.add(further or [])
+            for task in further or []:
+                submitted.submit(task)
+            progress.move(len(submitted.waiting))
     return failed
+
+
+@contextlib.contextmanager
+def _asked(client, homes: list[Path], how: How) -> Iterator[tuple[list[Path], queue.SimpleQueue]]:
+    """Ask the workers for what ``how`` says; yields the files that stop the runs, and what unfit workers say.
+
+    Nothing of it is left in the end, but for runs that go on without us.
+    """
+    from runs.fitness import TOPIC, Fitness
+    name, owner = (DETACHED, f"{DETACHED} {homes[0]}") if how.detach else (client.id, client.id)
+    stops, probe = [home / f".stop-{name}" for home in homes], homes[0] / f".probe-{name}"
+    unfit: queue.SimpleQueue = queue.SimpleQueue()
+    with contextlib.ExitStack() as last:
+        for old in stops:
+            old.unlink(missing_ok=True)
+        for path in (*stops, probe):
+            last.callback(path.unlink, missing_ok=True)
+        last.callback(_forget, client, owner)
+        files.touch(probe)
+        for home in homes if client.dashboard_link else []:
+            write_json(home / DASHBOARD, {"link": client.dashboard_link})
+        client.subscribe_topic(TOPIC, lambda event: unfit.put(event[1]))
+        _forget(client)
+        client.register_plugin(Fitness(owner, worker.facts(), None if how.apart else probe, how.same_processor))
+        yield stops, unfit
+        if how.detach:
+            last.pop_all()
 
 
 def _forget(client, owner="") -> None:

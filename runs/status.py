@@ -113,6 +113,8 @@ def _look_at_job(run, found):
         found.test = records.read_json(run.result_path, {"test": {"accuracy": float}})["test"]["accuracy"]
     elif locks.held(run.lock_path):
         found.state = "running"
+    elif (run.path / GIVEN_UP).exists():
+        found.state = "given up"
 
 
 def counted(found: list[Row]) -> str:

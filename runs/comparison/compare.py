@@ -45,7 +45,7 @@ def _partitions(options):
     return wanted
 
 
-def missing(python):
+def _missing(python):
     """Why the worker cannot run there; empty if it can."""
     code = f"import importlib.util as u; print(*(n for n in {PACKAGES} if u.find_spec(n) is None))"
     try:
@@ -80,7 +80,7 @@ def _compute(todo, python):
 
 def check_python(python, method):
     """Raise InputError if a method cannot be computed with a Python."""
-    if why := missing(python):
+    if why := _missing(python):
         install = "`make compare` installs what is missing; " if environment.checkout() else ""
         raise InputError(f"{method}: not computed. {why}. {install}--peer-python gives another Python, "
                          "--methods logistic needs none")
@@ -96,10 +96,13 @@ def run(options):
         raise InputError(f"--name: expected a plain name, found {options.name!r}")
     names = worker.METHODS if options.methods is None else jobs.methods(options.methods)
     partitions = _partitions(options)
+    if options.trials and options.settings:
+        raise InputError("--settings: does not go with --trials, whose settings are those of trials.toml")
+    changes = jobs.own(options.settings, names) if options.settings else None
     caches, data = caches_of(options, partitions)
     folder = jobs.default_folder(data.dataset, options.name, options.trials)
     todo = plan = jobs.planned(names, caches, options.seeds, data, folder, environment.commit()[0], options.trials,
-                               options.settings)
+                               changes)
     if not options.fresh:
         todo = [job for job in plan if jobs.result(job) is None]
     _say(f"{folder}: {len(plan) - len(todo)} of {len(plan)} results are there, {len(todo)} to compute")

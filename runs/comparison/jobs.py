@@ -1,12 +1,12 @@
 """What is to be computed: settings, partitions and seeds, and the folder of each result."""
 
-import difflib
 import hashlib
 import json
 from pathlib import Path
 
 from hrmas_sparse import places
 from hrmas_sparse.environment import option
+from hrmas_sparse.settings.validators import choice, integer, nearest, real, shown
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.records import read_json, read_toml
 from runs.comparison.worker import METHODS
@@ -15,16 +15,59 @@ HERE = Path(__file__).parent
 _FORM = {"method": str, "title": str, "settings": {str: (bool, int, float, str)}, "data": {str: (int, str)},
          "partition": str, "seed": int, "fingerprint": str, "test": {"accuracy": float, "samples": int},
          "train": {"accuracy": float}, "seconds": {"train": float}}
+# What a setting may be beside a value of its usual kind: any number from 0, where nothing is said.
+_CHECKS = {**dict.fromkeys(("bins", "hidden", "layers", "batch", "epochs"), integer(1)),
+           **dict.fromkeys(("dropout_in", "dropout", "smoothing", "drop", "alpha", "beta"), real(0.0, 1.0)),
+           "surrogate": choice("fast_sigmoid", "atan"), "reset": choice("subtract", "zero", "none")}
 
 
-def chosen(method, dataset, path=None):
-    """(title, settings) of a method on a data set, from methods.toml; ``path``: of a file that changes some."""
+def chosen(method, dataset, change=None):
+    """(title, settings) of a method on a data set, from methods.toml; ``change``: some that differ, or None."""
     table = dict(_read("methods.toml")[method])
     sections = {key: table.pop(key) for key in list(table) if isinstance(table[key], dict)}
     title = table.pop("title")
     settings = _changed(table, sections.get(dataset, {}), f"runs/comparison/methods.toml [{method}.{dataset}]")
-    own = {} if path is None else read_toml(path).get(method, {})
-    return title, _changed(settings, own, f"{path} [{method}]")
+    return title, settings | (change or {})
+
+
+def own(path, names):
+    """{method: {key: value}} of a file of settings that differ, of which some method in ``names`` has a section.
+
+    Raises
+    ------
+    InputError
+        It has a section or a setting that there is not, a value that a setting cannot have, or nothing for ``names``.
+    """
+    table = read_toml(path)
+    for method, change in table.items():
+        if method not in METHODS:
+            raise InputError(f"{path}: unknown section [{method}]; there are {', '.join(METHODS)}"
+                             f"{_hint(method, METHODS)}")
+        if not isinstance(change, dict):
+            raise InputError(f"{path}: {method}: expected a table [{method}], found {shown(change)}")
+        _changed(chosen(method, None)[1], change, f"{path} [{method}]")
+    if not any(name in table for name in names):
+        raise InputError(f"{path}: expected a section {' or '.join(f'[{name}]' for name in names)}, found "
+                         f"{', '.join(f'[{name}]' for name in table) or 'none'}")
+    return table
+
+
+def check_of(key, usual):
+    """A function that raises ValueError(what was expected) for a value that a setting cannot have.
+
+    Parameters
+    ----------
+    key : name of the setting; usual : a value that it has
+    """
+    whole = isinstance(usual, int) and not isinstance(usual, bool)
+    kinds = (int,) if whole else (int, float) if isinstance(usual, float) else (type(usual),)
+    more = _CHECKS.get(key, integer(0) if whole else real(0.0) if isinstance(usual, float) else lambda value: value)
+
+    def check(value):
+        if isinstance(value, bool) != isinstance(usual, bool) or not isinstance(value, kinds):
+            raise ValueError(f"a value such as {usual!r}")
+        more(value)
+    return check
 
 
 def trials(method):
@@ -40,10 +83,19 @@ def _read(name):
 
 
 def _changed(settings, change, where):
-    unknown = [key for key in change if key not in settings]
-    if unknown:
-        raise InputError(f"{where}: unknown {', '.join(unknown)}; there are {', '.join(settings)}")
+    for key, value in change.items():
+        if key not in settings:
+            raise InputError(f"{where}: unknown {key}; there are {', '.join(settings)}{_hint(key, settings)}")
+        try:
+            check_of(key, settings[key])(value)
+        except ValueError as error:
+            raise InputError(f"{where}: {key}: expected {error}, found {shown(value)}") from None
     return {**settings, **change}
+
+
+def _hint(word, known):
+    near = nearest(word, known)
+    return f"; nearest: {near[0]}" if near else ""
 
 
 def methods(text):
@@ -51,15 +103,13 @@ def methods(text):
     words = text.replace(",", " ").split()
     for name in words:
         if name not in METHODS:
-            near = difflib.get_close_matches(name, METHODS, 1)
-            raise InputError(f"--methods: expected some of {', '.join(METHODS)}, found {name!r}"
-                             + (f"; nearest: {near[0]}" if near else ""))
+            raise InputError(f"--methods: expected some of {', '.join(METHODS)}, found {name!r}{_hint(name, METHODS)}")
     if not words:
         raise InputError(f"--methods: expected some of {', '.join(METHODS)}, found {text!r}")
     return list(dict.fromkeys(words))
 
 
-def planned(names, caches, seeds, data, folder, git, tried=False, path=None):
+def planned(names, caches, seeds, data, folder, git, tried=False, changes=None):
     """One job for each result.
 
     Parameters
@@ -69,7 +119,7 @@ def planned(names, caches, seeds, data, folder, git, tried=False, path=None):
     folder : Path, results go to folders in it
     git : the commit, see :func:`hrmas_sparse.environment.commit`
     tried : the settings of trials.toml instead of the chosen ones
-    path : file of settings that differ from those, or None
+    changes : {method: {key: value}} that differ from those, see :func:`own`, or None
 
     Returns
     -------
@@ -78,7 +128,7 @@ def planned(names, caches, seeds, data, folder, git, tried=False, path=None):
     jobs = []
     encoding = {key: getattr(data, key) for key in ("dataset", "encoding", "value", "steps")}
     for method in names:
-        title, *each = trials(method) if tried else chosen(method, data.dataset, path)
+        title, *each = trials(method) if tried else chosen(method, data.dataset, (changes or {}).get(method))
         for settings in each[0] if tried else each:
             for partition, cache in caches.items():
                 for seed in seeds:

@@ -1,6 +1,7 @@
 """What a trial is: runs of our networks, or results of a method of `hrmas compare`, on parts of the training part."""
 
 import json
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,15 +52,18 @@ class OfSearch:
         """Return the runs of a trial; InputError if its settings do not go together."""
         found = []
         for partition in self.options.partitions:
-            words = (*self.options.set, *overrides, f"data.partition={partition}")
-            settings = configured(self.options.dataset, self.options.preset, self._profile, words)
+            words, settings = self._settings(partition, overrides)
             found += [Planned("tune", name, partition, seed, self.options.dataset, words, settings,
                               self.home / f"{name}-{partition}-s{seed}") for seed in self.options.seeds]
         return found
 
     def check(self, overrides):
         """Raise InputError if the settings of a trial do not go together."""
-        self.runs("", overrides)
+        self._settings(self.options.partitions[0], overrides)
+
+    def _settings(self, partition, overrides):
+        words = (*self.options.set, *overrides, f"data.partition={partition}")
+        return words, configured(self.options.dataset, self.options.preset, self._profile, words)
 
     def task(self, planned, threads):
         """Return a run as a cluster takes it."""
@@ -86,11 +90,11 @@ class OfSearch:
         found = configured(self.options.dataset, settings.preset, settings.profile, [*self.options.set, *overrides])
         tuned = {word.partition("=")[0] for text in overrides for word in text.split()}
         best = self.home / "best.toml"
-        return as_toml(found, self.options.dataset, tuned), environment.command(f"search {best}", f"search DATA={best}")
+        return as_toml(found, self.options.dataset, tuned), _command("search", best, self.options)
 
 
 @dataclass(frozen=True)
-class Job:
+class MethodJob:
     """A result of a method of `hrmas compare` that is to be computed; see :mod:`runs.comparison.jobs`."""
 
     job: dict
@@ -145,8 +149,8 @@ class OfMethod:
         """Return the jobs of a trial."""
         each = jobs.planned([self._method], self._caches, self.options.seeds, self._data, self.home.absolute(),
                             environment.commit()[0])
-        return [Job(job | {"settings": self._changed(overrides), "name": (own := f"{name}-{job['name']}"),
-                           "folder": str(self.home.absolute() / own)}, job["partition"]) for job in each]
+        return [MethodJob(job | {"settings": self._changed(overrides), "name": (own := f"{name}-{job['name']}"),
+                                 "folder": str(self.home.absolute() / own)}, job["partition"]) for job in each]
 
     def check(self, overrides):
         """Nothing: all settings go together."""
@@ -171,10 +175,26 @@ class OfMethod:
     def found(self, overrides):
         """Return the settings of a trial as the text of a TOML file, and the command that takes them."""
         lines = [f"{key} = {json.dumps(value)}" for key, value in self._changed(overrides).items()]
-        best, dataset = self.home / "best.toml", self.options.dataset
-        return "\n".join([f"\n[{self._method}]", *lines, ""]), environment.command(
-            f"compare {dataset} --methods {self._method} --settings {best}",
-            f'compare DATA={dataset} METHODS={self._method} ARGS="--settings {best}"')
+        options, last = self.options, ["--settings", str(self.home / "best.toml")]
+        if options.peer_python:
+            last += ["--peer-python", options.peer_python]
+        given = {"methods": self._method, "name": f"compare-{self.home.name}", "set": " ".join(options.set)}
+        content = "\n".join([f"\n[{self._method}]", *lines, ""])
+        return content, _command("compare", options.dataset, options, given, last)
+
+
+def _command(name, dataset, options, given=None, last=()):
+    """A command for what was found, as a hint names it, with the recordings that the study had.
+
+    ``given``: {option: its value}; ``last``: words that make takes as ARGS.
+    """
+    texts = {"raw": str(options.raw or ""), **(given or {})}
+    words = {key: shlex.quote(text) for key, text in texts.items() if text} | ({"strict": ""} if options.strict else {})
+    dataset, last = shlex.quote(str(dataset)), shlex.join(last)
+    ours = [name, dataset, *(f"--{key} {text}".strip() for key, text in words.items()), last]
+    target = [name, f"DATA={dataset}", *(f"{key.upper()}={text or 1}" for key, text in words.items()),
+              f"ARGS={shlex.quote(last)}" if last else ""]
+    return environment.command(" ".join(filter(None, ours)), " ".join(filter(None, target)))
 
 
 def remember(plan):

@@ -14,6 +14,7 @@ from hrmas_sparse.settings.schema import SECTIONS
 from hrmas_sparse.settings.validators import nearest
 from hrmas_sparse.storage import records
 from hrmas_sparse.storage.errors import InputError
+from runs.comparison.jobs import check_of
 
 MOST_COMBINATIONS = 2_000   # that are looked at before the first trial
 DEFAULT, METHODS = (Path(__file__).with_name(name) for name in ("ranges.toml", "methods.toml"))
@@ -47,6 +48,17 @@ class Range:
             return distributions.IntDistribution(self.low, self.high, self.log, int(self.step or 1))
         return distributions.FloatDistribution(self.low, self.high, self.log, self.step)
 
+    def points(self) -> tuple[Any, ...]:
+        """Return the choices, or the ends of a number and what lies between them in the middle."""
+        if self.choices is not None:
+            return self.choices
+        middle = math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+        if self.step:
+            middle = self.low + self.step * round((middle - self.low) / self.step)
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            middle = round(middle)
+        return tuple(dict.fromkeys((self.low, middle, self.high)))
+
     def words(self, value: Any) -> str:
         """Return a value of this range as ``--set`` takes it."""
         return value if self.choices is not None else f"{self.name}={value!r}"
@@ -64,35 +76,40 @@ class Ranges:
         """Return the settings of a trial as ``--set`` takes them; ``values`` are {name: value}."""
         return tuple(one.words(values[one.name]) for one in self.ranges)
 
-    def in_vain(self, check: Callable[[tuple[str, ...]], Any]) -> dict[str, str]:
-        """Return the choices that no trial can have, each with the reason.
+    def in_vain(self, check: Callable[[tuple[str, ...]], Any]) -> dict[tuple[str, str], str]:
+        """Return the choices that no trial can have, as {(name of the range, choice): reason}.
 
-        Such a choice goes with no end of the other ranges and none of their choices, where another one in its place
-        does.
+        Such a choice goes with no end and no middle of the other ranges and none of their choices, where another one
+        in its place does. Where these are too many combinations, the middles are left out, or nothing is looked at.
 
         Parameters
         ----------
         check : function (settings) that raises InputError where they do not go together
         """
-        each = [one.choices or (one.low, one.high) for one in self.ranges]
+        each = [one.points() for one in self.ranges]
+        if math.prod(map(len, each)) > MOST_COMBINATIONS:
+            each = [one.choices or (one.low, one.high) for one in self.ranges]
         if math.prod(map(len, each)) > MOST_COMBINATIONS:
             return {}
-        allowed: set[Any] = set()
-        reasons: dict[Any, str] = {}
+        left = {(one.name, choice) for one in self.ranges for choice in one.choices or ()}
+        reasons: dict[tuple[str, str], str] = {}
         for values in itertools.product(*each):
+            pairs = left.intersection((one.name, value) for one, value in zip(self.ranges, values) if one.choices)
+            if not pairs:
+                continue                        # each of them is known to go with something
             try:
                 check(self.overrides({one.name: value for one, value in zip(self.ranges, values)}))
-                allowed |= set(values)
+                left -= pairs
             except InputError as error:
-                reasons |= {value: str(error) for value in values}
-        of = [one.choices for one in self.ranges if one.choices and allowed.intersection(one.choices)]
-        return {choice: reasons[choice] for choice in itertools.chain(*of) if choice not in allowed}
+                reasons |= dict.fromkeys(pairs, str(error))
+        return {(one.name, choice): reasons[one.name, choice] for one in self.ranges for choice in one.choices or ()
+                if (one.name, choice) in left and not left.issuperset((one.name, other) for other in one.choices or ())}
 
-    def without(self, choices: Collection[str]) -> "Ranges":
-        """Return the same without some choices."""
+    def without(self, choices: Collection[tuple[str, str]]) -> "Ranges":
+        """Return the same without some choices, each a pair (name of the range, choice)."""
         return dataclasses.replace(self, ranges=tuple(
             one if one.choices is None else dataclasses.replace(one, choices=tuple(
-                choice for choice in one.choices if choice not in choices)) for one in self.ranges))
+                choice for choice in one.choices if (one.name, choice) not in choices)) for one in self.ranges))
 
 
 def read(path: Path | None) -> Ranges:
@@ -143,18 +160,8 @@ def of_method(path: Path | None, method: str, settings: dict[str, Any]) -> Range
         if key not in settings:
             near = nearest(key, settings)
             raise InputError(f"{where}: unknown setting" + (f"; nearest: {near[0]}" if near else ""))
-        found.append(_range(where, key, value, _like(settings[key])))
+        found.append(_range(where, key, value, check_of(key, settings[key])))
     return Ranges(path, 0, tuple(found))
-
-
-def _like(usual):
-    """A check that a value is of the kind that a setting usually has."""
-    def check(value):
-        whole = isinstance(usual, int) and not isinstance(usual, bool)
-        kinds = (int,) if whole else (int, float) if isinstance(usual, float) else (type(usual),)
-        if isinstance(value, bool) != isinstance(usual, bool) or not isinstance(value, kinds):
-            raise ValueError(f"a value such as {usual!r}")
-    return check
 
 
 def _together(path, name, texts):

@@ -8,6 +8,7 @@ import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
+from hrmas_sparse.environment import option
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 from runs.tuning.ranges import Ranges
@@ -41,9 +42,21 @@ class Study:
         self.study = optuna.create_study(storage=optuna.storages.JournalStorage(backend), study_name="hrmas",
                                          direction="maximize", load_if_exists=True)
         self.study.sampler = optuna.samplers.TPESampler(seed=seed + len(self.study.trials), multivariate=True)
+        self._refuse_others(path)
         self._every, self._warmup = max(1, epochs // POINTS), int(epochs * WARMUP)
         self.study.pruner = optuna.pruners.PercentilePruner(100.0 - ranges.prune, STARTUP, self._warmup) \
             if ranges.prune else optuna.pruners.NopPruner()
+
+    def _refuse_others(self, path: Path) -> None:
+        """Refuse trials that were chosen from other choices, or from a number where there are choices now."""
+        for trial in self.study.get_trials(deepcopy=False):
+            for name in trial.distributions.keys() & self._distributions.keys():
+                try:
+                    optuna.distributions.check_distribution_compatibility(trial.distributions[name],
+                                                                          self._distributions[name])
+                except ValueError:
+                    raise InputError(f"{path}: holds another study: {name} was chosen from other values. Give another "
+                                     f"{option('name')}") from None
 
     def count(self) -> int:
         """Return how many trials there are, those that did not go together apart."""

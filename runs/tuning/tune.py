@@ -21,6 +21,7 @@ from hrmas_sparse import environment, places
 from hrmas_sparse.engine.backends import check_usable
 from hrmas_sparse.environment import option
 from hrmas_sparse.run.signals import stop_on_signals
+from hrmas_sparse.settings.load import override_names
 from hrmas_sparse.settings.validators import plain
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
@@ -34,6 +35,7 @@ from runs.worker import GIVEN_UP
 TRIALS = 50                 # without --trials and --hours
 LOOK_SECONDS = 2.0          # between two looks at the metrics of the trials that run
 MOST_FAILURES = 3           # trials in a row
+OF_OURS = {"preset": "default", "profile": None, "backend": "auto", "baseline": "counts"}  # options, and their defaults
 
 
 def run(options):
@@ -48,14 +50,13 @@ def run(options):
     with locked(home / "lock", str(home)), contextlib.ExitStack() as stack:
         late = _deadline(options.hours)
         plan = (plans.OfMethod if options.methods else plans.OfSearch)(home, options)   # a signal ends that at once
-        ranges = plan.ranges
+        vain = plan.ranges.in_vain(plan.check)
+        for (_, choice), reason in vain.items():
+            print(f"{plan.ranges.path}: {choice!r} is not tried: {reason}")
+        plan.ranges = plan.ranges.without(vain)
         plans.remember(plan)
         stop = stack.enter_context(stop_on_signals())
-        vain = ranges.in_vain(plan.check)
-        for choice, reason in vain.items():
-            print(f"{ranges.path}: {choice!r} is not tried: {reason}")
-        ranges = ranges.without(vain)
-        study = Study(home / "journal.log", ranges, options.seeds[0], plan.epochs)
+        study = Study(home / "journal.log", plan.ranges, options.seeds[0], plan.epochs)
         trials = _Trials(plan, study, lambda: stop() or late())
         trials.run()
         print(report.write(plan, trials.study, trials.defaults), flush=True)
@@ -76,7 +77,21 @@ def _check(options):
         raise InputError(f"{option('methods')}: expected one of {', '.join(METHODS)}, found {options.methods!r}")
     if options.methods and options.apart:
         raise InputError(f"{option('apart')}: does not go with {option('methods')}, which need a common folder")
+    if options.methods:
+        _check_of_method(options)
     check_usable(options.backend)
+
+
+def _check_of_method(options):
+    """Refuse what is of our networks alone; another method would be computed as if it had not been given."""
+    for name, usual in OF_OURS.items():
+        if getattr(options, name) != usual:
+            raise InputError(f"{option(name)}: does not go with {option('methods')}: only our networks have it")
+    for text in options.set:
+        for section, key in override_names(text):
+            if section != "data":
+                raise InputError(f"{option('set')}: {section}.{key}: does not go with {option('methods')}, which take "
+                                 f"the section data alone; {option('ranges')} says what is tried")
 
 
 def _deadline(hours):

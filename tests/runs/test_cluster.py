@@ -211,6 +211,23 @@ def test_nothing_is_asked_of_workers_for_clients_that_are_gone():
     assert left([]) == ["here", "ended", "another's"]
 
 
+@pytest.mark.parametrize("how", [cluster.How(), cluster.How(detach=True)])
+def test_a_client_that_fails_at_the_start_leaves_nothing(tmp_path, how):
+    pytest.importorskip("runs.fitness", exc_type=ModuleNotFoundError)
+    forgotten = []
+
+    def fails(plugin):
+        assert list(tmp_path.glob(".probe-*"))
+        raise OSError("the scheduler is gone")
+    client = SimpleNamespace(id="me", dashboard_link="", status="running", register_plugin=fails,
+                             subscribe_topic=lambda topic, handler: None,
+                             run_on_scheduler=lambda function, owner: forgotten.append(owner))
+    task = worker.Task("run", [], tmp_path / "run", tmp_path, tmp_path / "log", 1, 1.0, 1)
+    with pytest.raises(OSError, match="the scheduler is gone"):
+        cluster.run_all([task], client, lambda: False, lambda task: 0.0, lambda task: "", how)
+    assert forgotten == ["", f"detached {tmp_path}" if how.detach else "me"] and not list(tmp_path.iterdir())
+
+
 def test_runs_in_two_folders_are_stopped_in_both(tmp_path):
     tasks = [worker.Task(name, [], tmp_path / name / "run", tmp_path, tmp_path / "log", 1, 1.0, 1) for name in "ab"]
     assert [cluster.Shared(".stop-x").call(one)[2] for one in tasks] == [tmp_path / n / ".stop-x" for n in "ab"]

@@ -85,6 +85,34 @@ def test_a_misspelt_change_is_refused():
         jobs._changed({"hidden": 1}, {"hiden": 2}, "methods.toml [gru]")
 
 
+@pytest.mark.parametrize("text, message", [
+    ("logistic = 3", r"own.toml: logistic: expected a table \[logistic\], found 3"),
+    ("[grus]\nbins = 5", r"unknown section \[grus\]; there are gru, snntorch, logistic; nearest: gru"),
+    ("[gru]\nhiden = 5", r"own.toml \[gru\]: unknown hiden; .*; nearest: hidden"),
+    ("[gru]\nbins = 10", r"expected a section \[logistic\] or \[snntorch\], found \[gru\]"),
+    ("", r"expected a section \[logistic\] or \[snntorch\], found none"),
+    ("[logistic]\nbins = 'x'", "bins: expected a value such as 10, found 'x'"),
+    ("[logistic]\nbins = 0", "bins: expected a whole number of at least 1"),
+    ("[logistic]\nridge = true", "ridge: expected a value such as 0.01, found True"),
+    ("[logistic]\nridge = nan", "ridge: expected a finite number of at least 0"),
+    ("[gru]\nhidden = [1]", r"hidden: expected a value such as 256, found \[1\]"),
+    ("[gru]\ndropout = 1.5", "dropout: expected a finite number of at least 0 and at most 1"),
+    ("[snntorch]\nsurrogate = 'attan'", "surrogate: expected one of .*atan"),
+    ("[snntorch]\nlearn = 1", "learn: expected a value such as True, found 1"),
+])
+def test_mistakes_in_a_file_of_settings(tmp_path, text, message):
+    (tmp_path / "own.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        jobs.own(tmp_path / "own.toml", ["logistic", "snntorch"])
+
+
+def test_a_file_of_settings_changes_what_it_names(tmp_path):
+    (tmp_path / "own.toml").write_text("[logistic]\nridge = 1\n[gru]\nhidden = 5\nshift_steps = 0")
+    changes = jobs.own(tmp_path / "own.toml", ["logistic"])
+    assert jobs.chosen("logistic", "ti46", changes["logistic"])[1] == jobs.chosen("logistic", "ti46")[1] | {"ridge": 1}
+    assert changes["gru"] == {"hidden": 5, "shift_steps": 0}
+
+
 def test_logistic_regression_on_every_partition_and_seed(nmnist, tmp_path, capsys):
     command = [*nmnist, "--methods", "logistic", "--seeds", "0-1", "--partitions", "official,resample-1", *NO_PYTHON]
     assert hrmas_compare(*command) == 0
@@ -156,6 +184,8 @@ def test_trials_see_the_training_part_alone(nmnist, tmp_path, capsys):
     (["--partitions", ","], "--partitions: expected partitions, such as official or resample-1..4; found ','"),
     (["--methods", ","], "--methods: expected some of gru, snntorch, logistic, found ','"),
     (["--seeds", "x"], "--seeds: expected a seed"),
+    (["--trials", "--settings", "own.toml"], "--settings: does not go with --trials"),
+    (["--settings", "own.toml"], "own.toml: "),
     (["--name", "../elsewhere"], "--name: expected a plain name, found '../elsewhere'"),
     (["--methods", "gru", *NO_PYTHON], "gru: not computed. no-such-python: No such file"),
 ])
@@ -194,7 +224,7 @@ def test_networks_learn_a_little_and_again_the_same(method, change, peer_python,
     monkeypatch.chdir(stand_in)
     title, settings = jobs.chosen(method, "ntidigits")
     settings = {**settings, "bins": 10, "hidden": 16, "epochs": 4, "lr": 1e-2, **change}
-    monkeypatch.setattr(jobs, "chosen", lambda method, dataset: (title, settings))
+    monkeypatch.setattr(jobs, "chosen", lambda *_: (title, settings))
     found = []
     for words in ("0-1", "0"):
         command = ["ntidigits", "--methods", method, "--peer-python", peer_python, "--seeds", words, "--fresh"]
@@ -216,5 +246,5 @@ def stand_in(tmp_path_factory):
 
 def test_only_the_worker_loads_networks(peer_python):
     loaded = subprocess.run([peer_python, "-c", "import runs.comparison.worker, sys; print('torch' in sys.modules)"],
-                            capture_output=True, text=True, env=compare._environment(), check=True)
+                            capture_output=True, text=True, env=compare.surroundings(), check=True)
     assert loaded.stdout.strip() == "False"

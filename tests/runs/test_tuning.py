@@ -1,11 +1,13 @@
 """Settings chosen by trials: which are tried, on what, and that the same command goes on."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +18,7 @@ from hrmas_sparse.storage.errors import InputError
 from runs import plan
 from runs.comparison import jobs
 from runs.comparison.worker import METHODS
-from runs.tuning import ranges
+from runs.tuning import plans, ranges
 from event_files import write_words
 
 optuna = pytest.importorskip("optuna", reason="TUNING NOT TESTED: Optuna is not installed (extra `tune`)")
@@ -73,15 +75,19 @@ def test_a_method_of_compare_is_tuned_and_compare_takes_what_was_found(study, ca
                "--partitions", "valid-1", "--ranges", "ranges.toml", "--trials", "2"]
     assert cli.main(command) == 0
     home = study.with_name("tune-ntidigits-logistic")
-    assert "2 of 2 trials went to their ends" in capfd.readouterr().out
+    out = capfd.readouterr().out
+    assert "2 of 2 trials went to their ends" in out
     found = {path.parent.name: json.loads(path.read_text()) for path in home.glob("*/result.json")}
     assert found.keys() == {f"{name}-logistic-valid-1-s0" for name in ("defaults", "trial-0000", "trial-0001")}
     assert {one["partition"] for one in found.values()} == {"valid-1"}
     tried = [one for name, one in found.items() if "trial" in name]
     most = max(one["test"]["accuracy"] for one in tried)
+    printed = re.search(r"its settings, for (?:hrmas|make) (.*)", out)[1]
+    assert printed == ("compare DATA=ntidigits RAW=words.hdf5 METHODS=logistic NAME=compare-tune-ntidigits-logistic "
+                       "SET=data.steps=30 ARGS='--settings runs/out/tune-ntidigits-logistic/best.toml'")
     assert cli.main(["compare", "ntidigits", "--raw", "words.hdf5", "--set", "data.steps=30", "--methods", "logistic",
-                     "--settings", str(home / "best.toml")]) == 0
-    scored = json.loads(Path("runs/out/compare-ntidigits/logistic-official-s0/result.json").read_text())
+                     "--name", f"compare-{home.name}", "--settings", str(home / "best.toml")]) == 0
+    scored = json.loads(Path(f"runs/out/compare-{home.name}/logistic-official-s0/result.json").read_text())
     assert scored["settings"] in [one["settings"] for one in tried if one["test"]["accuracy"] == most]
     assert scored["settings"]["ridge"] in (0.001, 1.0)
     assert cli.main(["status", home.name]) == 0 and "3 runs: 3 finished" in capfd.readouterr().out
@@ -93,9 +99,12 @@ def test_a_method_of_compare_is_tuned_and_compare_takes_what_was_found(study, ca
     (["--methods", "gruu"], "expected one of gru, snntorch, logistic, found 'gruu'"),
     (["--methods", "logistic", "--apart"], "need a common folder"),
     (["--methods", "gru", "--peer-python", "no-such-python"], "gru: not computed. no-such-python"),
+    *((["--methods", "gru", f"--{name}", value], f"--{name} ({name.upper()}=): does not go with --methods")
+      for name, value in (("preset", "accurate"), ("profile", "demo"), ("backend", "cpu"), ("baseline", "off"))),
+    (["--methods", "gru", "--set", "data.value=count network.v_th=3"], "network.v_th: does not go with --methods"),
 ])
 def test_what_cannot_be_tuned(study, capfd, more, message):
-    assert cli.main(words(*more)) == 2
+    assert cli.main(words(*more, settings="data.steps=30")) == 2
     assert message in capfd.readouterr().err
 
 
@@ -220,7 +229,7 @@ def test_choices_that_no_trial_can_have_are_not_proposed(tmp_path):
         (tmp_path / "ranges.toml").write_text(text)
         read = ranges.read(tmp_path / "ranges.toml")
         found = read.in_vain(lambda overrides: load("ntidigits", preset, overrides=list(overrides)))
-        return list(found), [one.choices for one in read.without(found).ranges if one.choices]
+        return [choice for _, choice in found], [one.choices for one in read.without(found).ranges if one.choices]
     default = ranges.DEFAULT.read_text()
     psc, entropy = ranges.read(None).ranges[-2].choices
     assert vain("default", default)[0] == []
@@ -228,6 +237,42 @@ def test_choices_that_no_trial_can_have_are_not_proposed(tmp_path):
     readout = "[network]\nreadout = ['spiking', 'integrator']\nwindows = { low = 1, high = 4 }\n"
     assert vain("accurate", readout + "[loss]\nname = ['psc', 'cross_entropy']\nsmoothing = [0.0]")[0] == []
     assert vain("default", "[loss]\nname = ['psc']\nsmoothing = [0.1]")[0] == [], "which of them is to blame?"
+
+
+def test_a_choice_that_goes_with_the_middle_of_a_range_is_proposed():
+    number = ranges.Range("a.b", low=1, high=9)
+    own = ranges.Ranges(Path("r.toml"), 0, (number, ranges.Range("c", choices=("p", "q")),
+                                            ranges.Range("d", choices=("q", "r"))))
+
+    def check(overrides):
+        if overrides[2] == "q" or overrides[1] == "q" and overrides[0] != "a.b=5":
+            raise InputError("they do not go together")
+    assert own.in_vain(check) == {("d", "q"): "they do not go together"}, "the q of c is another one"
+    assert [one.choices for one in own.without(own.in_vain(check)).ranges] == [None, ("p", "q"), ("r",)]
+    assert number.points() == (1, 5, 9) and ranges.Range("n", low=1, high=2).points() == (1, 2)
+    assert ranges.Range("n", low=0, high=8, step=2).points() == (0, 4, 8)
+    assert ranges.Range("n", low=1e-4, high=1e-2, log=True).points()[1] == pytest.approx(1e-3)
+
+
+def test_a_study_of_other_choices_is_refused(tmp_path):
+    study_of(tmp_path, RANGES).ask(lambda overrides: None)
+    with pytest.raises(InputError, match="holds another study: training.schedule was chosen from other values"):
+        study_of(tmp_path, RANGES.replace('["constant", "cosine"]', '["cosine"]'))
+    study_of(tmp_path, RANGES.replace("1e-2", "2e-2"))
+
+
+def test_a_study_is_remembered_by_the_choices_that_are_tried(tmp_path):
+    (tmp_path / "ranges.toml").write_text(TOGETHER)
+    options = SimpleNamespace(dataset="ntidigits", set=[], partitions=["valid-1"], seeds=[0])
+    plan = SimpleNamespace(home=tmp_path, options=options, record={}, ranges=ranges.read(tmp_path / "ranges.toml"))
+    whole, vain = plan.ranges, plan.ranges.in_vain(check)
+    assert list(vain) == [("loss.name", 'loss.name="psc"')]
+    plan.ranges = whole.without(vain)
+    plans.remember(plan)
+    plans.remember(plan)
+    plan.ranges = whole
+    with pytest.raises(InputError, match="holds another study: ranges: .*Give another"):
+        plans.remember(plan)
 
 
 def test_importance_needs_no_scikit_learn(tmp_path, monkeypatch):

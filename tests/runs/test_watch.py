@@ -16,7 +16,7 @@ from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import locked
 from runs import plan, status, watch
-from runs.worker import GIVEN_UP
+from runs.worker import GIVEN_UP, JOB
 
 SETTINGS = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
             "training.search_epochs=2 training.retrain_epochs=2")
@@ -68,6 +68,19 @@ def test_the_table(home, capfd):
     assert "damaged" in states["hrmas-s2"] and "waiting" in states["hrmas-s3"] and "given up" in states["<b>-s4"]
     assert "warning: hrmas-s1: the hidden layer <1> is dead" in lines
     assert lines[-1].endswith("5 runs: 1 running, 1 waiting, 1 finished, 1 given up, 1 damaged")
+
+
+def test_the_states_of_a_method_s_results(tmp_path):
+    run = RunDir(tmp_path / "logistic-s0")
+    run.path.mkdir()
+    (run.path / JOB).write_text("{}")
+    assert status.row(run).state == "waiting"
+    (run.path / GIVEN_UP).touch()
+    assert status.row(run).state == "given up"
+    with locked(run.lock_path, "the job"):
+        assert status.row(run).state == "running"
+    run.result_path.write_text('{"test": {"accuracy": 0.5}}')
+    assert status.row(run).state == "finished" and status.row(run).test == 0.5
 
 
 def test_runs_that_are_away(home):
