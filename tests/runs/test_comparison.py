@@ -217,8 +217,8 @@ def peer_python():
 
 @pytest.mark.parametrize("method, change", [
     ("gru", {"bidirectional": True}),
-    ("snntorch", {"alpha": 0.0, "surrogate": "fast_sigmoid"}),
-    ("snntorch", {"alpha": 0.5, "learn": True, "surrogate": "atan", "slope": 2.0}),
+    ("snntorch", {"hidden": 32, "epochs": 12, "alpha": 0.0, "surrogate": "fast_sigmoid"}),
+    ("snntorch", {"hidden": 32, "epochs": 12, "alpha": 0.5, "learn": True, "surrogate": "atan", "slope": 2.0}),
 ], ids=["gru", "rleaky", "rsynaptic"])
 def test_networks_learn_a_little_and_again_the_same(method, change, peer_python, stand_in, monkeypatch):
     monkeypatch.chdir(stand_in)
