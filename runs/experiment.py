@@ -16,6 +16,7 @@ from hrmas_sparse import environment
 from hrmas_sparse.environment import option
 from hrmas_sparse.run.footprint import estimate
 from hrmas_sparse.engine.backends import check_usable, on_gpu
+from hrmas_sparse.engine.selftest import examine_at_first
 from hrmas_sparse.run.signals import stop_on_signals
 from hrmas_sparse.settings.validators import plain
 from hrmas_sparse.storage.errors import InputError
@@ -104,7 +105,9 @@ def check_options(experiment, options):
 
 
 def jobs_for(options):
-    """Runs at a time: as asked for, else one where they would share a GPU, else one a core."""
+    """Runs at a time: as asked for, else one where they would share a GPU, which is tested first, else one a core."""
+    if not options.cluster:
+        examine_at_first(options.backend)
     return options.jobs or (1 if on_gpu(options.backend) else environment.cores())
 
 

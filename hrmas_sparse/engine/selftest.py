@@ -1,12 +1,15 @@
 """Whether a GPU computes what the CPU computes: a test of some seconds, to be passed before ``auto`` takes the GPU."""
 
+import sys
+
 import numpy as np
 
 from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.backends import cuda, get_backend
-from hrmas_sparse.engine.backends.cuda.verdict import keep, verdict
+from hrmas_sparse.engine.backends.cuda.verdict import alone, keep, verdict
 from hrmas_sparse.engine.layers import LIF, Feedforward, Motifs, Supernet
 from hrmas_sparse.engine.network import Network, Plasticity
+from hrmas_sparse.storage.errors import InputError
 
 W1 = 78, 800, 26, 50, 100   # inputs, neurons, outputs, samples, steps: the bench's first workload
 SMALL = 40, 120, 7, 4, 40
@@ -21,12 +24,20 @@ ALIKE = 0.2     # float32: share of samples in which a spike may be elsewhere, a
 
 
 def test(backend) -> list[str]:
-    """Return what a backend computes otherwise than the CPU, a line each; nothing if all is well."""
+    """Return what a backend computes otherwise than the CPU, a line each; nothing if all is well.
+
+    Raises
+    ------
+    InputError
+        The device's memory is full, which says nothing of the device.
+    """
     failed = []
     for name, case in CASES.items():
         try:
             problem = _compare(backend, *case)
         except Exception as error:  # whatever it is, such a GPU is not for use
+            if isinstance(error, MemoryError) or "memory is full" in str(error):
+                raise InputError(f"self-test: {error}") from error
             problem = f"{type(error).__name__}: {error}".splitlines()[0]
         if problem:
             failed.append(f"{name}: {problem}")
@@ -66,16 +77,28 @@ def examine(gpu, backend) -> list[str]:
     return failed
 
 
-def tested_backend(name="auto", threads=None):
-    """Return a backend as :func:`get_backend` does; a GPU that "auto" might take is tested on its first use.
+def examine_at_first(name) -> None:
+    """Test the GPU that a backend of this name might be, if it never was; "auto" alone asks for that.
 
-    A device is tested once for each driver, version of the packages and of our sources, which takes some seconds, and
-    most of a minute where its kernels are compiled; the backend's ``notice`` says what came of it.
+    A device is tested once for each driver, version of the packages and of our sources, by one process at a time: some
+    seconds, and most of a minute where its kernels are compiled.
     """
     gpu = cuda.probe() if name == "auto" else None
-    if gpu is not None and not gpu.reason and not gpu.simulated and verdict(gpu) is None:
+    if gpu is None or gpu.reason or gpu.simulated or verdict(gpu) is not None:
+        return
+    with alone(gpu):
+        if verdict(gpu) is not None:
+            return
+        print(f"testing {gpu.device}, once: most of a minute", file=sys.stderr, flush=True)
         try:
             examine(gpu, get_backend("cuda"))
-        except Exception as error:  # packages that do not even load
+        except InputError as error:  # others use it; the next process tests it
+            print(error, file=sys.stderr)
+        except Exception as error:   # packages that do not even load
             keep(gpu, [f"{type(error).__name__}: {error}".splitlines()[0]])
+
+
+def tested_backend(name="auto", threads=None):
+    """Return a backend as :func:`get_backend` does; a GPU that "auto" might take is tested on its first use."""
+    examine_at_first(name)
     return get_backend(name, threads)

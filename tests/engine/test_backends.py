@@ -92,6 +92,26 @@ def test_auto_tests_a_gpu_on_its_first_use_and_only_then(machine, monkeypatch, t
         assert selftest.tested_backend("auto") == "auto: None"
 
 
+def test_a_gpu_without_room_is_not_judged(machine, monkeypatch, tmp_path, capsys):
+    """Nor by two processes at once."""
+    def full(backend):
+        raise MemoryError("out of memory")
+
+    gpu = NONE._replace(reason="", device="X")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(verdict, "_TESTED", {})
+    monkeypatch.setattr(selftest, "get_backend", lambda *_: None)
+    monkeypatch.setattr(selftest, "_compare", lambda *_: full(None))
+    machine(gpu)
+    selftest.examine_at_first("auto")
+    assert verdict.verdict(gpu) is None
+    assert capsys.readouterr().err == "testing X, once: most of a minute\nself-test: out of memory\n"
+    with verdict.alone(gpu):
+        verdict.keep(gpu, ["wrong"])
+    selftest.examine_at_first("auto")
+    assert verdict.verdict(gpu) == ["wrong"] and not capsys.readouterr().err
+
+
 def test_unknown_names(machine):
     with pytest.raises(InputError, match="expected one of auto, cpu, cuda, found 'gpu'"):
         get_backend("gpu")

@@ -37,10 +37,10 @@ def started(monkeypatch):
 
 
 @pytest.mark.parametrize("kind, sizes, whole, most, copies", [
-    ("motif", (2, 5), False, 24, 1),
-    ("supernet", SIZES, True, 116, 2),
+    ("motif", (2, 5), False, 24, (5, 1)),
+    ("supernet", SIZES, True, 116, (20, 2)),
 ], ids=["w step", "iteration"])
 def test_what_a_step_starts(started, kind, sizes, whole, most, copies, show):
     launched, there, here = started(kind, sizes, whole)
     show(f"{launched.total()} launches, {there} copies to the device, {here} to the host: {dict(launched)}")
-    assert here == copies and np.less_equal(launched.total(), most)
+    assert (there, here) == copies and np.less_equal(launched.total(), most)

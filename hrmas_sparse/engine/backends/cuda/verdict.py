@@ -3,12 +3,13 @@
 It is kept in the user's cache; where nothing can be kept, for this process. Needs no GPU and no package for one.
 """
 
+import contextlib
 import functools
 import hashlib
 from pathlib import Path
 
 from hrmas_sparse import environment
-from hrmas_sparse.storage import files, records
+from hrmas_sparse.storage import files, locks, records
 from hrmas_sparse.storage.atomic import write_json
 from hrmas_sparse.storage.errors import InputError
 
@@ -35,6 +36,17 @@ def keep(gpu, failed) -> None:
             write_json(path, kept)
         except (OSError, InputError):   # the next process has to be told again
             pass
+
+
+@contextlib.contextmanager
+def alone(gpu):
+    """Test a device while no other process does; where nothing can be kept, each tests for itself."""
+    path = _place(gpu)
+    with contextlib.ExitStack() as stack:
+        if path:
+            with contextlib.suppress(OSError, InputError):
+                stack.enter_context(locks.locked(path.with_suffix(".lock"), f"the test of {gpu.device}", wait=True))
+        yield
 
 
 def _key(gpu):
