@@ -50,7 +50,7 @@ class Machines:
 
     def __init__(self, home: Path, elsewhere: Path):
         self.home, self.elsewhere, self.count = home, elsewhere, 0
-        self.environment = os.environ | {"PYTHONPATH": str(Path(cluster.__file__).parents[1]),
+        self.environment = os.environ | {"PYTHONPATH": str(Path(cluster.__file__).parents[1]), "PYTHONUNBUFFERED": "1",
                                          "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "60s",
                                          "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "20s",
                                          "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "10"}
@@ -182,6 +182,7 @@ def _happen(machines, unfit, runs, began, show):
     rng.shuffle(plan)
     plan.append("frozen")                                # is the first
     client, frozen, thaw = machines.start_client(), None, 0.0
+    unfit[0].wait(60)                                    # the one of another version: a killed client could not say so
     while client.poll() is None or not all(run.finished for run in runs) or frozen is not None:
         assert time.monotonic() - began < MOST_SECONDS, (done, (machines.home / "client.log").read_text()[-3000:])
         time.sleep(rng.uniform(1, 2))
