@@ -19,7 +19,7 @@ TYPES = (np.float32, np.float64)
 CAP, WIDTH, V_TH = 8.0, 0.2, 9.5
 SETTINGS = dict(tau_cal=16.0, gamma=2.0, mu=0.2)
 FORMULAS = ("filtered", "membrane", "fires", "after_reset", "timing_error", "surrogate_error", "smooth_error",
-            "calcium", "plastic_resistance", "plastic_time_constant")
+            "calcium", "plastic_resistance", "plastic_time_constant", "through_time_error")
 
 
 def constants(real=np.float64, v_th=V_TH):
@@ -107,6 +107,13 @@ def test_forward_by_hand():
 
 
 # ---- backward ----------------------------------------------------------------------------------------------
+
+
+def test_through_time_by_hand():
+    k = constants()
+    of_the_spike = 2.0 * 0.25 / (0.2 * 9.5)
+    assert neuron.through_time_error(k, 12.0, 2.0, 0.25, 1 / 16, 3.0) == pytest.approx(of_the_spike)
+    assert neuron.through_time_error(k, 5.0, 2.0, 0.25, 1 / 16, 3.0) == pytest.approx(of_the_spike + 3.0 * 15 / 16)
 
 
 def one_step(v_before, v, tau_next, smooth):
