@@ -103,7 +103,10 @@ def _unpacked(path: Path) -> Iterator[Path]:
         except (EOFError, zlib.error) as error:
             raise InputError(f"{path}: expected a file packed with gzip, could not unpack it ({error}); get it "
                              "again") from None
-        yield plain
+        try:
+            yield plain
+        except InputError as error:  # of what the user has
+            raise InputError(str(error).replace(str(plain), str(path))) from error
 
 
 def _blocks(packed: BinaryIO) -> Iterator[bytes]:

@@ -80,6 +80,22 @@ def _heard() -> list[int]:
     return [signum for signum in SIGNALS if signal.getsignal(signum) not in (signal.SIG_IGN, None)]
 
 
+def end_with_stdin() -> None:
+    """Ask this process to stop (SIGTERM) once its standard input ends: its parent closed it, or is no more.
+
+    The operating system closes a pipe when the process at its other end is killed, so this needs no word from it.
+    """
+    def watch() -> None:
+        try:
+            while os.read(0, 4096):
+                pass
+        except OSError:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True, name="end with stdin").start()
+
+
 def _leaving(name: str) -> Callable[[int, FrameType | None], NoReturn]:
     """A handler that ends the process with the documented status, whatever it is in."""
     def leave(signum: int, frame: FrameType | None) -> NoReturn:

@@ -6,7 +6,7 @@ import sys
 from hrmas_sparse import environment, places
 from hrmas_sparse.cli.data import configured, prepared
 from hrmas_sparse.run.folder import all_runs, open_run, status_line
-from hrmas_sparse.run.parent import end_with_stdin
+from hrmas_sparse.process import end_with_stdin
 from hrmas_sparse.settings.load import with_overrides
 from hrmas_sparse.settings.validators import plain
 from hrmas_sparse.storage.errors import InputError

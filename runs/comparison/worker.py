@@ -24,7 +24,7 @@ from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.atomic import write_json
 from hrmas_sparse.storage.locks import locked
 from hrmas_sparse.storage.records import read_json
-from hrmas_sparse.run.parent import end_with_stdin
+from hrmas_sparse.process import end_with_stdin
 from hrmas_sparse.data.cache import open_cache
 
 METHODS = {"gru": "networks.gru", "snntorch": "networks.snntorch", "logistic": "logistic.logistic"}

@@ -198,7 +198,8 @@ def _range(where, name, value, check):
         for one in value:
             _checked(where, check, one)
         return Range(name, choices=tuple(f"{name}={json.dumps(one)}" for one in value))
-    if not isinstance(value, dict) or not records.fits(value, _RANGE):
+    known = {key.rstrip("?") for key in _RANGE}
+    if not isinstance(value, dict) or not records.fits(value, _RANGE) or not value.keys() <= known:
         raise InputError(f"{where}: expected {{ low = 1, high = 2 }} or a list, found {value!r}")
     for end in ("low", "high"):
         _checked(where, check, value[end])
@@ -207,8 +208,8 @@ def _range(where, name, value, check):
                          f"{value!r}")
     if all(isinstance(value[end], int) for end in ("low", "high")) and not isinstance(value.get("step", 1), int):
         raise InputError(f"{where}: expected a whole step between whole numbers, found {value!r}")
-    if value.get("step", 1) <= 0:
-        raise InputError(f"{where}: expected a step above 0, found {value!r}")
+    if not 0 < value.get("step", value["high"] - value["low"]) <= value["high"] - value["low"]:
+        raise InputError(f"{where}: expected a step above 0 that fits between low and high, found {value!r}")
     return Range(name, **value)
 
 

@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -30,7 +32,8 @@ print(*sorted(set(names)), sep="\\n")
 def test_a_run_compiles_nothing_that_training_needs(tmp_path):
     own = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "NUMBA_NUM_THREADS": "1"}
     for part in ahead.PARTS:
-        subprocess.run([sys.executable, "-m", ahead.PROGRAM, part], env=own, check=True)
+        with subprocess.Popen([sys.executable, "-m", ahead.PROGRAM, part], env=own, stdin=subprocess.PIPE) as process:
+            assert process.wait() == 0
     left = subprocess.run([sys.executable, "-c", RUN], env=own, check=True, stdout=subprocess.PIPE, text=True).stdout
     assert not left.split(), left
 
@@ -61,6 +64,25 @@ def test_work_in_float64_does_not_wait_for_float32(monkeypatch):
     monkeypatch.setattr(ahead, "_running", {"forward": None, "backward": None})
     ahead.wait("backward", "float64")
     assert len(ahead._running) == 2
+
+
+def test_what_compiles_ends_with_the_program_that_is_killed(tmp_path):
+    program = "import os, signal; from hrmas_sparse.engine.backends.cpu import ahead; ahead.start();" \
+              "print(*[p.pid for p in ahead._running.values()], flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    done = subprocess.run([sys.executable, "-c", program], env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+                          stdout=subprocess.PIPE, text=True)
+    children = [int(pid) for pid in done.stdout.split()]
+    until = time.monotonic() + 60     # imports, on a busy machine; compiling takes longer than this says
+    while any(map(running, children)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert len(children) == 2 and not any(map(running, children))
+    assert not list(tmp_path.rglob("blocks.*.nbc"))
+
+
+def running(pid):
+    """Whether there is such a process that has not ended, waited for or not."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def test_where_no_process_can_be_started_a_run_goes_on(monkeypatch, tmp_path):

@@ -4,7 +4,6 @@ Numba compiles one kernel at a time in a process, and a first run needs two that
 process of precompile.py for each leaves it in the folder of kernels, where it lies when it is wanted.
 """
 
-import atexit
 import subprocess
 import sys
 
@@ -15,22 +14,21 @@ from hrmas_sparse.engine.backends.cpu.compile import KERNELS
 PARTS = "forward", "backward"
 PROGRAM = "hrmas_sparse.engine.backends.cpu.precompile"
 DTYPE = np.dtype(np.float32)   # of runs
-PATIENCE = 120                 # seconds; then the one that waits compiles for itself
+PATIENCE = 900                 # seconds, of a busy machine; then the one that waits compiles for itself
 _running: dict[str, subprocess.Popen] = {}
 
 
 def start():
-    """Start what is not compiled yet, where it can be kept; a process that ends takes them with it."""
+    """Start what is not compiled yet, where it can be kept; it ends with the pipe that this process holds."""
     folder = KERNELS.place.folder
     for part in PARTS if folder else ():
         if part not in _running and not any(folder.glob(f"*/blocks.{part}-*.nbc")):
             try:
-                _running[part] = subprocess.Popen([sys.executable, "-m", PROGRAM, part], stdin=subprocess.DEVNULL,
+                _running[part] = subprocess.Popen([sys.executable, "-m", PROGRAM, part], stdin=subprocess.PIPE,
                                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                                                   start_new_session=True)  # it hears no Ctrl-C
             except OSError:  # no process more is allowed, say: whoever calls a kernel compiles it
                 return
-            atexit.register(_running[part].kill)
 
 
 def wait(part, dtype):

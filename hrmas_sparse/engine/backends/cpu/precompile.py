@@ -1,6 +1,8 @@
 """Call one half of the kernels of training on a layer in which nothing happens, so that it is compiled and kept.
 
     python -m hrmas_sparse.engine.backends.cpu.precompile forward|backward
+
+It ends when its standard input does.
 """
 
 import sys
@@ -14,6 +16,7 @@ from hrmas_sparse.engine.backends.cpu.ahead import DTYPE
 from hrmas_sparse.engine.backends.cpu.layer import Layer
 from hrmas_sparse.engine.neuron import constants, plasticity_constants
 from hrmas_sparse.engine.recurrence import Links
+from hrmas_sparse.process import end_with_stdin
 
 
 def _still():
@@ -52,4 +55,5 @@ def backward():
 
 
 if __name__ == "__main__":
+    end_with_stdin()
     {"forward": forward, "backward": backward}[sys.argv[1]]()
