@@ -81,7 +81,8 @@ def test_a_signal_while_the_program_is_imported(where, signum, part):
     check(process, signum, said)
     assert process.returncode != -signum
     if process.returncode:
-        assert said.splitlines()[-1] == f"hrmas: {toys.LAST_WORDS[signum]}"
+        # a program that has begun to build leaves what stdout still held after them
+        assert f"hrmas: {toys.LAST_WORDS[signum]}" in said.splitlines()
     assert not list(where.glob("data/cache/.*"))
 
 
