@@ -20,7 +20,7 @@ from hrmas_sparse.process import end_with_stdin
 
 
 def _still():
-    """A chunk without spikes, a layer that receives it, and what it would do with R and tau."""
+    """A chunk without spikes, and a function (plastic or not) that makes a layer to receive it."""
     ones = np.ones(1, DTYPE)
     events = Events.from_dense(np.zeros((1, 2, 1), bool), [0])
     chunk = Chunk(chunks.pack(events, 0, 1, DTYPE), events.labels, 0, events.steps)
