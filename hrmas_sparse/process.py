@@ -76,6 +76,18 @@ def signals_raise() -> Iterator[None]:
             signal.signal(signum, old)
 
 
+def stop_behind(error: BaseException) -> Signalled | None:
+    """Return the signal in whose wake an error came, if there was one.
+
+    Code that is interrupted anywhere may fail again while it cleans up (argparse does), and that failure takes the
+    place of the signal, which then only stands in the chain behind it.
+    """
+    link: BaseException | None = error
+    while link is not None and not isinstance(link, Signalled):
+        link = link.__context__
+    return link
+
+
 def _heard() -> list[int]:
     return [signum for signum in SIGNALS if signal.getsignal(signum) not in (signal.SIG_IGN, None)]
 

@@ -25,19 +25,27 @@ def main(argv: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()  # what cannot be written is said here
             return status
-    except InputError as error:
-        status, message = 2, str(error)
-    except process.Signalled as stop:
-        status, message = 128 + stop.signum, str(stop)
-    except KeyboardInterrupt:  # not in the main thread, where signals are heard otherwise
-        status, message = 130, "interrupted"
-    except MemoryError as error:
-        status, message = 1, f"out of memory {error}; what was checkpointed is kept"
-    except OSError as error:  # a disk or folder that failed where nobody expected it to
-        status, message = 1, (f"{error.filename or 'input or output'}: {error.strerror or error}; what was "
-                              "checkpointed is kept")
-    except Diverged as error:
-        status, message = 1, (f"training diverged: {error}; the last checkpoint is kept. Try a smaller training.lr or "
-                              "network.slope_cap, or a larger network.v_th")
+    except (Exception, process.Signalled, KeyboardInterrupt) as error:
+        status, message = _ending(process.stop_behind(error) or error)
     print(f"hrmas: {environment.printable(message)}", file=sys.stderr)
     return status
+
+
+def _ending(error: BaseException) -> tuple[int, str]:
+    """The exit status and the last words for an error; one that is a fault of ours is raised again."""
+    match error:
+        case InputError():
+            return 2, str(error)
+        case process.Signalled():
+            return 128 + error.signum, str(error)
+        case KeyboardInterrupt():  # not in the main thread, where signals are heard otherwise
+            return 130, "interrupted"
+        case MemoryError():
+            return 1, f"out of memory {error}; what was checkpointed is kept"
+        case OSError():  # a disk or folder that failed where nobody expected it to
+            return 1, (f"{error.filename or 'input or output'}: {error.strerror or error}; what was checkpointed is "
+                       "kept")
+        case Diverged():
+            return 1, (f"training diverged: {error}; the last checkpoint is kept. Try a smaller training.lr or "
+                       "network.slope_cap, or a larger network.v_th")
+    raise error
