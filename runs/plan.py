@@ -258,21 +258,20 @@ def epoch_work(settings):
 
 def searches(settings):
     """Whether a run has a search before its retraining."""
-    return settings.network.recurrence == "motif" and settings.search.method == "hrmas"
+    return sum(settings.stages) > 0
 
 
 def epochs(settings):
     """Return how many epochs a whole run has."""
-    training = settings.training
-    return searches(settings) * training.search_epochs + settings.choosing_epochs + training.retrain_epochs
+    return sum(settings.stages) + settings.choosing_epochs + settings.training.retrain_epochs
 
 
 def work(settings, samples=1.0):
     """Return roughly how much a whole run costs, in the unit of :func:`epoch_work`."""
     search, retrain = epoch_work(settings)
-    training = settings.training
-    discrete = training.retrain_epochs + settings.choosing_epochs / 2  # candidates are trained on half of the samples
-    return samples * (searches(settings) * search * training.search_epochs + retrain * discrete)
+    # Candidates are trained on half of the samples.
+    discrete = settings.training.retrain_epochs + settings.choosing_epochs / 2
+    return samples * (search * sum(settings.stages) + retrain * discrete)
 
 
 def work_done(planned, samples=1.0):

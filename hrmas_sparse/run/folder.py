@@ -311,7 +311,7 @@ def _status(run):
         return f"{state} {data}, seed {manifest['seed']}: no epoch yet"
     last, training = lines[-1], settings.training
     first = lines[0]["phase"]
-    total = (training.search_epochs * first.startswith("search") + settings.choosing_epochs * (first != "retrain")
+    total = (sum(settings.stages) * first.startswith("search") + settings.choosing_epochs * (first != "retrain")
              + training.retrain_epochs)
     return (f"{state} {data}, seed {manifest['seed']}: {last['phase']}, epoch {len(lines)} of {total} in all, "
             f"training accuracy {100 * last['accuracy']:.1f} %, {took}")

@@ -6,10 +6,10 @@
     retrain              see phases.py
     test                 once (finish.py)
 
-Without a search (a random or given architecture, or no recurrence) the job starts at retrain.
+Without a search (a random or given architecture, or no recurrence) the job starts at retrain. Where the motif size
+alone is searched, search-2 and the diagnosis are left out.
 """
 
-import math
 import time
 
 import numpy as np
@@ -73,18 +73,21 @@ class Job:
         if self.position is None:
             self.begin()
         self.store.cut(self.position.lines)
-        epochs = settings.training.search_epochs
-        first = math.ceil(epochs * settings.search.stage1_fraction)  # at least one: sizes must be learnt
+        first, second = settings.stages
         if self.position.phase == "search-1":
             network = self.networks.search()
             self._phase(stop, search_phase, network, 1, first)
-            self.position = self.position.next("search-2", sizes=keep_best_sizes(network, self.learner))
+            sizes = keep_best_sizes(network, self.learner)
+            if settings.search.method == "size":
+                drawn_at_random = random_architectures(settings.network, self.context.rng(RANDOM_ARCHITECTURE), sizes)
+                self._keep_found(self.networks.search(sizes), drawn_at_random)
+                self._choose_or_retrain()
+            else:
+                self.position = self.position.next("search-2", sizes=sizes)
         if self.position.phase == "search-2":
             network = self.networks.search(self.position.sizes)
-            self._phase(stop, search_phase, network, 2, epochs - first)
-            self.store.keep_architecture(discretize(network, self.learner))
-            self.store.keep_search(self.learner.parameters.only(network.alpha_names),
-                                   self.learner.parameters.intrinsic())
+            self._phase(stop, search_phase, network, 2, second)
+            self._keep_found(network, discretize(network, self.learner))
             self._diagnose(network, stop)
             self._choose_or_retrain()
         if self.position.phase == "candidates":
@@ -96,7 +99,7 @@ class Job:
     @property
     def _searches(self):
         settings = self.context.settings
-        return self.given is None and settings.network.recurrence == "motif" and settings.search.method == "hrmas"
+        return self.given is None and sum(settings.stages) > 0
 
     def begin(self):
         """Start the run: fresh parameters, or the architecture that is given or drawn."""
@@ -185,6 +188,11 @@ class Job:
         self._start_over(lambda networks: networks.final(self._candidate(0)))
         self.position = self.position.next("candidates")
 
+    def _keep_found(self, network, architectures):
+        """Keep the architectures that a search, whose network this is, led to, and what it ended with."""
+        self.store.keep_architecture(architectures)
+        self.store.keep_search(self.learner.parameters.only(network.alpha_names), self.learner.parameters.intrinsic())
+
     def _candidate(self, number):
         """The architectures of a candidate; the first is what the search ended with, or the first that was drawn."""
         settings, net = self.context.settings, self.context.settings.network
@@ -194,6 +202,8 @@ class Job:
         rng = self.context.rng(CANDIDATE, number)
         if settings.search.method == "random":
             return random_architectures(net, rng)
+        if settings.search.method == "size":
+            return random_architectures(net, rng, [one.motif_size for one in first])
         return drawn(self.networks.search([one.motif_size for one in first]), self._searched(), rng)
 
     def _searched(self):

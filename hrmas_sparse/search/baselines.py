@@ -17,7 +17,11 @@ def random_architecture(neurons, sizes, rng, inter=True, tied=True):
     return Architecture.random(neurons, size, rng, inter, tied)
 
 
-def random_architectures(network, rng):
-    """One for every hidden layer that the settings of a network want; see :func:`random_architecture`."""
-    return [random_architecture(size, network.motif_sizes, rng, network.inter, network.tied)
-            for size in network.neurons]
+def random_architectures(network, rng, sizes=None):
+    """One for every hidden layer that the settings of a network want; see :func:`random_architecture`.
+
+    sizes : the motif size of each layer, None to draw them
+    """
+    options = [network.motif_sizes] * len(network.neurons) if sizes is None else [(size,) for size in sizes]
+    return [random_architecture(neurons, chosen, rng, network.inter, network.tied)
+            for neurons, chosen in zip(network.neurons, options)]

@@ -169,13 +169,15 @@ ITERATION = 5  # training steps that an iteration of the search costs, about
 
 @dataclass(frozen=True, kw_only=True)
 class SearchConfig(_Section):
-    """How the architecture is found: by HRMAS, or drawn at random. eta None ("lr" in files): that of w.
+    """How the architecture is found: by HRMAS, at random, or random types at HRMAS's motif size ("size").
+
+    eta None ("lr" in files): that of w.
 
     Of several candidates, trained shortly on one half of the training part, the best on the other half is retrained.
     """
 
     section = "search"
-    method: str = _setting(validators.choice("hrmas", "random"), "hrmas")
+    method: str = _setting(validators.choice("hrmas", "size", "random"), "hrmas")
     alpha_order: str = _setting(validators.choice("first", "second"))
     alpha_lr: float = _setting(validators.real(0.0, above=True))
     alpha_betas: tuple[float, float] = _setting(validators.betas)
@@ -237,6 +239,15 @@ class Config:
         if self.plasticity.retrain and self.network.recurrence == "none":
             raise InvalidSetting("plasticity", "retrain", "expected false where network.recurrence is none: only "
                                   "recurrent layers adapt")
+
+    @property
+    def stages(self) -> tuple[int, int]:
+        """Epochs of the two stages of the search; both 0 where there is none."""
+        epochs, method = self.training.search_epochs, self.search.method
+        if self.network.recurrence != "motif" or method == "random":
+            return 0, 0
+        first = math.ceil(epochs * self.search.stage1_fraction)  # at least one: sizes must be learnt
+        return first, 0 if method == "size" else epochs - first
 
     @property
     def candidate_epochs(self) -> int:

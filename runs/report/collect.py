@@ -14,7 +14,7 @@ from hrmas_sparse.settings.load import differences, load
 from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.settings.schema import Config
-from runs.plan import RECORD, read_record, searches
+from runs.plan import RECORD, read_record
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Finished:
         """Batches of the search and of retraining; the search goes through half of the training part in an epoch."""
         training, samples = self.settings.training, self.result["train"]["samples"]
         half = math.ceil(math.ceil(samples / 2) / training.batch)
-        return (searches(self.settings) * training.search_epochs * half,
+        return (sum(line["phase"].startswith("search") for line in self.metrics) * half,
                 training.retrain_epochs * math.ceil(samples / training.batch))
 
 

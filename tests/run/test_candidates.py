@@ -27,13 +27,15 @@ def chosen(run, own):
     return architecture.load_fitting(run.architecture_path, own.network)
 
 
-@pytest.mark.parametrize("more", [[], ["search.method=random"], ["plasticity.carry_intrinsic=true"],
-                                  ["network.v_th=auto"]], ids=["hrmas", "random", "carried", "auto"])
+@pytest.mark.parametrize("more", [[], ["search.method=random"], ["search.method=size"],
+                                  ["plasticity.carry_intrinsic=true"], ["network.v_th=auto"]],
+                         ids=["hrmas", "random", "size", "carried", "auto"])
 def test_the_best_is_retrained_and_kills_change_nothing(tmp_path, events, monkeypatch, more):
     own = toys.settings(*SEVERAL, *more)
     whole = toys.run(tmp_path / "whole", own, events)
     phases = [line["phase"] for line in whole.metrics()]
-    searched = [] if "search.method=random" in more else ["search-1"] * 2 + ["search-2"] * 2
+    searched = [] if "search.method=random" in more else ["search-1"] * 2
+    searched += ["search-2"] * 2 if len(searched) and "search.method=size" not in more else []
     assert phases == searched + ["candidates"] * 6 + ["retrain"] * 2 and len(phases) == epochs(own)
     with monkeypatch.context() as patch:
         patch.setattr(loop, "CHECKPOINT_SECONDS", -1)

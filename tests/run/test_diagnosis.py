@@ -145,7 +145,8 @@ def events(tmp_path_factory):
     ((), {"relaxed", "reset", "discrete", "adapted"}), (("plasticity.mode=online",), {"relaxed", "reset", "discrete",
                                                                                        "adapted"}),
     (("plasticity.mode=off",), {"relaxed", "discrete"}), (("search.method=random",), None),
-    (("network.recurrence=none",), None)], ids=["window", "online", "off", "random", "feedforward"])
+    (("search.method=size",), None), (("network.recurrence=none",), None)],
+    ids=["window", "online", "off", "random", "size", "feedforward"])
 def test_what_a_run_records(tmp_path, events, overrides, names):
     run = toys.run(tmp_path / "run", toys.settings(*overrides), events)
     found, text = run.diagnosis(), "\n".join(summary(run, run.result()))

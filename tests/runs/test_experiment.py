@@ -94,7 +94,7 @@ def test_what_the_rows_change():
     assert changes("table3", "without-ip") == {"plasticity.mode"}
     assert changes("table3", "without-inter") == {"network.inter"}
     assert changes("table3", "without-motif") == {"network.motif_sizes", "network.tied", "network.inter"}
-    assert changes("comparison", "random") == {"search.method"}
+    assert changes("comparison", "random") == changes("comparison", "size-only") == {"search.method"}
     assert changes("table3", "fully-connected") == {"network.recurrence"}
     assert changes("table2", "feedforward") == {"network.recurrence"}
     assert planned("table3", "--data", "ti46", "--rows", "without-motif")[0].settings.network.motif_sizes == (800,)
