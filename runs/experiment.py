@@ -18,7 +18,7 @@ from hrmas_sparse.run.footprint import estimate
 from hrmas_sparse.engine.backends import check_usable, on_gpu
 from hrmas_sparse.engine.selftest import examine_at_first
 from hrmas_sparse.run.signals import stop_on_signals
-from hrmas_sparse.settings.validators import plain
+from hrmas_sparse.settings.validators import PLAIN_NAME, plain, shown
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import locked
 from runs import apart, cluster
@@ -98,7 +98,7 @@ def check_options(experiment, options):
     if options.raw and len(options.data or experiment.data) > 1:
         raise InputError(f"{option('raw')}: goes with one data set; name it with {option('data')}")
     if options.name is not None and not plain(options.name):
-        raise InputError(f"{option('name')}: expected a plain name, found {options.name!r}")
+        raise InputError(f"{option('name')}: expected {PLAIN_NAME}, found {shown(options.name)}")
     if options.detach and (options.apart or (options.cluster or ".toml").endswith(".toml")):
         raise InputError(f"{option('detach')}: goes with {option('cluster')} tcp://... or scheduler.json, which go "
                          "on without us, and with a folder that all machines share")

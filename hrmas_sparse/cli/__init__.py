@@ -3,6 +3,7 @@
 User mistakes are one line and exit status 2.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with process.signals_raise():
             command, options = parse(argv)
+            _check_folder()
             status = command(options)
             if sys.stdout is not None:
                 sys.stdout.flush()  # what cannot be written is said here
@@ -29,6 +31,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         status, message = _ending(process.stop_behind(error) or error)
     print(f"hrmas: {environment.printable(message)}", file=sys.stderr)
     return status
+
+
+def _check_folder() -> None:
+    try:
+        os.stat(os.getcwd())
+    except OSError:
+        raise InputError("the working directory is no more: it was deleted or moved, or may not be read; change to "
+                         "another (cd)") from None
 
 
 def _ending(error: BaseException) -> tuple[int, str]:

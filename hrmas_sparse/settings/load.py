@@ -129,6 +129,9 @@ def load(dataset_or_path: str | os.PathLike[str], preset: str = "default", profi
     of_preset, of_profile = (_tables(table.pop(key, {}), f"{name}: [{key}]") for key in ("preset", "profile"))
     if profile is None:
         profile = default_profile
+    if not of_profile:
+        raise InputError(f"{name}: expected at least one profile, found none; add the line "
+                         f"[profile.{default_profile}], and under it what that profile changes, if anything")
     for label, value, known, where in (("preset", preset, presets, presets_name),
                                        ("profile", profile, of_profile, name)):
         if not isinstance(value, str) or value not in known:
@@ -147,8 +150,9 @@ def _build(layers: list[tuple[str, dict[str, Any]]], preset: str, profile: str, 
     for origin, layer in layers:
         for section, values in _tables(layer, origin).items():
             if section not in SECTIONS:
-                raise InputError(f"{origin}: unknown section [{brief(section)}]{_nearest(section, SECTIONS)}; "
-                                 f"expected one of {', '.join(SECTIONS)}")
+                hint = _suggest_section(section) or _nearest(section, SECTIONS)
+                raise InputError(f"{origin}: unknown section [{brief(section)}]{hint}; expected one of "
+                                 f"{', '.join(SECTIONS)}")
             for key, value in values.items():
                 if key not in _keys(section):
                     raise InputError(f"{origin}: unknown key {section}.{brief(key)}{_suggest(section, key)}")
@@ -197,6 +201,9 @@ def _tables(value: Any, origin: str) -> dict[str, Any]:
 
 
 def _suggest_section(key: str) -> str:
+    section, dot, rest = str(key).partition(".")
+    if dot and section in SECTIONS:
+        return f"; write {brief(rest)} = ... under [{section}]"
     return "".join(f"; did you mean {s}.{key}?" for s in SECTIONS if key in _keys(s))
 
 

@@ -6,6 +6,7 @@ import argparse
 import difflib
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -22,6 +23,8 @@ MOST_LAYERS = 1000
 MOST_SEEDS = 10_000
 LAST_SEED = 2**53 - 1             # larger ones are no exact numbers in JSON readers that use doubles
 MOST_PARTITIONS = 1000
+LONGEST_NAME = 200                # bytes, of a folder: a file system takes 255, and endings are added (-s0)
+PLAIN_NAME = f"a plain name of at most {LONGEST_NAME} bytes"
 
 
 def shown(value: Any, width: int = 60) -> str:
@@ -124,8 +127,9 @@ def name(value: Any) -> str:
 
 
 def plain(text: str) -> bool:
-    """Whether a text is the name of a folder, not a path."""
-    return text == Path(text).name and text not in ("", ".", "..")
+    """Whether a text is the name of a folder, not a path: :data:`PLAIN_NAME`."""
+    return (text == Path(text).name and text not in ("", ".", "..") and "\0" not in text
+            and len(os.fsencode(text)) <= LONGEST_NAME)
 
 
 def word(none: str, check: Check) -> Check:

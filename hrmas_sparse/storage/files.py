@@ -18,6 +18,8 @@ from hrmas_sparse.storage.errors import InputError
 # Opening a pipe or a terminal must neither wait nor make it ours.
 _CAREFUL = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
+LONGEST_NAME = 255  # bytes, of a file or folder
+
 
 def path_of(value: object, what: str) -> Path:
     """Return what a caller gave as a path.
@@ -30,7 +32,10 @@ def path_of(value: object, what: str) -> Path:
     if not isinstance(value, (str, os.PathLike)) or not (text := os.fspath(value)) or not isinstance(text, str) \
             or "\0" in text:
         raise InputError(f"{what}: expected the path of a file or folder, found {value!r}")
-    return Path(text)
+    path = Path(text)
+    if any(len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+        raise InputError(f"{what}: a name in it is longer than {LONGEST_NAME} bytes; give a shorter one")
+    return path
 
 
 def opened(path: str | Path, own: bool = False) -> BinaryIO:

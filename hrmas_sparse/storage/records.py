@@ -125,7 +125,7 @@ def parsed_toml(text: str, where: object) -> dict:
 def read_text(path: str | Path, largest: int, copies: int = 2, own: bool = True) -> str:
     """Read a text file of at most ``largest`` bytes; other parameters as of :func:`hrmas_sparse.storage.files.read`."""
     try:
-        return files.read(path, own, largest, copies).decode("utf-8")
+        return files.read(path, own, largest, copies).decode("utf-8-sig")  # editors of Windows put a mark first
     except UnicodeDecodeError as error:
         raise Damaged(f"{path}: not text in UTF-8 ({error.reason} at byte {error.start})") from error
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from hrmas_sparse import environment
 from hrmas_sparse.process import Signalled
-from hrmas_sparse.settings.validators import plain
+from hrmas_sparse.settings.load import override_names
+from hrmas_sparse.settings.validators import PLAIN_NAME, plain, shown
 from hrmas_sparse.storage.errors import InputError
 from runs.comparison import jobs, tables, worker
 
@@ -93,7 +94,11 @@ def _say(text):
 def run(options):
     """Compute what `hrmas compare` asks for and is not there yet; returns the exit status."""
     if options.name is not None and not plain(options.name):
-        raise InputError(f"--name: expected a plain name, found {options.name!r}")
+        raise InputError(f"--name: expected {PLAIN_NAME}, found {shown(options.name)}")
+    for section, key in (name for text in options.set for name in override_names(text)):
+        if section != "data":
+            raise InputError(f"--set: {section}.{key}: these methods take settings of [data] alone; theirs go into a "
+                             "file for --settings")
     names = worker.METHODS if options.methods is None else jobs.methods(options.methods)
     partitions = _partitions(options)
     if options.trials and options.settings:

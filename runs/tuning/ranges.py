@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,9 @@ def _range(where, name, value, check):
         raise InputError(f"{where}: expected a whole step between whole numbers, found {value!r}")
     if not 0 < value.get("step", value["high"] - value["low"]) <= value["high"] - value["low"]:
         raise InputError(f"{where}: expected a step above 0 that fits between low and high, found {value!r}")
+    low, high, step = (Fraction(str(value[key])) if key in value else None for key in ("low", "high", "step"))
+    if step and (high - low) % step:
+        raise InputError(f"{where}: expected high to be low and a number of whole steps, found {value!r}")
     return Range(name, **value)
 
 

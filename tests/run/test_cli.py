@@ -49,6 +49,15 @@ def complains(found, message):
 # ---- what works ---------------------------------------------------------------------------------------------
 
 
+def test_a_working_directory_that_is_no_more(tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    ended = subprocess.run(["bash", "-c", f"rmdir {gone}; {PROGRAM[0]} search ntidigits"], cwd=gone, text=True,
+                           capture_output=True)
+    assert ended.returncode == 2 and "hrmas: the working directory is no more" in ended.stderr, ended
+    assert "Traceback" not in ended.stderr
+
+
 def test_the_whole_job_and_looking_at_it(house, hrmas):
     status, out, _ = hrmas(*SEARCH)
     assert status == 0 and "runs/out/ntidigits-s0: starting, seed 0, profile paper" in out and "test accuracy" in out
@@ -148,6 +157,9 @@ def test_an_unfinished_run_is_shown(house, hrmas, monkeypatch):
     ((*SEARCH, "--name", "../x"), "--name: expected a plain name"),
     ((*SEARCH, "--name", ""), "--name: expected a plain name"),
     ((*SEARCH, "--name", "a/b"), "--name: expected a plain name"),
+    ((*SEARCH, "--name", "a\0b"), "--name: expected a plain name"),
+    ((*SEARCH, "--name", "x" * 300), "--name: expected a plain name of at most 200 bytes"),
+    ((*SEARCH, "--name", "\u00e9" * 150), "--name: expected a plain name of at most 200 bytes"),
     ((*SEARCH, "--backend", "abacus"), "backend: expected one of"),
     (("show", "nothing"), "no run of that name in runs/out and no run folder; runs: none yet"),
     (("evaluate", "nothing"), "no run of that name"),

@@ -186,7 +186,8 @@ def test_trials_see_the_training_part_alone(nmnist, tmp_path, capsys):
     (["--seeds", "x"], "--seeds: expected a seed"),
     (["--trials", "--settings", "own.toml"], "--settings: does not go with --trials"),
     (["--settings", "own.toml"], "own.toml: "),
-    (["--name", "../elsewhere"], "--name: expected a plain name, found '../elsewhere'"),
+    (["--name", "../elsewhere"], "--name: expected a plain name of at most 200 bytes, found '../elsewhere'"),
+    (["--set", "data.steps=30 training.lr=1"], "--set: training.lr: these methods take settings of [data] alone"),
     (["--methods", "gru", *NO_PYTHON], "gru: not computed. no-such-python: No such file"),
 ])
 def test_mistakes_are_one_line(nmnist, capsys, wrong, message):

@@ -169,6 +169,8 @@ def test_no_test_part_is_looked_at(study, capfd, partition):
     ("[training]\nlr = { low = 2, high = 1 }", "low below high"),
     ("[augmentation]\nshift_steps = { low = 0, high = 4, step = 0.5 }", "a whole step"),
     ("[augmentation]\ndrop = { low = 0.0, high = 0.4, step = 0.0 }", "a step above 0"),
+    ("[augmentation]\ndrop = { low = 0.0, high = 0.4, step = 0.15 }", "a number of whole steps"),
+    ("[augmentation]\nshift_steps = { low = 1, high = 8, step = 2 }", "a number of whole steps"),
     ("[training]\nlr = { low = 1 }", "expected { low = 1, high = 2 } or a list"),
     ("[training]\nschedule = ['cosine', 'sine']", "training.schedule: expected one of"),
     ("[augmentation]\ndrop = { low = 0.0, high = 0.5, log = true }", "above 0"),

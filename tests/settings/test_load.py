@@ -185,11 +185,16 @@ def test_own_file(tmp_path):
         (("steps = 300", "steps = "), ["own.toml", "not a TOML file", "line"]),
         (("[training]\nbatch = 50", "batch = 50"), ["own.toml", "network.batch", "training.batch"]),
         (("[data]", "lr = 1\n[data]"), ["own.toml", "lr", "training.lr"]),
+        (("[data]", '["training.lr"]\nx = 1\n[data]'), ["own.toml", "[training.lr]; write lr = ... under [training]"]),
         (("[profile.demo.training]", "[profile.demo.trainig]"), ["own.toml [profile.demo]", "trainig"]),
         (("[profile.demo.training]", "[profiles.demo.training]"), ["own.toml", "demo"]),
     ]:
         own.write_text(text.replace(*change))
         refused(*parts, data=str(own), profile="demo")
+    own.write_text(text.split("[profile")[0])
+    refused("own.toml: expected at least one profile", "[profile.paper]", data=str(own))
+    own.write_bytes(b"\xef\xbb\xbf" + text.encode())          # as an editor of Windows saves it
+    assert load(str(own), profile="demo") == load("ntidigits", profile="demo")
     own.write_bytes(b"\xff\xfe")
     refused("own.toml", "not a TOML file", data=str(own))
 
