@@ -5,6 +5,7 @@ an encoding without our letters, warnings as errors) must not show as a tracebac
 the documented status from its first moment on.
 """
 
+import atexit
 import contextlib
 import errno
 import io
@@ -43,6 +44,7 @@ def begin(name: str) -> None:
     _open_what_is_closed()
     for signum in _heard():
         signal.signal(signum, _leaving(name))
+    atexit.register(_deaf)  # the first that is registered is the last that is called
     sys.stdout, sys.stderr = _stream(sys.stdout, 1), _stream(sys.stderr, 2)
     if any(action == "error" for action, *_ in warnings.filters):
         warnings.simplefilter("default")  # a warning of NumPy's is no reason to end
@@ -115,6 +117,12 @@ def _leaving(name: str) -> Callable[[int, FrameType | None], NoReturn]:
             os.write(2, f"{name}: {SIGNALS[signum]}\n".encode())
         os._exit(128 + signum)
     return leave
+
+
+def _deaf() -> None:
+    """Ignore signals from here on: all is done, and Python, which takes itself apart, has no handlers any more."""
+    for signum in _heard():
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _would_be_lost(frame: FrameType | None) -> bool:

@@ -93,6 +93,17 @@ def test_a_signal_before_anything(where, signum):
     check(process, signum, process.communicate(timeout=60)[0])
 
 
+@pytest.mark.parametrize("status", [0, 2])
+@pytest.mark.parametrize("signum", SIGNALS)
+def test_a_signal_after_everything(signum, status):
+    """While Python takes itself apart, which has taken our handlers away."""
+    last = ("import os, sys\nfrom hrmas_sparse import process\nprocess.begin('hrmas')\n"
+            f"class Last:\n    def __del__(self, kill=os.kill, own=os.getpid()):\n        kill(own, {int(signum)})\n"
+            f"last = Last()\nsys.exit({status})")
+    ended = subprocess.run([sys.executable, "-c", last], env=quiet_environment(), capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (status, "", "")
+
+
 def test_what_is_ignored_stays_ignored(where):
     """As after nohup, and in the background of a shell."""
     def ignore():
