@@ -164,21 +164,23 @@ class Pass:
             raise
 
     def _run(self, index, chunk):
-        tapes = self._forward(chunk)
-        psc = self.layers[-1].psc(tapes[-1], chunk)
-        numbers, psc_gradient = self.stack.backend.judge(self.stack.loss, psc, chunk.labels, tapes)
+        tapes, numbers, psc_gradient = self._forward(chunk)
         records = [self._record(tape, chunk) for tape in tapes] if self.options.record else None
         if self.options.backward:
             self._add(index, self._backward(tapes, psc_gradient, records, chunk))
         return _Part(numbers, [tape.plastic for tape in tapes], records)
 
-    def _forward(self, chunk) -> list[Tape]:
+    def _forward(self, chunk) -> tuple[list[Tape], Any, Any]:
+        """Tapes of all layers, what the pass is judged by, and the gradient of its loss."""
         received, tapes, record = chunk.spikes, [], self.options.record
-        for layer in self.layers:
-            tapes.append(layer.forward(chunk, received, keep_psc=record or layer is self.layers[-1],
+        *below, top = self.layers
+        for layer in below:
+            tapes.append(layer.forward(chunk, received, keep_psc=record,
                                        keep_trajectory=record or self.options.backward))
             received = tapes[-1].spikes
-        return tapes
+        tape, *judged = self.stack.backend.output(top, self.stack.loss, chunk, received, tapes, self.options.backward,
+                                                  record)
+        return [*tapes, tape], *judged
 
     def _backward(self, tapes, psc_gradient, records, chunk) -> list[Gradients]:
         """A chunk's gradients of each layer; errors at v go into the records."""

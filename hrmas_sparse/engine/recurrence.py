@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from hrmas_sparse.engine.architecture import EXCITATORY, NONE, Architecture, table_rows
-from hrmas_sparse.engine.relaxation import Relaxation, Tables, softmax
+from hrmas_sparse.engine.relaxation import Relaxation, Selection, Tables, softmax
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -138,7 +138,7 @@ class Discrete(_Recurrence):
         kept = types != NONE
         super().__init__(a.neurons, all_links.source[kept], all_links.target[kept])
         self.excitatory = types[kept] == EXCITATORY
-        self._trained = np.flatnonzero(self.excitatory)
+        self._selection = Selection(self.excitatory, w_inh)
         self.possible = kept.size
 
     def shapes(self):
@@ -151,13 +151,11 @@ class Discrete(_Recurrence):
 
     def effective(self, parameters):
         """Weights of the links, (nnz,)."""
-        weights = np.full_like(parameters["w_exc"], self.w_inh, shape=self.excitatory.shape)
-        weights[self._trained] = parameters["w_exc"]
-        return weights
+        return self._selection.weights(parameters["w_exc"])
 
     def pullback(self, parameters, gradient):
         """Gradients of the parameters from those of the links' weights."""
-        return {"w_exc": gradient[self._trained]}
+        return {"w_exc": self._selection.pullback(gradient)}
 
     def carried(self, searched):
         """Parameters that keep what the supernet of this motif size alone has learnt: w_exc of the excitatory links."""
@@ -166,7 +164,7 @@ class Discrete(_Recurrence):
         return {"w_exc": searched["w_exc"][types == EXCITATORY]}
 
     def _settle(self, backend):
-        self._trained = backend.to_device(self._trained)
+        self._selection = backend.selection(self.excitatory, self.w_inh)
 
 
 class Relaxed(_Recurrence):

@@ -1,7 +1,7 @@
 """The relaxation of the supernet: weights of links from w_exc and the alphas, and back (mathematics 3, [11, 15]).
 
-A GPU does each of the two for all motif sizes at once: backends/cuda/relaxation.py has the same class, and a backend's
-``relaxation`` is one of the two.
+And what a discrete architecture has in its place. A GPU does each in a launch, for all motif sizes at once:
+backends/cuda/relaxation.py has the same classes, and a backend's ``relaxation`` and ``selection`` are of one of them.
 """
 
 from typing import NamedTuple
@@ -31,6 +31,23 @@ def softmax(x):
 def softmax_pullback(hat, dhat):
     """Gradient through a softmax over the last axis."""
     return hat * (dhat - (hat * dhat).sum(axis=-1, keepdims=True))
+
+
+class Selection:
+    """Links of which some are trained, (nnz,) bool, and the others have a fixed weight; for NumPy's arrays."""
+
+    def __init__(self, trained, fixed):
+        self._links, self._trained, self._fixed = trained.size, np.flatnonzero(trained), fixed
+
+    def weights(self, trained):
+        """Return the weights of the links, (nnz,), from those of the trained ones."""
+        weights = np.full_like(trained, self._fixed, shape=self._links)
+        weights[self._trained] = trained
+        return weights
+
+    def pullback(self, gradient):
+        """Return the gradients of the trained ones' weights."""
+        return gradient[self._trained]
 
 
 class Relaxation:

@@ -8,7 +8,7 @@ from runs.bench import report
 
 REAL, INDEX = 4, 4            # bytes of a float32 and of a neuron's number
 # Floating-point operations of a neuron and step: filter, membrane, reset, psc (mathematics 1); errors (mathematics 5).
-FORWARD, BACKWARD = 10, 20
+FORWARD, BACKWARD, LOSS = 10, 20, 8    # of the loss, its effect filtered back too
 
 
 def work(meta, links, events, rate, dense):
@@ -26,19 +26,19 @@ def work(meta, links, events, rate, dense):
     {kernel: (bytes, flops)}
     """
     rows, c, n, o = meta["samples"] * meta["steps"], meta["inputs"], meta["hidden"], meta["outputs"]
-    cells, bits = rows * (n + o), rows * (n + o) / 8
+    cells, bits = rows * n, rows * n / 8
     relaxed = sum(n * (v + 2) - 2 * v for v in meta["sizes"])  # connections of all motif sizes of a supernet
     heard = rate * rows * links  # spikes times those who hear them: rate x rows x N spikes, links / N each
     amounts = {
-        "forward": (2 * REAL * cells + 2 * bits + REAL * rows * o + (REAL + INDEX) * links, FORWARD * cells + heard),
+        "forward": (2 * REAL * cells + 2 * bits + (REAL + INDEX) * links, FORWARD * cells + heard),
         "backward": (3 * REAL * cells + bits + (REAL + INDEX) * links, BACKWARD * cells + 2 * rows * links),
-        "filter_back": (2 * REAL * rows * o, 2 * rows * o),
+        "output": (4 * REAL * rows * o + INDEX * meta["samples"] * (n + o), (FORWARD + LOSS + BACKWARD) * rows * o),
         "spread": (rows * n / 8 + REAL * rows * n, 0),
         "links_gradient": (rows * n / 8 + REAL * rows * n + (REAL + 3 * INDEX) * links, heard),
         "scatter": (3 * INDEX * events + REAL * rows * c, 0),
         "membrane": (4 * REAL * (n + o), 2 * (n + o)),
         "columns": (4 * (REAL + INDEX) * links, 0),
-        "psc_loss": (2 * REAL * rows * o + INDEX * meta["samples"] * (n + o), 6 * rows * o),
+        "select": ((2 * REAL + INDEX) * links, 0),
         "multiply": (2 * REAL * (c * n + n * o + links), c * n + n * o + links),
         "relax": ((2 * REAL + INDEX * len(meta["sizes"])) * links, 4 * relaxed),
         "pull_back": ((3 * REAL + INDEX * len(meta["sizes"])) * links + (2 * REAL + INDEX) * relaxed, 5 * relaxed),

@@ -37,8 +37,8 @@ def started(monkeypatch):
 
 
 @pytest.mark.parametrize("kind, sizes, whole, most, copies", [
-    ("motif", (2, 5), False, 24, (5, 1)),
-    ("supernet", SIZES, True, 116, (20, 2)),
+    ("motif", (2, 5), False, 20, (5, 1)),
+    ("supernet", SIZES, True, 103, (20, 2)),
 ], ids=["w step", "iteration"])
 def test_what_a_step_starts(started, kind, sizes, whole, most, copies, show):
     launched, there, here = started(kind, sizes, whole)

@@ -33,10 +33,11 @@ def test_launches_of_a_step(launches, kind):
     counts = {name: row["launches"] for name, row in found.items()}
     linked = {} if kind == "feedforward" else {"columns": 1, "links_gradient": 1}
     # one each for both of its motif sizes; the sizes' own alpha needs what all rows of types give
+    linked |= {"select": 1} if kind == "motif" else {}
     linked |= {"relax": 1, "pull_back": 1, "pull_back_sizes": 1} if kind == "supernet" else {}
     # GEMMs: input and output layer forward, their gradients, the output layer's errors on their way down
-    assert counts == {"scatter": 1, "membrane": 2, "forward": 2, "psc_loss": 1, "backward": 2, "filter_back": 1,
-                      "spread": 1, "GEMM": 5, "multiply": 1} | linked
+    assert counts == {"scatter": 1, "membrane": 2, "forward": 1, "output": 1, "backward": 1, "spread": 1, "GEMM": 5,
+                      "multiply": 1} | linked
     assert all(row["ms"] == row["launches"] for row in found.values())  # a tick from before to after each
     assert set(found) <= set(work)
 

@@ -26,10 +26,10 @@ def test_work_of_a_step_counted_by_hand():
     """2 samples, 5 steps, 3 inputs, 8 hidden neurons, 4 outputs; 6 links; every fourth step a spike; 7 events."""
     meta = {"samples": 2, "steps": 5, "inputs": 3, "hidden": 8, "outputs": 4, "sizes": [2, 4]}
     found = roofline.work(meta, links=6, events=7, rate=0.25, dense=False)
-    # 10 rows of 8 + 4 neurons: 120 cells; 20 spikes of the hidden ones, heard by 6 / 8 neurons each: 15
-    assert found["forward"] == (120 * 4 + 120 * 4 + 2 * 120 / 8 + 40 * 4 + 6 * 8, 120 * 10 + 15)
-    assert found["backward"] == (120 * 4 * 3 + 120 / 8 + 6 * 8, 120 * 20 + 10 * 6 * 2)
-    assert found["filter_back"] == (40 * 4 + 40 * 4, 80)
+    # 10 rows of 8 neurons: 80 cells; 20 spikes, heard by 6 / 8 neurons each: 15; 4 outputs: 40 cells
+    assert found["forward"] == (80 * 4 + 80 * 4 + 2 * 80 / 8 + 6 * 8, 80 * 10 + 15)
+    assert found["backward"] == (80 * 4 * 3 + 80 / 8 + 6 * 8, 80 * 20 + 10 * 6 * 2)
+    assert found["output"] == (4 * 40 * 4 + 2 * 12 * 4, 40 * (10 + 8 + 20)) and found["select"] == (6 * 12, 0)
     assert found["spread"] == (80 / 8 + 80 * 4, 0)
     assert found["links_gradient"] == (80 / 8 + 80 * 4 + 6 * (4 + 12), 15)
     # motifs of 2: 16 connections inside and 12 between; of 4: 32 and 8; 8 and 24 rows of types
@@ -38,7 +38,6 @@ def test_work_of_a_step_counted_by_hand():
     assert found["pull_back_sizes"] == (32 * 8, 32)
     assert found["scatter"] == (7 * 12 + 30 * 4, 0) and found["membrane"] == (12 * 4 * 4, 24)
     assert found["columns"] == (6 * 2 * 2 * 8, 0) and found["multiply"] == ((24 + 32 + 6) * 8, 62)
-    assert found["psc_loss"] == (40 * 4 * 2 + 2 * 12 * 4, 40 * 6)
     assert found["feedforward"] == found["feedforward_gradient"] == (7 * 8 + 24 * 4 + 80 * 4, 7 * 8 * 2)
     # three products of 10 x 8 and 8 x 4: of the output layer, its errors' way back, its gradient
     assert found["GEMM"] == (3 * 4 * (80 + 32 + 40), 3 * 2 * 320)

@@ -25,7 +25,7 @@ from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine import learning
 from hrmas_sparse.engine.neuron import Constants, PlasticityConstants
 from hrmas_sparse.engine.recurrence import Links
-from hrmas_sparse.engine.relaxation import Relaxation
+from hrmas_sparse.engine.relaxation import Relaxation, Selection
 
 EVALUATION_BATCH = 256  # samples scored together; it decides the order of sums, so it is the same on every backend
 
@@ -169,6 +169,7 @@ class Backend:
     dense: float           # share of non-zero input above which all of it is multiplied, not visited event by event
     learning: Any = learning       # the arithmetic of learning where the backend computes: a module
     relaxation: Any = Relaxation   # the supernet's weights and gradients, there too: a class
+    selection: Any = Selection     # those of links of which some are trained: a class
 
     def networks(self, samples: int) -> int:
         """Return how many networks one chunk takes at most, each with a batch of so many samples."""
@@ -194,6 +195,28 @@ class Backend:
     def unpack(self, opaque, size: int) -> np.ndarray:
         """Turn spikes of a chunk of so many samples, or an opaque (..., T, N), into a NumPy array (..., b, T, N)."""
         raise NotImplementedError
+
+    def output(self, top: Layer, loss: Callable, chunk: Chunk, received, tapes: list[Tape], backward: bool,
+               record: bool) -> tuple:
+        """Run the output layer over a chunk, and judge what it says.
+
+        Parameters
+        ----------
+        top : the output layer
+        loss : see :meth:`judge`
+        chunk, received : as for :meth:`Layer.forward`
+        tapes : of the layers below
+        backward : whether gradients will be wanted
+        record : whether everything will be looked at
+
+        Returns
+        -------
+        tape : of the output layer
+        numbers : see :meth:`judge`
+        gradient : opaque, for :meth:`Layer.effect_of_loss`
+        """
+        tape = top.forward(chunk, received, keep_psc=True, keep_trajectory=record or backward)
+        return tape, *self.judge(loss, top.psc(tape, chunk), chunk.labels, [*tapes, tape])
 
     def judge(self, loss: Callable, psc, labels, tapes: list[Tape]) -> tuple:
         """Return what a pass is judged by, and the gradient of its loss.

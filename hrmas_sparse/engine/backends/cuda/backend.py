@@ -16,7 +16,7 @@ from hrmas_sparse.engine.backends.cuda.integrator import Integrator
 from hrmas_sparse.engine.backends.cuda.layer import Layer, membrane_of
 from hrmas_sparse.engine.backends.cuda.links import Patterns
 from hrmas_sparse.engine.backends.cuda.loader import CarryingLoader, DeviceEvents
-from hrmas_sparse.engine.backends.cuda.relaxation import Relaxation
+from hrmas_sparse.engine.backends.cuda.relaxation import Relaxation, Selection
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.memory import text
 
@@ -26,7 +26,7 @@ class CudaBackend(Backend):
 
     name = "cuda"
     chunk = EVALUATION_BATCH  # as many as are scored together, so that a batch is one chunk
-    together, dense, learning, relaxation = TOGETHER, DENSE, learning, Relaxation
+    together, dense, learning, relaxation, selection = TOGETHER, DENSE, learning, Relaxation, Selection
 
     def __init__(self):
         self._patterns = Patterns()
@@ -60,6 +60,13 @@ class CudaBackend(Backend):
     def judge(self, loss, psc, labels, tapes):
         judged = losses.judge(loss, psc, labels, [tape.count for tape in tapes])
         return super().judge(loss, psc, labels, tapes) if judged is None else judged
+
+    def output(self, top, loss, chunk, received, tapes, backward, record):
+        if not record and isinstance(top, Layer):
+            judged = top.judged(loss, chunk.labels, received, tapes, backward)
+            if judged is not None:
+                return judged
+        return super().output(top, loss, chunk, received, tapes, backward, record)
 
     def kept(self, array):
         return array     # no other chunk gets it

@@ -11,10 +11,11 @@ def take(first, start, given, taken):
 
     first : where a chosen sample's events begin; start : (B + 1,) where they go; given, taken : step, channel, value
     """
-    b = cuda.blockIdx.x
-    for n in range(cuda.threadIdx.x, start[b + 1] - start[b], cuda.blockDim.x):
+    b, n = cuda.blockIdx.x, cuda.threadIdx.x
+    while n < start[b + 1] - start[b]:      # range would divide
         source, target = first[b] + n, start[b] + n
         taken[0][target], taken[1][target], taken[2][target] = given[0][source], given[1][source], given[2][source]
+        n += cuda.blockDim.x
 
 
 @jit
@@ -23,9 +24,12 @@ def scatter(start, step, channel, value, channels, values):
 
     start : (S + 1,) where a sample's events begin; channels : C; values : (S, T C)
     """
-    b = cuda.blockIdx.x
-    for n in range(cuda.threadIdx.x, values.shape[1], cuda.blockDim.x):
+    b, n = cuda.blockIdx.x, cuda.threadIdx.x
+    while n < values.shape[1]:
         values[b, n] = values.dtype.type(0)
+        n += cuda.blockDim.x
     cuda.syncthreads()
-    for n in range(start[b] + cuda.threadIdx.x, start[b + 1], cuda.blockDim.x):
+    n = start[b] + cuda.threadIdx.x
+    while n < start[b + 1]:
         values[b, step[n] * channels + channel[n]] = values.dtype.type(value[n])
+        n += cuda.blockDim.x

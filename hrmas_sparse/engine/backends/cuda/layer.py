@@ -10,7 +10,7 @@ import numpy as np
 
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plastic, Tape
-from hrmas_sparse.engine.backends.cuda import chunks, launch, links, smooth, step
+from hrmas_sparse.engine.backends.cuda import chunks, launch, links, losses, output, smooth, step
 from hrmas_sparse.engine.backends.cuda import synapses as kernels
 from hrmas_sparse.engine.backends.cuda.arrays import filled, to_device, xp
 from hrmas_sparse.storage.errors import InputError
@@ -57,8 +57,7 @@ class Layer(base.Layer):
     # ---- forward ----
 
     def forward(self, chunk, received, keep_psc=False, keep_trajectory=False):
-        if isinstance(received, chunks.Bits):    # numbers for two products, that of the weights' gradient too
-            received = chunks.Values(chunks.dense(received, self._weights.w.dtype))
+        received = self._as_numbers(received)
         v = self._currents(received)
         samples, steps, neurons = v.shape
         if v.size >= COUNTED:
@@ -74,6 +73,11 @@ class Layer(base.Layer):
             tape = tape._replace(membrane=Membrane(*(_rows(values, chunk) for values in self._membrane())))
             tape = (self._run_smooth if self._neurons.smooth else self._run)(tape, keep_psc)
         return tape
+
+    def _as_numbers(self, received):
+        """What is received, spikes of neurons as numbers: for two products, that of the weights' gradient too."""
+        return chunks.Values(chunks.dense(received, self._weights.w.dtype)) if isinstance(
+            received, chunks.Bits) else received
 
     def _currents(self, received):
         """Feedforward current of every step, (S, T, N)."""
@@ -148,9 +152,34 @@ class Layer(base.Layer):
     def psc(self, tape, chunk):
         return tape.psc
 
+    # ---- as an output layer, in one launch ----
+
+    def judged(self, loss, labels, received, tapes, backward):
+        """Run forward, the loss and, if wanted, back: what Backend.output gives, errors in place of the gradient.
+
+        None where the kernel is not for this layer or loss. A tape made here has no ``silent``.
+        """
+        run, sent = losses.known(loss), [tape.count for tape in tapes]
+        w, neurons = self._weights.w, self._neurons
+        if (run is None or neurons.smooth or neurons.through_time or self._weights.recurrent
+                or w.shape[-1] > output.MOST or any(count.dtype != np.int32 for count in sent)):
+            return None
+        received = self._as_numbers(received)
+        v = self._currents(received)
+        psc, errors = xp.empty_like(v), xp.empty_like(v)
+        own = xp.empty((v.shape[0], v.shape[2]), np.int32)
+        sent = *sent, own
+        numbers = xp.empty((len(v), 1 + v.shape[2] + len(sent)), np.float64)
+        of_loss, first, second = run
+        output.output(of_loss, backward)[len(v), launch.TILE, 0, 8 * launch.TILE](
+            neurons.k, *self._membrane(), labels, first, second, sent, own, v, psc, numbers, errors)
+        return Tape(received, None, v, None, psc, None, None, own), numbers, errors
+
     # ---- backward ----
 
     def effect_of_loss(self, tape, psc_gradient):
+        if tape.silent is None:    # errors already
+            return Above(np.zeros((0, 0), tape.v.dtype), psc_gradient)
         effect = to_device(psc_gradient).astype(tape.v.dtype, copy=False)
         samples, _, neurons = effect.shape
         step.filter_back[launch.over(samples, neurons)](self._neurons.k, effect)
@@ -160,6 +189,9 @@ class Layer(base.Layer):
         return _effect(Above(self._synapses.w, errors))
 
     def backward(self, tape, above, gradients, keep_errors=True, keep_delta=False):
+        if tape.silent is None:
+            self.weight_gradients(tape, above.errors, gradients)
+            return Above(self._synapses.w, above.errors) if keep_errors else None, None
         membrane, errors = tape.membrane, _effect(above) if above.w.size else above.errors
         if tape.plastic is not None:
             membrane = membrane_of(tape.plastic.trajectory)

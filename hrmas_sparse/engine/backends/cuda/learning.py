@@ -35,10 +35,11 @@ def sum_squares(arrays, sums):
     """sums[y, x] = sum of the squares of every number i of array y with i // width % PARTS = x."""
     x, y, width, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.blockDim.x, cuda.threadIdx.x
     array, shared = arrays[y], cuda.shared.array(0, float64)
-    total = 0.0
-    for i in range(x * width + thread, array.size, cuda.gridDim.x * width):
+    total, i = 0.0, x * width + thread
+    while i < array.size:      # range would divide
         g = np.float64(array[i])
         total += g * g
+        i += cuda.gridDim.x * width
     shared[thread] = total
     cuda.syncthreads()
     half = width

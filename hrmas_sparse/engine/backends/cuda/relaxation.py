@@ -1,5 +1,7 @@
 """The relaxation on the GPU, see :mod:`hrmas_sparse.engine.relaxation`: all motif sizes in one launch each way.
 
+And the links of a discrete architecture, in one.
+
 Shapes: nnz links of all V motif sizes, R rows of all tables of types one after another. A kernel is given the tables
 alpha_<v> as a tuple, (rows of v, 3) each. Every sum is taken by one thread in the order of the links.
 """
@@ -38,6 +40,14 @@ def relax(alpha_size, alphas, w_exc, row, w_inh, weights):
                 types, hat = alphas[s][row[s, k]], _share(alpha_size, s)
                 total += hat * _share(types, EXCITATORY) * w_exc[k] + hat * _share(types, INHIBITORY) * w_inh
         weights[k] = total
+
+
+@jit
+def select(trained, place, fixed, weights):
+    """weights[k] = the trained weight at place[k]; where that is -1, the fixed one."""
+    k = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    if k < weights.size:
+        weights[k] = trained[place[k]] if place[k] >= 0 else fixed
 
 
 @jit
@@ -125,3 +135,22 @@ class Relaxation:
             tuple(made[name] for name in self._names), made["w_exc"], dsize)
         pull_back_sizes[1, launch.TILE](parameters["alpha_size"], self._first, dsize, made["alpha_size"])
         return made
+
+
+class Selection:
+    """See :class:`hrmas_sparse.engine.relaxation.Selection`."""
+
+    def __init__(self, trained, fixed):
+        self._place = to_device(np.where(trained, np.cumsum(trained) - 1, -1).astype(np.int32))
+        self._trained, self._fixed = to_device(np.flatnonzero(trained)), fixed
+
+    def weights(self, trained):
+        """See :meth:`hrmas_sparse.engine.relaxation.Selection.weights`."""
+        weights = xp.empty(self._place.shape, trained.dtype)
+        if weights.size:
+            select[launch.flat(weights.size)](trained, self._place, trained.dtype.type(self._fixed), weights)
+        return weights
+
+    def pullback(self, gradient):
+        """See :meth:`hrmas_sparse.engine.relaxation.Selection.pullback`."""
+        return gradient[self._trained]

@@ -1,0 +1,84 @@
+"""The output layer on the GPU in one launch: forward through all steps, the loss, and back; a block a sample.
+
+The formulas are those of step.py and losses.py, for neurons that hear nothing of each other: each belongs to a thread.
+
+Shapes: S samples, T steps, O output neurons.
+"""
+
+import functools
+
+from numba import cuda
+
+from hrmas_sparse.engine.backends.cuda.compile import (
+    after_reset,
+    device,
+    filtered,
+    fires,
+    jit,
+    logistic_slope,
+    membrane,
+    surrogate_error,
+    timing_error,
+)
+
+MOST = 1024   # neurons of such a layer: of more, tiles of them in several launches are taken to be faster
+
+
+@device
+def _ahead(k, b, i, leak, drive, v, psc):
+    """Take neuron i of sample b through all steps: leaves v and psc; returns how often it spiked."""
+    steps, c, u, a, count = v.shape[1], k.zero, k.zero, k.zero, 0
+    arriving = v[b, 0, i]
+    for t in range(steps):
+        c = filtered(k, c, arriving)
+        arriving = v[b, min(t + 1, steps - 1), i]    # asked for a step before it is used
+        potential = membrane(k, leak, drive, u, c)
+        spike = k.one if fires(k, potential) else k.zero
+        u, a = after_reset(k, potential, spike), filtered(k, a, spike)
+        v[b, t, i], psc[b, t, i] = potential, a
+        count += 1 if fires(k, potential) else 0
+    return count
+
+
+@device
+def _back(k, b, i, leak, drive, v, psc, errors):
+    """Take it back (mathematics 5, 6): dL/da becomes E, the filtered error, in place."""
+    effect, error, filtered_error = k.zero, k.zero, k.zero
+    potential = v[b, v.shape[1] - 1, i]
+    for t in range(v.shape[1] - 1, -1, -1):
+        v_before = v[b, max(t - 1, 0), i]
+        u_before = k.zero if t == 0 or fires(k, v_before) else v_before    # before the first step, as after a spike
+        effect = filtered(k, effect, errors[b, t, i])
+        error = timing_error(k, potential, u_before, leak, effect, error)
+        delta = error
+        if not psc[b, t, i] > k.below_silent:
+            delta = surrogate_error(k, effect, logistic_slope(k, (potential - k.v_th) * k.inv_width))
+        filtered_error = filtered(k, filtered_error, drive * delta)
+        errors[b, t, i] = filtered_error
+        potential = v_before
+
+
+@functools.cache
+def output(of_loss, back):
+    """The kernel of an output layer and a loss, see losses.py; ``back`` says whether errors are wanted.
+
+    leaks, drives : 1/tau and R/tau, (O,)
+    v : (S, T, O), holds the current and becomes the membrane potential before reset
+    psc : output, (S, T, O)
+    sent : spikes of each layer, (S, neurons) int32; ``own``, the output's, is the last of them and left here
+    numbers : output, see Backend.judge
+    errors : output, (S, T, O), E; without ``back`` the gradient of the loss by psc
+    shared memory : a float64 for each thread
+    """
+    @jit
+    def kernel(k, leaks, drives, labels, first, second, sent, own, v, psc, numbers, errors):
+        b, i, outputs = cuda.blockIdx.x, cuda.threadIdx.x, v.shape[2]
+        while i < outputs:      # range would divide
+            own[b, i] = _ahead(k, b, i, leaks[i], drives[i], v, psc)
+            i += cuda.blockDim.x
+        of_loss(psc, labels, first, second, sent, numbers, errors)   # its threads have the same neurons
+        i = cuda.threadIdx.x
+        while back and i < outputs:
+            _back(k, b, i, leaks[i], drives[i], v, psc, errors)
+            i += cuda.blockDim.x
+    return kernel
