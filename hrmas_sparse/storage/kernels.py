@@ -42,16 +42,18 @@ class Kernels:
     Parameters
     ----------
     sources : all files that are compiled
+    versions : of what compiles them, where Numba does not know
     options : of ``numba.njit``
     """
 
-    def __init__(self, sources: Sequence[str | Path], **options):
+    def __init__(self, sources: Sequence[str | Path], versions: str = "", **options):
         self._sources, self._options = [Path(source).resolve() for source in sources], options
+        self._versions = versions
 
     @functools.cached_property
     def place(self) -> Place:
         """Where they are kept, found out once: below the folder of :func:`wanted`, or a temporary one of the user."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self._versions.encode())
         for source in self._sources:
             digest.update(os.fsencode(source) + b"\0" + source.read_bytes())
         name = digest.hexdigest()[:16]

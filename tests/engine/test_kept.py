@@ -1,30 +1,14 @@
 """Kept launches against a driver that does nothing: it gets what Numba gives it, and the host needs less for it."""
 
-import importlib.util
-import json
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+import stubbed
 
-TESTS = Path(__file__).resolve().parents[1]
-CC = os.environ.get("CC", "cc")
-MISSING = ("numba-cuda" if importlib.util.find_spec("numba_cuda") is None else
-           "a C compiler" if shutil.which(CC) is None else "")
+pytestmark = pytest.mark.skipif(bool(stubbed.missing()), reason="KEPT LAUNCHES NOT TESTED: "
+                                f"{stubbed.missing()} is not installed (extra test-cuda)")
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"KEPT LAUNCHES NOT TESTED: {MISSING} is not installed (extra test-cuda)")
-def test_the_driver_gets_what_numba_gives_it(tmp_path, show):
-    subprocess.run([CC, "-shared", "-fPIC", "-o", tmp_path / "libcuda.so.1", TESTS / "stub_driver.c"], check=True)
-    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("LD_LIBRARY_PATH")]))
-    environment = {name: x for name, x in os.environ.items() if name != "NUMBA_ENABLE_CUDASIM"}
-    done = subprocess.run([sys.executable, "-m", "stubbed"], cwd=TESTS, capture_output=True, text=True,
-                          env=environment | {"LD_LIBRARY_PATH": paths, "PYTHONPATH": str(TESTS.parent)})
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+def test_the_driver_gets_what_numba_gives_it(show):
+    found = stubbed.started("stubbed_launches", "both")
     assert len(found) == 4
     for name, case in found.items():
         show(f"launch, {name}: {case['us']:.1f} us, Numba's {case['numba']:.0f} us of the host")
@@ -32,3 +16,33 @@ def test_the_driver_gets_what_numba_gives_it(tmp_path, show):
         assert case["last"] == [1, [3, 2, 1, 64, 1, 1, 512]], name
         assert case["new thread"] and "OUT_OF_MEMORY" in case["refused"], "the thread has no context; no memory"
         assert 5 * case["us"] < case["numba"], (name, case)
+
+
+@pytest.mark.slow
+def test_what_a_step_costs_the_host(show):
+    for name, (ms, launches, *_) in stubbed.started("stubbed_steps").items():
+        show(f"{name}: {ms:.2f} ms of the host, {launches} kernels")
+
+
+def test_kernels_are_compiled_once(tmp_path):
+    """What lies on disk is used while it is whole, and that of these sources, versions and device."""
+    def compiled(**variables):
+        return stubbed.started("stubbed_launches", "compiled", variables={"NUMBA_CACHE_DIR": str(tmp_path)} | variables)
+
+    def files():
+        return sorted(tmp_path.glob("*/*.cubin"))
+
+    first, again = compiled(), compiled()
+    assert len(first["compiled"]) == len(files()) == len(first["got"]) == 8
+    assert again == {"compiled": [], "got": first["got"]}
+    whole = [path.read_bytes() for path in files()]
+    assert len(set(whole)) > 2 and len({path.name for path in files()}) == 8
+    files()[0].write_bytes(whole[0][:-1] + bytes([whole[0][-1] ^ 1]))
+    files()[1].write_bytes(whole[1][:50])
+    files()[2].write_bytes(b"")
+    files()[3].unlink()
+    assert len(compiled()["compiled"]) == 4 and compiled()["compiled"] == []
+    assert len(compiled(CUDA_HOME="/elsewhere")["compiled"]) == 8, "another compiler"
+    (tmp_path / "file").write_text("")
+    nowhere = compiled(NUMBA_CACHE_DIR=str(tmp_path / "file"), TMPDIR=str(tmp_path / "file"))
+    assert len(nowhere["compiled"]) == 8 and len(files()) == 16

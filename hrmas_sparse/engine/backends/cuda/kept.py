@@ -1,9 +1,9 @@
 """Launches that keep what Numba would work out again each time: the kernel's handle, and its arguments in memory.
 
 Numba's own way to a launch takes the host 36 to 162 us, about 13 us an array. Here the first launch with arguments of
-some types is Numba's; from then on the memory that the driver reads arguments from is kept, and of arrays only the
-addresses are written anew, and the shapes where they have changed. One :class:`Kernel` wraps one compiled function and
-is launched as Numba's are, ``kernel[grid, block, stream, shared](...)``.
+some types is Numba's, unless the code is on disk, see binaries.py; from then on the memory that the driver reads
+arguments from is kept, and of arrays only the addresses are written anew, and the shapes where they have changed. A
+:class:`Kernel` wraps a compiled function and is launched as Numba's are, ``kernel[grid, block, stream, shared](...)``.
 
 A kernel's parameters, in Numba's order: of an array a pointer to its owner and one to its parent, both 0, the numbers
 of its elements and of the bytes of one, its address, its shape, its strides; of a tuple those of its parts; of a number
@@ -15,7 +15,11 @@ import functools
 import math
 
 import numpy as np
+from cuda.bindings.driver import cuLaunchKernel
+from numba import cuda
 from numba.cuda.dispatcher import _LaunchConfiguration
+
+from hrmas_sparse.engine.backends.cuda import binaries
 
 NO_CONTEXT = 201   # CUDA_ERROR_INVALID_CONTEXT
 WORDS = 5   # of an array before its shape
@@ -30,30 +34,42 @@ class Kernel:
     def __init__(self, dispatcher):
         functools.update_wrapper(self, dispatcher.py_func)
         self.py_func, self.targetoptions = dispatcher.py_func, dispatcher.targetoptions
-        self._dispatcher, self._kept = dispatcher, {}
+        self._dispatcher, self._kept = dispatcher, []    # for arguments of some types each
 
     def __getitem__(self, configuration):
         return functools.partial(self._launch, configuration)
 
     def _launch(self, configuration, *arguments):
-        key = tuple([_kind(x) for x in arguments])
-        kept = self._kept.get(key)
-        if kept is None:
-            self._first(key, configuration, arguments)
-        elif kept.launch(configuration, arguments) == NO_CONTEXT:   # a new thread; Numba gives it one
-            self._dispatcher[configuration](*arguments)
-
-    def _first(self, key, configuration, arguments):
-        """Let Numba compile and launch; keep what it has made if the next ones can be launched here."""
-        configured = self._dispatcher[configuration]
-        configured(*arguments)
-        if isinstance(configured, _LaunchConfiguration) and None not in key:   # not in an emulator
-            try:
-                made = self._dispatcher.overloads[tuple(map(self._dispatcher.typeof_pyval, arguments))]
-                function = made._codelibrary.get_cufunc().kernel.handle
-            except AttributeError:   # another version of numba-cuda names them otherwise: it launches
+        for kept in self._kept:
+            if kept.take(arguments):
+                kept.launch(configuration)
                 return
-            self._kept[key] = Arguments(self.__qualname__, function, arguments)
+        self._first(configuration, arguments)
+
+    def _first(self, configuration, arguments):
+        """Launch what was kept on disk; or let Numba compile and launch, and keep what it has made if it can be."""
+        configured, kinds = self._dispatcher[configuration], tuple([_kind(x) for x in arguments])
+        if not isinstance(configured, _LaunchConfiguration) or None in kinds:   # in an emulator; or types unknown here
+            configured(*arguments)
+            return
+        cuda.current_context()
+        kernel = binaries.load(self, kinds)
+        if kernel is not None:
+            self._keep(kernel, arguments).launch(configuration)
+            return
+        configured(*arguments)
+        try:
+            library = self._dispatcher.overloads[tuple(map(self._dispatcher.typeof_pyval, arguments))]._codelibrary
+            self._keep(library.get_cufunc().kernel, arguments)
+            binaries.keep(self, kinds, library)
+        except AttributeError:   # another version of numba-cuda names them otherwise: it launches
+            return
+
+    def _keep(self, kernel, arguments):
+        kept = Arguments(self.__qualname__, kernel, arguments)
+        kept.take(arguments)
+        self._kept.append(kept)
+        return kept
 
 
 @functools.cache
@@ -76,9 +92,8 @@ def _kind(x):
 class Arguments:
     """The memory of a kernel's arguments, for arguments of some types."""
 
-    def __init__(self, name, function, arguments):
-        from cuda.bindings import driver
-        self._name, self._function, self._start = name, function, driver.cuLaunchKernel
+    def __init__(self, name, kernel, arguments):
+        self._name, self._kernel, self._function = name, kernel, kernel.handle   # the code lives as long as its kernel
         length = sum(map(_length, arguments))
         self.words = (ctypes.c_uint64 * length)()
         address = ctypes.addressof(self.words)
@@ -89,16 +104,24 @@ class Arguments:
             self._slots.append(_slot(self.words, first, x))
             first += _length(x)
 
-    def launch(self, configuration, arguments):
-        """Write the arguments and start the kernel; returns 0, or ``NO_CONTEXT``."""
+    def take(self, arguments):
+        """Write the arguments; returns whether they are of these types, for else what is written is of no use."""
         for write, x in zip(self._slots, arguments):
-            write(x)
+            if not write(x):
+                return False
+        return True
+
+    def launch(self, configuration):
+        """Start the kernel with what was taken."""
         grid, block, stream, shared = (*configuration, 0, 0)[:4]
         x, y = grid if type(grid) is tuple else (grid, 1)
-        error, = self._start(self._function, x, y, 1, block, 1, 1, shared, stream, self._at, 0)
-        if error and error != NO_CONTEXT:
+        given = self._function, x, y, 1, block, 1, 1, shared, stream, self._at, 0
+        error, = cuLaunchKernel(*given)
+        if error == NO_CONTEXT:   # a new thread
+            cuda.current_context()
+            error, = cuLaunchKernel(*given)
+        if error:
             raise RuntimeError(f"the kernel {self._name} could not be started: {error!r}")
-        return error
 
 
 def _length(x):
@@ -109,35 +132,44 @@ def _length(x):
 
 
 def _slot(words, first, x):
-    """A function that writes an argument like x to ``words``, from one of them on."""
+    """A function that writes an argument to ``words``, from one of them on, if it is of x's type; returns whether."""
     if _on_device(type(x)):
-        return _array(words, first)
+        return _array(words, first, x)
     if isinstance(x, tuple):
         starts = [first + sum(map(_length, x[:n])) for n in range(len(x))]
-        return _tuple([_slot(words, start, part) for start, part in zip(starts, x)], type(x) is tuple)
-    return _number(NUMBERS[type(x)].from_buffer(words, 8 * first))
+        slots = [_slot(words, start, part) for start, part in zip(starts, x)]
+        return _tuple(slots) if type(x) is tuple else _constants(slots, type(x), type(x[0]))
+    return _number(NUMBERS[type(x)].from_buffer(words, 8 * first), type(x))
 
 
-def _number(cell):
+def _number(cell, kind):
     """As :func:`_slot`, for numbers."""
     def write(x):
+        if type(x) is not kind:
+            return False
         cell.value = x
+        return True
     return write
 
 
-def _array(words, first):
+def _array(words, first, like):
     """As :func:`_slot`, for arrays; those before the shape are written once, as is the shape while it is the same."""
-    shape_before = None
+    kind, dtype, ndim, itemsize, shape_before = type(like), like.dtype, like.ndim, like.itemsize, None
 
     def write(x):
         nonlocal shape_before
-        words[first + 4] = x.data.ptr
+        if type(x) is not kind or x.dtype != dtype or not x.flags.c_contiguous:
+            return False
         shape = x.shape
         if shape != shape_before:
+            if len(shape) != ndim:
+                return False
             shape_before = shape
-            words[first + 2], words[first + 3] = math.prod(shape), x.itemsize
-            for n, number in enumerate((*shape, *_strides(shape, x.itemsize)), first + WORDS):
+            words[first + 2], words[first + 3] = math.prod(shape), itemsize
+            for n, number in enumerate((*shape, *_strides(shape, itemsize)), first + WORDS):
                 words[n] = number
+        words[first + 4] = x.data.ptr
+        return True
     return write
 
 
@@ -146,14 +178,28 @@ def _strides(shape, itemsize):
     return [itemsize * math.prod(shape[n + 1:]) for n in range(len(shape))]
 
 
-def _tuple(slots, changes):
-    """As :func:`_slot`, for tuples; the same constants are written once."""
+def _tuple(slots):
+    """As :func:`_slot`, for tuples of arrays."""
+    def write(x):
+        if type(x) is not tuple or len(x) != len(slots):
+            return False
+        for slot, part in zip(slots, x):
+            if not slot(part):
+                return False
+        return True
+    return write
+
+
+def _constants(slots, kind, of):
+    """As :func:`_slot`, for named tuples of numbers of a type; the same ones are written once."""
     before = None
 
     def write(x):
         nonlocal before
-        if changes or x is not before:
-            for slot, part in zip(slots, x):
-                slot(part)
-            before = None if changes else x
+        if x is before:
+            return True
+        if type(x) is not kind or type(x[0]) is not of:
+            return False
+        before = x if all([slot(part) for slot, part in zip(slots, x)]) else None
+        return before is not None
     return write
