@@ -17,9 +17,10 @@ from emulator.emulator import ORDERS, RISING
 from test_gpu import compare as compare_on_a_gpu
 
 from hrmas_sparse.data.events import Events
-from hrmas_sparse.engine import lockstep
-from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.backends.cuda import step, synapses
+from hrmas_sparse import doctor
+from hrmas_sparse.engine import lockstep, selftest
+from hrmas_sparse.engine.backends import cuda, get_backend
+from hrmas_sparse.engine.backends.cuda import Probe, losses, step, synapses, verdict
 from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
 from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Integrator, Motifs, Supernet
 from hrmas_sparse.engine.network import Network, Plasticity
@@ -59,11 +60,14 @@ def compare(emulator, hidden, samples=3, steps=40, density=0.1, dtype="float64",
     net = network(hidden, CudaBackend(), dtype, **options)
     for emulator.order in orders:
         found.append(net.gradients(params, events, plasticity, record=True))
+        plain = net.gradients(params, events, plasticity)    # the output layer has a kernel of its own
+        for got in ([x.loss, x.scores, x.rates, x.gradients] for x in (plain, found[-1])):
+            assert_same_bits(got, [found[0].loss, found[0].scores, found[0].rates, found[0].gradients])
     for out in found:
         flips = sum(int((a != b).sum()) for a, b in zip(out.spikes, expected.spikes) if b is not None)
         assert flips == 0 and out.rates == expected.rates
+        assert abs(out.loss / expected.loss - 1) < (1e-9 if dtype == "float64" else 1e-4)
         assert_close(out.gradients.flatten(), expected.gradients.flatten(), 1e-9 if dtype == "float64" else 1e-4)
-        assert_same_bits(out.gradients.flatten(), found[0].gradients.flatten())
     return expected
 
 
@@ -82,6 +86,10 @@ HIDDEN = {
 def test_the_cpu_finds_the_same_whatever_the_order_of_threads(emulator, name):
     expected = compare(emulator, HIDDEN[name])
     assert all(rate > 0 for rate in expected.rates[:1]), "nothing spiked: nothing was tested"
+
+
+def test_cross_entropy(emulator):
+    compare(emulator, HIDDEN["motif"], loss="cross_entropy")
 
 
 def test_surrogate_gradient_through_time(emulator):
@@ -146,6 +154,38 @@ def test_golden_numbers(emulator, stem):
         assert lines and all(line.ok for line in lines), [line for line in lines if not line.ok]
 
 
+# ---- the self-test, the emulator as its device ------------------------------------------------------------------
+
+
+@pytest.fixture
+def device(monkeypatch, tmp_path, emulator):
+    """A machine whose GPU is the emulator, and a user's cache; small cases."""
+    found = Probe((12, 9), "the emulator", 80 << 30, (9, 0), "0.30", "14", "")
+    for module in (cuda, doctor):
+        monkeypatch.setattr(module, "probe", lambda: found)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(verdict, "_TESTED", {})
+    monkeypatch.setattr(selftest, "CASES", {name: ((40, 80, 7, 2, 33) if case[0] == selftest.W1 else case[0], *case[1:])
+                                            for name, case in selftest.CASES.items()})
+
+
+def test_auto_takes_a_gpu_that_has_passed_the_self_test(device, emulator):
+    assert "not passed the self-test yet" in get_backend("cuda").notice and get_backend("auto", 1).name == "cpu"
+    lines, well = doctor.self_test()
+    assert well and "the self-test is passed" in lines[0] and emulator.launches, lines
+    taken = get_backend("auto")
+    assert taken.name == "cuda" and taken.notice == "using the emulator, which has passed the self-test"
+    assert get_backend("cuda").notice == ""
+
+
+def test_auto_does_not_take_a_gpu_that_fails(device, monkeypatch):
+    broken(monkeypatch, *STEP, lambda source: source.replace("effect += returned(", "effect -= returned("))
+    lines, well = doctor.self_test()
+    assert not well and "a step of W1: the gradient of " in lines[1]
+    assert any("golden numbers, recurrent_const: the gradient of " in line for line in lines)
+    assert get_backend("auto", 1).name == "cpu" and "FAILS THE SELF-TEST" in get_backend("cuda").notice
+
+
 # ---- controls: kernels that are broken on purpose --------------------------------------------------------------
 
 
@@ -180,8 +220,10 @@ def fewer_buffers(*changes):
 
 
 STEP, LINKS = (step, ("forward", "backward")), (synapses, ("links_gradient",))
+LOSSES = losses, ("of_psc", "of_cross_entropy", "judging")
+WITH_BARRIERS = STEP, LINKS, LOSSES
 CONTROLS = {f"barrier {n} of {module.__name__.split('.')[-1]}": (module, names, without_barrier(n))
-            for module, names in (STEP, LINKS) for n in range(Path(module.__file__).read_text().count(BARRIER))} | {
+            for module, names in WITH_BARRIERS for n in range(Path(module.__file__).read_text().count(BARRIER))} | {
     "two rows of bits": (*STEP, fewer_buffers(
         ("now, before, after = U(0), U(2 * words), words", "now, before, after = U(0), words, words"),
         ("now, before, after = after, now, before", "now, before, after = after, now, now"))),
@@ -197,16 +239,16 @@ def test_what_is_broken_is_seen(monkeypatch, name):
     broken(monkeypatch, *CONTROLS[name])
     emulator.divergent = 0
     seen = []
-    for plasticity in (None, PLASTICITY):
+    for options in (dict(), dict(plasticity=PLASTICITY), dict(loss="cross_entropy")):
         try:
-            compare(emulator, HIDDEN["motif"], steps=40, plasticity=plasticity)
+            compare(emulator, HIDDEN["motif"], steps=40, **options)
         except AssertionError as error:
             seen.append(str(error)[:80])
     assert seen or emulator.divergent, "a broken kernel gave the right result in every order"
 
 
 def test_what_is_whole_is_not_seen(emulator, monkeypatch):
-    for module, names in (STEP, LINKS):
+    for module, names in WITH_BARRIERS:
         broken(monkeypatch, module, names, lambda source: source + "\n# as it was\n")
     for plasticity in (None, PLASTICITY):
         compare(emulator, HIDDEN["motif"], plasticity=plasticity)
