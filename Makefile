@@ -227,12 +227,13 @@ $(VENV)/tried-test-cuda: $(VENV)/installed-test
 	@touch $@
 
 # PyTorch and the frameworks of bench and compare: apart from .venv, and each may be missing. `make bench` says who is.
-# On a GPU only PyTorch takes part; its default wheel for Linux has CUDA with it.
+# On a GPU PyTorch and JAX take part. PyTorch's default wheel for Linux has CUDA with it, JAX's needs an extra.
+OF_GPU = $(if $(GPU),$(shell $(BIN)/python -c 'from hrmas_sparse.engine.backends.cuda import probe; print(probe().extra)'))
 TORCH := $(shell grep '^torch==' runs/bench/requirements.txt)
 $(BENCH)/installed: runs/bench/requirements.txt
 	@$(BENCH)/bin/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear $(BENCH)
-	@echo "Installing into $(BENCH) ($(TORCH)$(if $(GPU),; several GB, and the frameworks of the bench; about 2 GB)) ..."
-	@for package in $$(grep '^$(if $(GPU),torch=,[^#])' $<); do \
+	@echo "Installing into $(BENCH) ($(TORCH)$(if $(GPU), and JAX; several GB, and the frameworks of the bench; about 2 GB)) ..."
+	@for package in $$(grep -E '^$(if $(GPU),(torch|jax)=,[^#])' $< | sed 's/^jax=/jax$(OF_GPU:%=[%])=/'); do \
 	    $(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check $(TORCH) $$package || \
 	        echo "make: $$package could not be installed; the bench goes on without it" >&2; done
 	@touch $@

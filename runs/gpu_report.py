@@ -1,6 +1,7 @@
 """One Markdown file about a GPU: what it is, the self-test, the tests, compute-sanitizer, the bench. `make gpu-report`.
 
 Every part is a command of the program or the Makefile, run as anybody would; one that fails does not stop the others.
+With TI46's recordings (`ARGS="--raw folder"`) one more is the paper's search, timed.
 """
 
 import argparse
@@ -10,7 +11,9 @@ import sys
 import time
 from pathlib import Path
 
+from hrmas_sparse import places
 from hrmas_sparse.doctor import require_gpu
+from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.storage.atomic import write_text
 from hrmas_sparse.storage.errors import InputError
 
@@ -24,6 +27,9 @@ PARTS = {  # title: words of make
     "A search on TI46's synthetic stand-in": ["search", "DATA=ti46", "BACKEND=cuda", "PROFILE=demo", "FRESH=1",
                                               "NAME=gpu-report"],
 }
+SEARCH = "The search of the paper"    # on recordings that are given
+NAME = "gpu-report-ti46"              # its run
+OF_THE_PAPER = 4142                   # training recordings
 LINES = 200   # of a part's output that are kept, its last
 
 
@@ -33,6 +39,17 @@ def run(title, words):
     done = subprocess.run(["make", "--no-print-directory", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           text=True, errors="replace")
     return section(title, words, done.returncode, time.monotonic() - began, done.stdout), done.returncode == 0
+
+
+def timed(folder):
+    """What a finished search says of its time, and of that with the paper's recordings: time grows with them."""
+    result = RunDir(folder).result()
+    seconds, recordings = result["seconds"], result["train"]["samples"]
+    whole = sum(seconds.values())
+    minutes = whole * OF_THE_PAPER / recordings / 60
+    phases = ", ".join(f"{phase} {time:.0f} s" for phase, time in seconds.items())
+    return (f"{phases}: {whole:.0f} s with {recordings:,} training recordings; {minutes:.1f} minutes with the paper's "
+            f"{OF_THE_PAPER:,}. Test accuracy: {100 * result['test']['accuracy']:.2f} %.\n")
 
 
 def section(title, words, status, seconds, output):
@@ -49,19 +66,23 @@ def main(arguments):
     parser = argparse.ArgumentParser(prog="make gpu-report", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/out/gpu-report.md"))
     parser.add_argument("--without", default="", help="parts to leave out: words such as bench,sanitize")
+    parser.add_argument("--raw", help="folder of TI46's recordings, for the search of the paper")
     options = parser.parse_args(arguments)
     try:
         require_gpu()
     except InputError as error:
         print(f"gpu-report: {error}", file=sys.stderr)
         return 2
-    left_out, parts = options.without.split(","), []
+    left_out, parts, wanted = options.without.split(","), [], dict(PARTS)
+    if options.raw:
+        wanted[SEARCH] = ["search", "DATA=ti46", f"RAW={options.raw}", "BACKEND=cuda", "FRESH=1", f"NAME={NAME}"]
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    for title, words in PARTS.items():
+    for title, words in wanted.items():
         if words[0] in left_out:
             continue
         print(f"{title} ...", flush=True)
-        parts.append(run(title, words))
+        text, well = run(title, words)
+        parts.append((text + "\n" + timed(places.out() / NAME) if title == SEARCH and well else text, well))
         write_text(options.out, "\n".join(["# hrmas_sparse on a GPU", "", *(text for text, _ in parts)]))
     print(f"{options.out}: {sum(well for _, well in parts)} of {len(parts)} parts succeeded")
     return int(not all(well for _, well in parts))

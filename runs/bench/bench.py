@@ -28,6 +28,7 @@ from runs.bench.worker import MARK
 
 CHECK_SAMPLES = 4
 LIMIT = 1200  # seconds a process may take
+SEES = {"torch": "; torch.zeros(1, device='cuda')", "jax": "; jax.devices('cuda')"}   # fails where there is no GPU
 
 
 def arguments(argv):
@@ -76,7 +77,7 @@ def missing(entrants, python):
         if entrant.ours:
             continue
         if entrant.needs not in tried:
-            sees = "" if entrant.device == "cpu" else "; torch.zeros(1, device='cuda')"
+            sees = "" if entrant.device == "cpu" else SEES[entrant.framework]
             try:
                 tries = f"import {entrant.framework}, {entrant.needs}{sees}"
                 answer = subprocess.run([python, "-c", tries], capture_output=True, text=True, timeout=LIMIT)

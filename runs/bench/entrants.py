@@ -1,5 +1,6 @@
 """Who runs on what: the rows of the bench."""
 
+import json
 from dataclasses import dataclass
 
 # What glibc's allocator would hand back to the system after every step, and fault in again, it keeps.
@@ -39,7 +40,8 @@ class Entrant:
     @property
     def flags(self):
         """What its worker is told."""
-        return [f"--device={self.device}", *["--compiled"] * self.compiled, *["--graph"] * self.graph]
+        framework = [f"--framework={self.framework}"] if self.device != "cpu" and not self.ours else []
+        return [f"--device={self.device}", *framework, *["--compiled"] * self.compiled, *["--graph"] * self.graph]
 
     @property
     def ours(self):
@@ -52,7 +54,13 @@ class Entrant:
             "NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
         if self.compiled:
             variables |= MALLOC | {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
-        if self.framework == "jax":  # one device a thread, see peers/jax_rule.py
+        if self.framework == "jax" and self.device != "cpu":
+            # As the others: no TF32, and no more of the memory than is needed. Dense input and spans of a whole
+            # recording, or 100 steps, for what is tuned is the CPU's.
+            variables |= {"JAX_PLATFORMS": self.device, "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+                          "JAX_DEFAULT_MATMUL_PRECISION": "highest",
+                          "BENCH_VARIANT": json.dumps({"span": 100, "input": "dense"})}
+        elif self.framework == "jax":  # one device a thread, see peers/jax_rule.py
             flags = f"--xla_force_host_platform_device_count={threads} --xla_cpu_multi_thread_eigen=false"
             variables |= MALLOC | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         return variables
@@ -167,10 +175,15 @@ GPU_ENTRANTS = (
     _gpu("ours-seeds", "hrmas_sparse, five seeds together", "ours.make_seeds", "motif"),
     *_ways("blocks", TSSL + "block-diagonal", "tssl.blocks", "blocks"),
     *_ways("dense", TSSL + "dense", "tssl.dense", "motif"),
+    _jax("jax-blocks", JAX + "block-diagonal", "jax_rule.blocks", "blocks", device="cuda"),
+    _jax("jax-links", JAX + "blocks and links between motifs", "jax_rule.blocks", "motif", device="cuda"),
+    _jax("jax-dense", JAX + "dense", "jax_rule.dense", "motif", device="cuda"),
     _gpu("ours-feedforward", "hrmas_sparse", "ours.make", "feedforward"),
     _peer("quadratic", "TSSL-BP as published, O(T^2), feedforward", "quadratic.make", "feedforward", device="cuda"),
     _gpu("ours-supernet", "hrmas_sparse", "ours.make", "supernet"),
     *_ways("supernet", TSSL + "dense", "tssl.dense", "supernet"),
+    _jax("jax-supernet", JAX + "dense", "jax_rule.dense", "supernet", device="cuda"),
+    _jax("jax-band", JAX + "band", "jax_rule.band", "supernet", device="cuda"),
 )
 
 
@@ -181,7 +194,11 @@ def _gpu_targets():
         targets += [Target("best PyTorch / ours", name, blocks + dense, ("ours",), least),
                   Target("best motif-block PyTorch / ours", name, blocks, ("ours",)),
                   Target("best dense PyTorch / ours", name, dense, ("ours",)),
+                  Target(STRONGEST, name, (*dense, "jax-links", "jax-dense"), ("ours",)),
+                  Target("best peer without links between motifs / ours", name, (*blocks, "jax-blocks"), ("ours",)),
                   Target("best dense PyTorch / ours, supernet with alpha", name, supernet, ("ours-supernet",)),
+                  Target("strongest peer / ours, supernet with alpha", name, (*supernet, "jax-supernet", "jax-band"),
+                         ("ours-supernet",)),
                   Target("published O(T^2) / ours, both feedforward", name, ("quadratic",), ("ours-feedforward",)),
                   Target("leanest peer / ours, memory", name, blocks + dense, ("ours",), field="mb"),
                   Target("five seeds together / one, ours", name, ("ours-seeds",), ("ours",), most=1.5)]

@@ -92,8 +92,9 @@ def device_table(record):
     cells = {}
     for result in record["results"]:
         ms = statistics.median(run["device_ms"] for run in result["runs"])
+        launches = result["runs"][0]["launches"] or {"calls": "-", "kernels": "-"}     # JAX does not say
         cells[result["label"], result["kind"], result["workload"]] = "{:.3g} / {calls} / {kernels}".format(
-            ms, **result["runs"][0]["launches"])
+            ms, **launches)
     return table(["a step on the GPU: ms between events / calls / kernels", "problem", *names],
                  [[label, kind, *(cells.get((label, kind, name), "") for name in names)] for label, kind in keys])
 

@@ -72,8 +72,8 @@ def run(arguments):
 
 def _on_gpu(make, arguments):
     """An entrant on the GPU, as a CUDA graph if wanted, and the GPU as its framework sees it."""
-    gpu = importlib.import_module("runs.bench.peers.gpu" if arguments.entrant.startswith("peers.") else
-                                  "runs.bench.gpu")
+    gpu = importlib.import_module({"": "runs.bench.gpu", "torch": "runs.bench.peers.gpu",
+                                   "jax": "runs.bench.peers.jax_gpu"}[arguments.framework])
     there = functools.partial(make, device=arguments.device)
     if not arguments.graph:
         return there, gpu.Device()
@@ -88,6 +88,7 @@ def main(argv=None):
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compiled", action="store_true")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--framework", default="", help="on a GPU: torch or jax; ours has none")
     parser.add_argument("--graph", action="store_true", help="a step as one CUDA graph")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--kernels", action="store_true", help="ours on a GPU: time each kernel")

@@ -1,6 +1,7 @@
 """The bench on a GPU, as far as it can be seen without one: formulas, harness, refusals, and the peers on the CPU."""
 
 import json
+import os
 import subprocess
 from types import SimpleNamespace
 
@@ -204,7 +205,7 @@ def test_a_worker_is_told_where_and_how(monkeypatch):
     seen = {}
 
     def run(command, **options):
-        seen["command"] = command
+        seen.update(options, command=command)
         return SimpleNamespace(stdout=f'{worker.MARK}{{"ms": 1}}\n')
 
     monkeypatch.setattr(bench.subprocess, "run", run)
@@ -212,7 +213,32 @@ def test_a_worker_is_told_where_and_how(monkeypatch):
     options = bench.arguments(["--backend", "cuda"])
     assert bench.process(row, "p.npz", options) == {"ms": 1}
     assert ".venv-bench-cuda" in seen["command"][0] and seen["command"][3:5] == ["peers.tssl.blocks", "p.npz"]
-    assert {"--device=cuda", "--graph"} <= set(seen["command"]) and "--compiled" not in seen["command"]
+    told = set(seen["command"])
+    assert {"--device=cuda", "--framework=torch", "--graph"} <= told and "--compiled" not in told
+
+
+def test_a_worker_in_jax_is_told_too(monkeypatch):
+    seen = {}
+    monkeypatch.setattr(bench.subprocess, "run", lambda command, **options: seen.update(options, command=command) or
+                        SimpleNamespace(stdout=f'{worker.MARK}{{"ms": 1}}\n'))
+    rows = [entrant for entrant in entrants.GPU_ENTRANTS if entrant.framework == "jax"]
+    assert {row.key for row in rows} == {"jax-blocks", "jax-links", "jax-dense", "jax-supernet", "jax-band"}
+    for row in rows:
+        assert row.our_rule and bench.process(row, "p.npz", bench.arguments(["--backend", "cuda"])) == {"ms": 1}
+        assert {"--device=cuda", "--framework=jax"} <= set(seen["command"]) and "--graph" not in seen["command"]
+        assert seen["env"]["JAX_PLATFORMS"] == "cuda" and seen["env"]["JAX_DEFAULT_MATMUL_PRECISION"] == "highest"
+        assert "XLA_FLAGS" not in set(seen["env"]) - set(os.environ), "the CPU's devices are none of a GPU's"
+
+
+def test_who_cannot_see_the_gpu_is_left_out(monkeypatch):
+    """Each framework is asked its own way."""
+    def run(command, **options):
+        return SimpleNamespace(returncode=int("jax" in command[2]), stderr="RuntimeError: no CUDA in JAX\n")
+
+    monkeypatch.setattr(bench.subprocess, "run", run)
+    reasons = bench.missing(entrants.GPU_ENTRANTS, "python")
+    assert set(reasons.values()) == {"RuntimeError: no CUDA in JAX"}
+    assert set(reasons) == {row.key for row in entrants.GPU_ENTRANTS if row.framework == "jax"}
 
 
 # ---- the peers, through the same source on the CPU -----------------------------------------------------------------

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +41,19 @@ def test_parts_left_out(machine):
     out = machine / "report.md"
     assert gpu_report.main(["--out", str(out), "--without", "sanitize,bench"]) == 0
     assert out.read_text().count("## ") == 5
+
+
+def test_the_search_of_the_paper_is_timed(machine, monkeypatch, capsys):
+    result = {"seconds": {"search": 30.0, "retrain": 10.0}, "train": {"samples": 1035}, "test": {"accuracy": 0.9}}
+    monkeypatch.setattr(gpu_report, "RunDir", lambda path: SimpleNamespace(result=lambda: result | {"of": path}))
+    out = machine / "report.md"
+    without = ",".join(words[0] for words in gpu_report.PARTS.values() if words[0] != "search")
+    assert gpu_report.main(["--out", str(out), "--without", without, "--raw", "/recordings"]) == 0
+    text = out.read_text()
+    assert f"`make search DATA=ti46 RAW=/recordings BACKEND=cuda FRESH=1 NAME={gpu_report.NAME}` succeeded" in text
+    assert ("search 30 s, retrain 10 s: 40 s with 1,035 training recordings; 2.7 minutes with the paper's 4,142. "
+            "Test accuracy: 90.00 %.") in text
+    assert capsys.readouterr().out.endswith("2 of 2 parts succeeded\n")
 
 
 def test_long_outputs_are_cut():
