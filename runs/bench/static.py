@@ -7,6 +7,7 @@ Only C-contiguous arrays and the types of a step are compiled, as the backend ca
 """
 
 import argparse
+import contextlib
 import importlib.util
 import re
 import shutil
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from hrmas_sparse.engine import neuron
@@ -26,6 +28,9 @@ REGISTERS, THREADS, BLOCKS = 65536, 2048, 32                # of a multiprocesso
 SHARED = {(8, 0): 164 << 10, (9, 0): 228 << 10, (10, 0): 228 << 10}
 DIVISION = re.compile(r"\b(?:div|rem)\.[su]64")
 NEURONS = {1: 800, 2: 1600, 4: 3200}                        # of a layer whose threads have so many each
+# Kernels that compute in float64 whatever the dtype of the run, for they sum over a whole network, batch or table: what
+# they do besides is little. Their names begin so.
+DOUBLES = ("output", "judging", "sum_squares", "update", "descend", "part", "mix", "pull_back")
 HEAD = "registers", "stack B", "spills B", "occupancy %", "64-bit divisions", "float64", "a step", "a word", "a link"
 
 
@@ -116,7 +121,64 @@ def kernels(dtype):
         "sum_windows_of_values": (windows.sum_windows_of_values, (k, r3, int64, r3)),
         "effects": (windows.effects, (k, r3, r3)),
     }
+    rest |= _of_whole_networks(dtype)
     return signatures | {name: (*given, launch.TILE, 0) for name, given in rest.items()}
+
+
+def _of_whole_networks(dtype):
+    """Kernels of losses, learning, links and batches, as in :func:`kernels`, for networks of two layers."""
+    import numba
+    from numba import float64, int32, int64, typeof, types, uint8, uint16
+
+    from hrmas_sparse.engine import learning as formulas
+    with _cupy():
+        from hrmas_sparse.engine.backends.cuda import batches, learning, links, losses, output, relaxation, synapses
+
+    def array(kind, dimensions):
+        return types.Array(kind, dimensions, "C")
+
+    def each(kind, count=2):
+        return types.UniTuple(kind, count)
+
+    k, real = typeof(neuron.constants(dtype, 8, 80, 1, 0.2)), getattr(numba, dtype)
+    adam = typeof(formulas.adam_constants(dtype, (0.9, 0.999), 1e-8, 1, 1e-3, 0))
+    r1, r2, r3 = (array(real, n) for n in (1, 2, 3))
+    i1, i2, l1, l2, f1, f2 = (array(kind, n) for kind in (int32, int64, float64) for n in (1, 2))
+    arrays, tables, events = each(r1, 3), each(r2), (array(uint16, 1), array(uint16, 1), array(uint8, 1))
+    of_losses = {"psc": (losses.of_psc, float64, int64), "cross entropy": (losses.of_cross_entropy, float64, float64)}
+    judged = {f"output, {name}": (output.output(of, True), (k, r1, r1, l1, *two, each(i2), i2, r3, r3, f2, r3))
+              for name, (of, *two) in of_losses.items()} | {
+        f"judging, {name}": (losses.judging(of), (r3, l1, *two, each(i2), f2, r3))
+        for name, (of, *two) in of_losses.items()}
+    return judged | {
+        "sum_squares": (learning.sum_squares, (arrays, f2)),
+        "multiply": (learning.multiply, (arrays, real)),
+        "update": (learning.update, (adam, *[arrays] * 4, f2, float64, int32)),
+        "descend": (learning.descend, (arrays, arrays, f2, float64, float64, arrays)),
+        "part": (learning.part, (arrays, arrays, f2, arrays, arrays)),
+        "mix": (learning.mix, (arrays, arrays, arrays, f2, float64, arrays)),
+        "relax": (relaxation.relax, (r1, tables, r1, i2, real, r1)),
+        "pull_back": (relaxation.pull_back, (r1, tables, r1, i2, real, i1, i1, i2, r1, tables, r1, f1)),
+        "pull_back_sizes": (relaxation.pull_back_sizes, (r1, i1, f1, r1)),
+        "select": (relaxation.select, (r1, i1, real, r1)),
+        "columns": (links.columns, (each(r1), l2, l2, r2, r2)),
+        "membrane": (synapses.membrane, (r1,) * 4),
+        "take": (batches.take, (l1, l1, types.Tuple(events), types.Tuple(events))),
+        "scatter": (batches.scatter, (l1, *events, int64, r2)),
+    }
+
+
+@contextlib.contextmanager
+def _cupy():
+    """Let modules be imported whose host's part works with CuPy, where that is not installed."""
+    lacking = "cupy" not in sys.modules and importlib.util.find_spec("cupy") is None
+    if lacking:
+        sys.modules["cupy"] = ModuleType("cupy")
+    try:
+        yield
+    finally:
+        if lacking:
+            del sys.modules["cupy"]
 
 
 def figures(name, dtype="float32", capability=(9, 0)):
