@@ -49,7 +49,7 @@ def closures():
 
     k = neuron.constants("float32", 8, 80, 1, 0.2)
     flat, deep, sent = empty(3, np.float32), empty((2, 7, 3), np.float32), empty((2, 3), np.int32)
-    given = (k, flat, flat, empty(2, np.int64), np.float64(0.5), np.int64(1), (sent, sent), sent, deep, deep,
+    given = (k, flat, flat, empty(2, np.int64), np.float64(0.5), np.int64(1), (sent, sent), deep, deep,
              empty((2, 6), np.float64), deep)
     return {f"{of.__name__}, {back}": (output.output(of, back), given)
             for of in (losses.of_psc, losses.of_cross_entropy) for back in (True, False)}

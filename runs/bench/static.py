@@ -146,7 +146,7 @@ def _of_whole_networks(dtype):
     i1, i2, l1, l2, f1, f2 = (array(kind, n) for kind in (int32, int64, float64) for n in (1, 2))
     arrays, tables, events = each(r1, 3), each(r2), (array(uint16, 1), array(uint16, 1), array(uint8, 1))
     of_losses = {"psc": (losses.of_psc, float64, int64), "cross entropy": (losses.of_cross_entropy, float64, float64)}
-    judged = {f"output, {name}": (output.output(of, True), (k, r1, r1, l1, *two, each(i2), i2, r3, r3, f2, r3))
+    judged = {f"output, {name}": (output.output(of, True), (k, r1, r1, l1, *two, each(i2), r3, r3, f2, r3))
               for name, (of, *two) in of_losses.items()} | {
         f"judging, {name}": (losses.judging(of), (r3, l1, *two, each(i2), f2, r3))
         for name, (of, *two) in of_losses.items()}

@@ -12,6 +12,7 @@ from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.backends.cuda import DENSE, chunks, launch, layer
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.engine.network import Plasticity
+from runs.bench.launches import recorded as recorded_launches
 
 TINY = dict(B=2, T=6, density=0.4)
 STACKS = {
@@ -32,6 +33,24 @@ def test_stacks(cuda, stack):
 @pytest.mark.parametrize("stack", ["free", "feedforward, supernet, motif"])
 def test_float32(cuda, stack):
     random_case(2, STACKS[stack], **TINY).check(cuda, "float32", busy=False)
+
+
+@pytest.mark.parametrize("settings", [dict(period=2), dict(loss="cross_entropy", scale=0.3)], ids=["psc", "entropy"])
+@pytest.mark.parametrize("stack", ["output only", "feedforward, supernet, motif"])
+def test_an_output_layer_of_which_nothing_is_recorded(cuda, stack, settings):
+    """Forward, loss and back are one launch then, and give what four give."""
+    case = random_case(13, STACKS[stack], **TINY, **settings)
+    recorded, _ = case.check(cuda, busy=False)
+    net, given = case.network(cuda), (case.parameters(), case.events())
+    with recorded_launches() as launches:
+        found = net.gradients(*given)
+    names = [launch.name for launch in launches]
+    assert names.count("output") == 1 and "judging" not in names and "filter_back" not in names
+    assert_same_bits([found.loss, found.scores, found.rates, found.gradients],
+                     [recorded.loss, recorded.scores, recorded.rates, recorded.gradients])
+    assert any(x.any() for _, x in found.gradients.items())
+    forward = net.evaluate(*given)
+    assert_same_bits([forward.loss, forward.scores, forward.rates], [found.loss, found.scores, found.rates])
 
 
 def test_surrogate_gradient_through_time(cuda):

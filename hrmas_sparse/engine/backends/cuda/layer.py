@@ -172,7 +172,7 @@ class Layer(base.Layer):
         numbers = xp.empty((len(v), 1 + v.shape[2] + len(sent)), np.float64)
         of_loss, first, second = run
         output.output(of_loss, backward)[len(v), launch.TILE, 0, 8 * launch.TILE](
-            neurons.k, *self._membrane(), labels, first, second, sent, own, v, psc, numbers, errors)
+            neurons.k, *self._membrane(), labels, first, second, sent, v, psc, numbers, errors)
         return Tape(received, None, v, None, psc, None, None, own), numbers, errors
 
     # ---- backward ----

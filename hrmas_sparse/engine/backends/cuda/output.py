@@ -65,14 +65,14 @@ def output(of_loss, back):
     leaks, drives : 1/tau and R/tau, (O,)
     v : (S, T, O), holds the current and becomes the membrane potential before reset
     psc : output, (S, T, O)
-    sent : spikes of each layer, (S, neurons) int32; ``own``, the output's, is the last of them and left here
+    sent : spikes of each layer, (S, neurons) int32; the last, the output's, is an output
     numbers : output, see Backend.judge
     errors : output, (S, T, O), E; without ``back`` the gradient of the loss by psc
     shared memory : a float64 for each thread
     """
     @jit
-    def kernel(k, leaks, drives, labels, first, second, sent, own, v, psc, numbers, errors):
-        b, i, outputs = cuda.blockIdx.x, cuda.threadIdx.x, v.shape[2]
+    def kernel(k, leaks, drives, labels, first, second, sent, v, psc, numbers, errors):
+        b, i, outputs, own = cuda.blockIdx.x, cuda.threadIdx.x, v.shape[2], sent[-1]
         while i < outputs:      # range would divide
             own[b, i] = _ahead(k, b, i, leaks[i], drives[i], v, psc)
             i += cuda.blockDim.x
