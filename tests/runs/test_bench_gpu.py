@@ -69,7 +69,8 @@ def test_rows_and_targets_of_the_gpu():
     for key in ("blocks", "dense", "supernet"):
         ways = {(rows[key + way].compiled, rows[key + way].graph) for way in entrants.WAYS}
         assert ways == {(False, False), (True, False), (False, True), (True, True)}
-    assert rows["dense-compiled-graph"].flags == ["--device=cuda", "--compiled", "--graph"]
+    assert rows["dense-compiled-graph"].flags == ["--device=cuda", "--framework=torch", "--compiled",
+                                                    "--graph"]
     assert all(row.workloads == entrants.ALL for row in rows.values())
     for target in entrants.GPU_TARGETS:
         assert all(target.workload in rows[key].workloads for key in target.over + target.under)
