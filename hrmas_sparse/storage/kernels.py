@@ -46,7 +46,7 @@ class Kernels:
     options : of ``numba.njit``
     """
 
-    def __init__(self, sources: Sequence[str | Path], versions: str = "", **options):
+    def __init__(self, sources: Sequence[str | Path], versions: str = "", /, **options):
         self._sources, self._options = [Path(source).resolve() for source in sources], options
         self._versions = versions
 

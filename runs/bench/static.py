@@ -150,7 +150,9 @@ def _of_whole_networks(dtype):
               for name, (of, *two) in of_losses.items()} | {
         f"judging, {name}": (losses.judging(of), (r3, l1, *two, each(i2), f2, r3))
         for name, (of, *two) in of_losses.items()}
+    surrogate = output.output(losses.of_psc, True, through_time=True), judged["output, psc"][1]
     return judged | {
+        "output, surrogate": surrogate,
         "sum_squares": (learning.sum_squares, (arrays, f2)),
         "multiply": (learning.multiply, (arrays, real)),
         "update": (learning.update, (adam, *[arrays] * 4, f2, float64, int32)),

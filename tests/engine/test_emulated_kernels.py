@@ -94,6 +94,7 @@ def test_cross_entropy(emulator):
 
 def test_surrogate_gradient_through_time(emulator):
     compare(emulator, HIDDEN["motif"], rule="surrogate", orders=[RISING])
+    assert [name for name, *_ in emulator.launches].count("output") == 1
 
 
 @pytest.mark.parametrize("windows", [1, 7])

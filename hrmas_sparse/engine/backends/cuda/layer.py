@@ -161,8 +161,8 @@ class Layer(base.Layer):
         """
         run, sent = losses.known(loss), [tape.count for tape in tapes]
         w, neurons = self._weights.w, self._neurons
-        if (run is None or neurons.smooth or neurons.through_time or self._weights.recurrent
-                or w.shape[-1] > output.MOST or any(count.dtype != np.int32 for count in sent)):
+        if (run is None or neurons.smooth or self._weights.recurrent or w.shape[-1] > output.MOST
+                or any(count.dtype != np.int32 for count in sent)):
             return None
         received = self._as_numbers(received)
         v = self._currents(received)
@@ -171,7 +171,7 @@ class Layer(base.Layer):
         sent = *sent, own
         numbers = xp.empty((len(v), 1 + v.shape[2] + len(sent)), np.float64)
         of_loss, first, second = run
-        output.output(of_loss, backward)[len(v), launch.TILE, 0, 8 * launch.TILE](
+        output.output(of_loss, backward, neurons.through_time)[len(v), launch.TILE, 0, 8 * launch.TILE](
             neurons.k, *self._membrane(), labels, first, second, sent, v, psc, numbers, errors)
         return Tape(received, None, v, None, psc, None, None, own), numbers, errors
 

@@ -16,6 +16,7 @@ from hrmas_sparse.engine.backends.cuda.compile import device, jit
 
 MOST = 16    # arrays of a launch: four tuples of them fit into a kernel's 4 kB of arguments
 PARTS = 16   # blocks that sum the squares of an array
+U = np.uint32   # of an index of 64 bits the compiler would divide, to write out a loop
 
 first_moment, second_moment, moved = map(device, (learning.first_moment, learning.second_moment, learning.moved))
 shrinkage, usable, distance = map(device, (learning.shrinkage, learning.usable, learning.distance))
@@ -35,16 +36,16 @@ def sum_squares(arrays, sums):
     """sums[y, x] = sum of the squares of every number i of array y with i // width % PARTS = x."""
     x, y, width, thread = cuda.blockIdx.x, cuda.blockIdx.y, cuda.blockDim.x, cuda.threadIdx.x
     array, shared = arrays[y], cuda.shared.array(0, float64)
-    total, i = 0.0, x * width + thread
-    while i < array.size:      # range would divide
+    total, i, size = 0.0, U(x * width + thread), U(array.size)
+    while i < size:      # range would divide
         g = np.float64(array[i])
         total += g * g
-        i += cuda.gridDim.x * width
+        i = U(i + U(cuda.gridDim.x * width))
     shared[thread] = total
     cuda.syncthreads()
     half = width
     while half > 1:
-        whole, half = half, (half + 1) // 2
+        whole, half = half, (half + 1) >> 1
         if thread + half < whole:
             shared[thread] += shared[thread + half]
         cuda.syncthreads()

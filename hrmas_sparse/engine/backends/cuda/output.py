@@ -18,6 +18,7 @@ from hrmas_sparse.engine.backends.cuda.compile import (
     logistic_slope,
     membrane,
     surrogate_error,
+    through_time_error,
     timing_error,
 )
 
@@ -41,26 +42,32 @@ def _ahead(k, b, i, leak, drive, v, psc):
 
 
 @device
-def _back(k, b, i, leak, drive, v, psc, errors):
-    """Take it back (mathematics 5, 6): dL/da becomes E, the filtered error, in place."""
+def _back(k, through_time, b, i, leak, drive, v, psc, errors):
+    """Take it back (mathematics 5, 6), or its gradient: dL/da becomes E, the filtered error, in place."""
     effect, error, filtered_error = k.zero, k.zero, k.zero
     potential = v[b, v.shape[1] - 1, i]
     for t in range(v.shape[1] - 1, -1, -1):
         v_before = v[b, max(t - 1, 0), i]
         u_before = k.zero if t == 0 or fires(k, v_before) else v_before    # before the first step, as after a spike
         effect = filtered(k, effect, errors[b, t, i])
-        error = timing_error(k, potential, u_before, leak, effect, error)
-        delta = error
-        if not psc[b, t, i] > k.below_silent:
-            delta = surrogate_error(k, effect, logistic_slope(k, (potential - k.v_th) * k.inv_width))
+        was_silent, slope = not through_time and not psc[b, t, i] > k.below_silent, k.zero
+        if through_time or was_silent:
+            slope = logistic_slope(k, (potential - k.v_th) * k.inv_width)
+        if through_time:
+            error = through_time_error(k, potential, effect, slope, leak, error)
+        else:
+            error = timing_error(k, potential, u_before, leak, effect, error)
+        delta = surrogate_error(k, effect, slope) if was_silent else error
         filtered_error = filtered(k, filtered_error, drive * delta)
         errors[b, t, i] = filtered_error
         potential = v_before
 
 
 @functools.cache
-def output(of_loss, back):
+def output(of_loss, back, through_time=False):
     """The kernel of an output layer and a loss, see losses.py; ``back`` says whether errors are wanted.
+
+    By TSSL-BP or, ``through_time``, by surrogate gradient through time.
 
     leaks, drives : 1/tau and R/tau, (O,)
     v : (S, T, O), holds the current and becomes the membrane potential before reset
@@ -79,6 +86,6 @@ def output(of_loss, back):
         of_loss(psc, labels, first, second, sent, numbers, errors)   # its threads have the same neurons
         i = cuda.threadIdx.x
         while back and i < outputs:
-            _back(k, b, i, leaks[i], drives[i], v, psc, errors)
+            _back(k, through_time, b, i, leaks[i], drives[i], v, psc, errors)
             i += cuda.blockDim.x
     return kernel

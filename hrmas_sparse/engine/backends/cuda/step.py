@@ -288,15 +288,14 @@ def backward(per, recurrent, resident, moving=False, keep=False, through_time=Fa
                     if moving:
                         leak[j] = leaks[U((U(leaks_at + neurons) if t < last else leaks_at) + i)]
                         drive[j] = drives[U(drives_at + i)]
-                    if through_time:
+                    was_silent, slope = not through_time and (quiet[j] >> (t & U(31))) & U(1), k.zero
+                    if through_time or was_silent:
                         slope = logistic_slope(k, (potential[j] - k.v_th) * k.inv_width)
+                    if through_time:
                         base_error[j] = through_time_error(k, potential[j], effect, slope, leak[j], base_error[j])
                     else:
                         base_error[j] = timing_error(k, potential[j], u_before, leak[j], effect, base_error[j])
-                    delta_now = base_error[j]
-                    if not through_time and (quiet[j] >> (t & U(31))) & U(1):
-                        slope = logistic_slope(k, (potential[j] - k.v_th) * k.inv_width)
-                        delta_now = surrogate_error(k, effect, slope)
+                    delta_now = surrogate_error(k, effect, slope) if was_silent else base_error[j]
                     filtered_error[j] = filtered(k, filtered_error[j], drive[j] * delta_now)
                     potential[j] = v_before
                     errors[U(at + i)] = filtered_error[j]
