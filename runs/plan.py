@@ -26,6 +26,7 @@ from hrmas_sparse.settings.load import differences
 from hrmas_sparse.storage.atomic import write_json
 from hrmas_sparse.storage import records
 from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.run.state import PHASES
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.settings.schema import Config
 
@@ -283,5 +284,7 @@ def work_done(planned, samples=1.0):
     except InputError:
         return 0.0
     search, retrain = epoch_work(planned.settings)
-    retrained, chosen = text.count(b'"phase": "retrain"'), text.count(b'"phase": "candidates"')
-    return samples * (search * (text.count(b"\n") - retrained - chosen) + retrain * (retrained + chosen / 2))
+    one, two, chosen, retrained = (text.count(b'"phase": "%s"' % phase.encode()) for phase in PHASES)
+    first, second = planned.settings.stages     # one that ended early is done, too
+    searched = (first if two + chosen + retrained else one) + (second if chosen + retrained else two)
+    return samples * (search * searched + retrain * (retrained + chosen / 2))

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from hrmas_sparse import places
-from hrmas_sparse.run.folder import RunDir
+from hrmas_sparse.run.folder import RunDir, total_epochs
 from hrmas_sparse.run.warnings import kind
 from hrmas_sparse.storage import locks, records
 from hrmas_sparse.storage.errors import InputError, printable
@@ -87,7 +87,8 @@ def row(run: RunDir, away: bool = False) -> Row:
 
 def _look(run, found, away):
     settings, found.lines, result = run.config(), run.metrics(), run.result()
-    found.epoch, found.epochs = len(found.lines), plan.epochs(settings)
+    found.epoch = len(found.lines)
+    found.epochs = total_epochs(settings, [line["phase"] for line in found.lines])
     if found.lines:
         found.accuracy = found.lines[-1]["accuracy"]
     told = {kind(text): text for line in found.lines for text in line.get("warnings", ())}

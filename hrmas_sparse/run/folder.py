@@ -309,12 +309,25 @@ def _status(run):
     state = "running    " if held(run.lock_path) else "interrupted" if owner(run.lock_path) else "stopped    "
     if not lines:
         return f"{state} {data}, seed {manifest['seed']}: no epoch yet"
-    last, training = lines[-1], settings.training
-    first = lines[0]["phase"]
-    total = (sum(settings.stages) * first.startswith("search") + settings.choosing_epochs * (first != "retrain")
-             + training.retrain_epochs)
+    last = lines[-1]
+    total = total_epochs(settings, [line["phase"] for line in lines])
     return (f"{state} {data}, seed {manifest['seed']}: {last['phase']}, epoch {len(lines)} of {total} in all, "
             f"training accuracy {100 * last['accuracy']:.1f} %, {took}")
+
+
+def total_epochs(settings, phases):
+    """Return how many epochs a run will have had; stages of the search that ended early count as they were.
+
+    phases : of each epoch so far
+    """
+    counts = {phase: phases.count(phase) for phase in PHASES}
+    planned = dict(zip(PHASES, (*settings.stages, settings.choosing_epochs, settings.training.retrain_epochs)))
+    begun = [n for n, phase in enumerate(PHASES) if counts[phase]]
+    if begun and not PHASES[begun[0]].startswith("search"):     # the architecture was given, or is random
+        planned["search-1"] = planned["search-2"] = 0
+    if begun == [PHASES.index("retrain")]:
+        planned["candidates"] = 0
+    return sum(counts[phase] if begun and n < begun[-1] else planned[phase] for n, phase in enumerate(PHASES))
 
 
 def _duration(seconds):

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from hrmas_sparse.run.metrics import Totals
+from hrmas_sparse.run.patience import Patience
 from hrmas_sparse.run.progress import Progress
 from hrmas_sparse.run.stop import Stopped
 from hrmas_sparse.run.warnings import complaints
@@ -35,6 +36,7 @@ class Phase:
     describe : function () -> dict of further numbers for the epoch's line of metrics
     prefetch : function (batch) that is told of the batch ``step`` is about to take, then of the one after it
     spiking_output : whether the output neurons spike
+    patience : what ends the phase before its last epoch; None for nothing
     """
 
     name: str
@@ -44,6 +46,11 @@ class Phase:
     describe: Callable = dict
     prefetch: Callable = lambda batch: None
     spiking_output: bool = True
+    patience: Patience | None = None
+
+    def over(self, position):
+        """Whether there is no epoch left to do."""
+        return position.epoch >= self.epochs or (self.patience is not None and self.patience.over(position))
 
 
 class Checkpoints:
@@ -78,7 +85,7 @@ class Checkpoints:
 
 
 def run_phase(phase, position, add_line, checkpoints, stop, reporter):
-    """Run a phase from ``position`` to its end.
+    """Run a phase from ``position`` to its end, which may come early; see :mod:`hrmas_sparse.run.patience`.
 
     Parameters
     ----------
@@ -99,7 +106,7 @@ def run_phase(phase, position, add_line, checkpoints, stop, reporter):
     started = time.monotonic()
     before = position.seconds.get(phase.name, 0.0)
     with reporter.phase(phase.name, phase.epochs, position.epoch):
-        while position.epoch < phase.epochs:
+        while not phase.over(position):
             batches = phase.batches(position.epoch)
             while position.batch < len(batches):
                 one_batch(phase, position, batches)
@@ -136,7 +143,8 @@ def _end_epoch(phase, position, add_line, reporter):
     """Keep an epoch's line of metrics and say it; whether the run goes on."""
     totals, seconds = position.totals, round(position.seconds[phase.name], 3)
     means, warnings = totals.means(), complaints(totals, phase.spiking_output)
-    add_line({"phase": phase.name, "epoch": position.epoch + 1, **means, **phase.describe(),
+    settled = phase.patience.look(position) if phase.patience else {}
+    add_line({"phase": phase.name, "epoch": position.epoch + 1, **means, **phase.describe(), **settled,
               **({"warnings": warnings} if warnings else {}), "seconds": seconds})
     position.epoch, position.batch, position.totals = position.epoch + 1, 0, Totals()
     position.lines += 1

@@ -18,7 +18,8 @@ from hrmas_sparse.engine.network import Plasticity
 from hrmas_sparse.engine.relaxation import softmax
 from hrmas_sparse.run.loop import NotFinite, Phase
 from hrmas_sparse.run.metrics import Totals
-from hrmas_sparse.search.hrmas import StepSettings, dropout_scales, entropy, search_step, weight_step
+from hrmas_sparse.run.patience import Patience
+from hrmas_sparse.search.hrmas import StepSettings, decision, dropout_scales, entropy, search_step, weight_step
 from hrmas_sparse.search.optim import scheduled
 
 # Streams of random numbers, one per purpose, so that none depends on how much another drew.
@@ -110,7 +111,9 @@ def search_phase(context, network, learner, stage, epochs):
         for index in batch:
             loader.prefetch(index)
 
-    return Phase(f"search-{stage}", epochs, batches, step, describe, prefetch, network.spiking_output)
+    patience = Patience(settings.search.patience, settings.search.decided,
+                        lambda: decision(network, learner.parameters, stage)) if settings.search.patience else None
+    return Phase(f"search-{stage}", epochs, batches, step, describe, prefetch, network.spiking_output, patience)
 
 
 def candidate_phase(context, network, learner, number):

@@ -23,7 +23,8 @@ class Position:
 
     phase : name; epoch, batch : next to do; updates : batches done in this phase; totals : of this epoch;
     lines : of metrics written; sizes : motif size per hidden layer once stage 1 has chosen it;
-    seconds : wall clock spent in each phase; scores : [accuracy, loss] of each candidate so far
+    seconds : wall clock spent in each phase; scores : [accuracy, loss] of each candidate so far;
+    settled : what alpha had decided, see :mod:`hrmas_sparse.run.patience`; None where nobody looks
     """
 
     phase: str
@@ -35,14 +36,16 @@ class Position:
     sizes: list | None = None
     seconds: dict = field(default_factory=dict)
     scores: list = field(default_factory=list)
+    settled: dict | None = None
 
     def next(self, phase, sizes=None, scores=()):
         """The position at the start of another phase."""
         return Position(phase, lines=self.lines, sizes=sizes, seconds=self.seconds, scores=list(scores))
 
     def as_dict(self):
-        """What JSON can hold; "sums" are the totals. Scores are there among candidates only."""
-        fields = {key: value for key, value in vars(self).items() if key != "scores" or self.phase == "candidates"}
+        """What JSON can hold; "sums" are the totals. Scores are there among candidates, settled where it is set."""
+        there = {"scores": self.phase == "candidates", "settled": self.settled is not None}
+        fields = {key: value for key, value in vars(self).items() if there.get(key, True)}
         return {("sums" if key == "totals" else key): value.flat() if key == "totals" else value
                 for key, value in fields.items()}
 
@@ -54,6 +57,8 @@ class Position:
                 "lines": number, "sizes": (None, [int]), "seconds": {str: float}}
         if isinstance(stored, dict) and stored.get("phase") == "candidates":
             form["scores"] = [[float]]
+        if isinstance(stored, dict) and "settled" in stored:
+            form["settled"] = {"choice": str, "epochs": int, "certainty": float}
         damaged = Damaged(f"{path}: damaged: its position in the run")
         if not fits(stored, form) or stored.keys() != form.keys() or min(
                 stored[key] for key, kind in form.items() if kind is number) < 0:

@@ -35,7 +35,7 @@ def summary(run, result):
                      "(logistic regression on spikes per channel)")
     lines += [f"train accuracy  {100 * result['train']['accuracy']:.2f} %",
               f"trained weights {result['trained_weights']:,}",
-              *_made_discrete(run.diagnosis()),
+              *_ended_early(run), *_made_discrete(run.diagnosis()),
               "time            " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result["seconds"].items())]
     net = run.config().network
     architectures = architecture.load_fitting(run.architecture_path, net) or []
@@ -84,6 +84,16 @@ def changed(settings):
         name == "data" and settings.data.dataset not in datasets())]
     return [f"{section}.{key} = {json.dumps(value)} (theirs: {json.dumps(theirs[section][key])})"
             for section in sections for key, value in ours[section].items() if value != theirs[section][key]]
+
+
+def _ended_early(run):
+    """Where the search ended, if it was to end once alpha had decided; see patience.py."""
+    settings, phases = run.config(), [line["phase"] for line in run.metrics()]
+    if not settings.search.patience or not any(phase.startswith("search") for phase in phases):
+        return []
+    done = " + ".join(str(phases.count(f"search-{n}")) for n in (1, 2))
+    return [f"search          {done} of {settings.stages[0]} + {settings.stages[1]} epochs at most; a stage ends after "
+            f"{settings.search.patience} without a change"]
 
 
 def _made_discrete(diagnosis):

@@ -266,6 +266,26 @@ def drawn(network, parameters, rng):
     return [layer.recurrence.drawn(own, rng) for layer, own in zip(network.hidden, parameters.layers)]
 
 
+def decision(network, parameters, stage):
+    """What would be kept if a stage of the search ended now, and how sure alpha is of it.
+
+    Parameters
+    ----------
+    network, parameters : what is searched
+    stage : 1, motif sizes are decided; 2, types
+
+    Returns
+    -------
+    choice : bytes, equal for equal decisions of :func:`keep_best_sizes` or :func:`discretize`
+    certainty : float, the least probability of a layer's best size, or the mean one of the best types
+    """
+    alphas = [network.backend.to_host(parameters.layers[n][name]) for n, name in network.alpha_names
+              if (name == "alpha_size") == (stage == 1)]
+    choice = b"".join(alpha.argmax(axis=-1).astype(np.int32).tobytes() for alpha in alphas)
+    chances = [softmax(alpha.astype(np.float64)).max(axis=-1) for alpha in alphas]
+    return choice, float(min(chances) if stage == 1 else np.concatenate(chances).mean())
+
+
 def entropy(network, parameters):
     """Mean entropy in nats of the type distributions and of the size distribution, over all layers."""
     types, sizes = [], []

@@ -185,9 +185,10 @@ class SearchConfig(_Section):
     alpha_init: float = _setting(validators.real(0.0), 1e-3)
     eta: float | None = _setting(validators.real(0.0), None, none="lr")
     stage1_fraction: float = _setting(validators.real(0.0, 1.0, above=True), 0.5)
+    patience: int = _setting(validators.integer(0), 0)                # epochs without a change end a stage; 0: never
+    decided: float = _setting(validators.real(0.0, 1.0), 0.9)         # ... if alpha is so sure
     candidates: int = _setting(validators.integer(1, 10_000), 1)
     candidate_epochs: int | None = _setting(validators.integer(1), None, none="equal")
-
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,11 +79,16 @@ class Finished:
         """Wall clock spent in phases."""
         return sum(self.result["seconds"].get(phase, 0.0) for phase in phases)
 
+    @cached_property
+    def search_epochs(self):
+        """How long both stages of the search were; they may have ended early."""
+        return sum(line["phase"].startswith("search") for line in self.metrics)
+
     def iterations(self):
         """Batches of the search and of retraining; the search goes through half of the training part in an epoch."""
         training, samples = self.settings.training, self.result["train"]["samples"]
         half = math.ceil(math.ceil(samples / 2) / training.batch)
-        return (sum(line["phase"].startswith("search") for line in self.metrics) * half,
+        return (self.search_epochs * half,
                 training.retrain_epochs * math.ceil(samples / training.batch))
 
 

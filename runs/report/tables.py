@@ -77,7 +77,7 @@ def times(study):
     for (row, neurons), runs in study.groups.items():
         search, retrain = milliseconds(runs)
         rows.append({"row": row, "title": study.title(row), "neurons": list(neurons), "search_ms": search,
-                      "retrain_ms": retrain,
+                      "retrain_ms": retrain, "search_epochs": sum(run.search_epochs for run in runs) / len(runs),
                       "search_minutes": sum(run.seconds("search-1", "search-2") for run in runs) / len(runs) / 60,
                       "retrain_minutes": sum(run.seconds("retrain") for run in runs) / len(runs) / 60})
     return rows
@@ -161,10 +161,11 @@ def discrete_rows(study):
 
 def time_rows(study):
     """Header and rows of the table of times."""
-    return (["", "neurons", "search, ms a batch", "retraining, ms a batch", "search, min a run",
+    return (["", "neurons", "search, ms a batch", "retraining, ms a batch", "search, epochs", "search, min a run",
              "retraining, min a run"],
             [[row["title"], size(row["neurons"]), rounded(row["search_ms"]), rounded(row["retrain_ms"]),
-              rounded(row["search_minutes"] or None), rounded(row["retrain_minutes"])] for row in times(study)])
+              rounded(row["search_epochs"] or None), rounded(row["search_minutes"] or None),
+              rounded(row["retrain_minutes"])] for row in times(study)])
 
 
 def run_rows(study):
