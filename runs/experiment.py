@@ -22,7 +22,7 @@ from hrmas_sparse.settings.validators import PLAIN_NAME, plain, shown
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import locked
 from runs import apart, cluster
-from runs.plan import Planned, folder_name, plan, read, record, refuse_other_settings, work, work_done
+from runs.plan import Planned, at_equal_time, folder_name, plan, read, record, refuse_other_settings, work, work_done
 from runs.worker import Task
 
 HRMAS = (sys.executable, "-m", "hrmas_sparse")
@@ -119,19 +119,68 @@ def run(options):
     left = {}
     for dataset in options.data or experiment.data:
         left |= {planned.run.name: (planned, cache) for planned, cache in _unfinished(experiment, dataset, options)}
+    waiting = Waiting(experiment, options, left)
     if options.list:
-        print("\n".join(shlex.join(["hrmas", *command(planned, options)]) for planned, _ in left.values()))
+        ready = [planned for planned, _ in left.values() if not planned.waits]
+        print("\n".join(shlex.join(["hrmas", *command(planned, options)]) for planned in ready))
+        waiting.say_later(sys.stderr)
         return 0
     jobs = jobs_for(options)
     threads = cluster.threads_for(len(left), jobs)
-    tasks = [task(planned, cache, options, threads) for planned, cache in left.values()]
+    tasks = [task(planned, cache, options, threads) for planned, cache in left.values() if not planned.waits]
     with stop_on_signals() as stop, cluster.connected(options.cluster, jobs) as client:
         failed = cluster.run_all(
-            tasks, client, stop, lambda one: done(*left[one.name]),
-            lambda one: outcome(left[one.name][0]), cluster.How.of(options))
+            tasks, client, stop, lambda one: done(*left[one.name]), lambda one: outcome(left[one.name][0]),
+            cluster.How.of(options), None if options.detach or not waiting.names else
+            lambda failed, say: waiting.ready(failed, threads))
     if options.detach:
+        waiting.say_later(sys.stdout)
         return _left(experiment, options, len(tasks))
+    if not stop.signum:
+        failed |= dict.fromkeys(waiting.names, "the run that it waits for has not finished")
     return _goodbye(experiment, options, failed, stop.signum)
+
+
+class Waiting:
+    """Runs whose settings follow from what other runs of the same experiment measure; see equal_time.py.
+
+    Parameters
+    ----------
+    left : dict name -> (:class:`runs.plan.Planned`, its spike cache), of all runs that have not ended; what has waited
+        is put into it as soon as its settings are known
+
+    Raises
+    ------
+    InputError
+        A run waits for one that has not finished and is not among them.
+    """
+
+    def __init__(self, experiment, options, left):
+        self._experiment, self._options, self._left = experiment, options, left
+        self.names = [name for name, (planned, _) in left.items() if planned.waits]
+        for name in self.names:
+            other = left[name][0].waits
+            if other.name not in left:
+                raise InputError(f"{name}: has as many candidates as fit into the search of {other.name}, which has "
+                                 f"not finished; {option('rows')}: add its row, or make that run first")
+
+    def ready(self, failed, threads):
+        """Return the tasks of runs that wait no longer; None once there will be no more."""
+        tasks = []
+        for name in list(self.names):
+            planned, cache = self._left[name]
+            if planned.waits.finished:
+                self.names.remove(name)
+                self._left[name] = at_equal_time(planned, planned.waits), cache
+                tasks.append(task(*self._left[name], self._options, threads))
+        pending = [name for name in self.names if self._left[name][0].waits.name not in failed]
+        return tasks if tasks or pending else None
+
+    def say_later(self, to):
+        """Say of runs that they are left out so far."""
+        if self.names:
+            print(f"{len(self.names)} runs wait for others, whose search they take as much time as; the same command "
+                  "names them once those have finished", file=to)
 
 
 def done(planned: Planned, cache) -> float:

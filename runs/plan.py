@@ -8,31 +8,33 @@ What an experiment is stands in runs/experiments/<name>.toml:
     baseline        the row that the others are compared with
     neurons         optional list: every row at each of these layer sizes
     partitions      optional list of values of data.partition; default ["official"]
-    [rows.<row>]    title; set = "section.key=value ...", {neurons} standing for network.neurons; partitions
+    [rows.<row>]    title; set = "section.key=value ...", {neurons} standing for network.neurons; partitions;
+                    candidates_like = "<row>": as many candidates as fit into that row's search, see equal_time.py
 
 Every combination of row, size, partition and seed is a run.
 """
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from data_prep.load import configured
 from hrmas_sparse import places
 from hrmas_sparse.environment import option
 from hrmas_sparse.settings import validators
-from hrmas_sparse.settings.load import differences
+from hrmas_sparse.settings.load import differences, with_overrides
 from hrmas_sparse.storage.atomic import write_json
 from hrmas_sparse.storage import records
 from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.run.state import PHASES
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.settings.schema import Config
+from runs import equal_time
 
 FOLDER = Path(__file__).parent / "experiments"
 RECORD = "experiment.json"
-_ROW = {"title": str, "set": str}
+_ROW = {"title": str, "set": str, "candidates_like?": str}
 _RUN = {"row": str, "neurons": [int], "partition": str, "seed": int}
 FORM = {"schema": {1}, "experiment": str, "title": str, "paper": str, "baseline": str, "rows": {str: _ROW},
         "runs": {str: _RUN}}
@@ -43,11 +45,12 @@ FORM = {"schema": {1}, "experiment": str, "title": str, "paper": str, "baseline"
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table: a title, the settings it changes, partitions of its own or None."""
+    """One line of a table: a title, the settings it changes, partitions of its own or None, see the top."""
 
     title: str
     set: str = ""
     partitions: tuple | None = None
+    candidates_like: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,16 @@ def read(name):
     _check(path, table, form, required={"title", "data", "seeds", "baseline", "rows"})
     rows = {}
     for key, row in table.pop("rows").items():
-        _check(f"{path}: rows.{key}", row, {"title": str, "set": str, "partitions": [str]}, required={"title"})
+        form = {"title": str, "set": str, "partitions": [str], "candidates_like": str}
+        _check(f"{path}: rows.{key}", row, form, required={"title"})
         if not key.replace("-", "").isalnum():
             raise InputError(f"{path}: rows.{key}: a row's name has letters, digits and dashes only")
-        rows[key] = Row(row["title"], row.get("set", ""), tuple(row["partitions"]) if "partitions" in row else None)
+        rows[key] = Row(row["title"], row.get("set", ""), tuple(row["partitions"]) if "partitions" in row else None,
+                        row.get("candidates_like", ""))
+    for key, row in rows.items():
+        if row.candidates_like and (row.candidates_like not in rows or rows[row.candidates_like].candidates_like):
+            raise InputError(f"{path}: rows.{key}: candidates_like: expected another row, one that has a search, found "
+                             f"{row.candidates_like!r}")
     if table["baseline"] not in rows:
         raise InputError(f"{path}: baseline: expected a row, one of {', '.join(rows)}, found {table['baseline']!r}")
     try:
@@ -117,7 +126,11 @@ def _check(where, table, form, required):
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of an experiment: which, where, with which words on the command line."""
+    """One run of an experiment: which, where, with which words on the command line.
+
+    waits : a run that has to end before ``overrides`` and ``settings`` are known; None if they are
+    fits : which of ``overrides`` says how many candidates there are, see equal_time.py
+    """
 
     experiment: str
     row: str
@@ -127,6 +140,8 @@ class Planned:
     overrides: Sequence
     settings: Config
     folder: Path
+    waits: RunDir | None = None
+    fits: str = ""
 
     @property
     def run(self):
@@ -161,10 +176,23 @@ def plan(experiment, dataset, options, profile):
             for partition in options.partitions or row.partitions or experiment.partitions:
                 extra = [] if partition == own.data.partition else [f"data.partition={partition}"]
                 settings = configured(dataset, options.preset, profile, [*sized, *extra])
-                label = "".join([key, f"-{size}" if size else "", f"-{partition}" if extra else ""])
-                found += [Planned(experiment.name, key, partition, seed, dataset, (*sized, *extra), settings,
-                                  parent / f"{label}-s{seed}") for seed in options.seeds or experiment.seeds]
+                label = "".join([f"-{size}" if size else "", f"-{partition}" if extra else ""])
+                for seed in options.seeds or experiment.seeds:
+                    one = Planned(experiment.name, key, partition, seed, dataset, (*sized, *extra), settings,
+                                  parent / f"{key}{label}-s{seed}")
+                    if row.candidates_like:
+                        one = at_equal_time(one, RunDir(parent / f"{row.candidates_like}{label}-s{seed}"))
+                    found.append(one)
     return found
+
+
+def at_equal_time(planned, reference):
+    """Return a run with the candidates that fit into another one's search, instead of those it has, if any."""
+    words = [text for text in planned.overrides if text != planned.fits]
+    settings = configured(planned.dataset, planned.settings.preset, planned.settings.profile, words)
+    fits = equal_time.fitting(settings, planned.run, reference)
+    return replace(planned, overrides=(*words, fits.words), waits=fits.waits, fits=fits.words,
+                   settings=with_overrides(settings, fits.words))
 
 
 def folder_name(experiment, dataset, options):
@@ -212,7 +240,15 @@ def _recorded(experiment, dataset, options, one):
     now = {(planned.row, planned.settings.network.neurons): planned.settings
            for planned in plan(experiment, dataset, every, one.settings.profile)}
     found = {parent / key: now.get((run["row"], tuple(run["neurons"]))) for key, run in runs.items()}
-    return {folder: settings for folder, settings in found.items() if settings}
+    return {folder: _own_candidates(experiment.rows[runs[folder.name]["row"]], RunDir(folder), settings)
+            for folder, settings in found.items() if settings}
+
+
+def _own_candidates(row, run, settings):
+    """The settings with as many candidates as a run of the row has, if that was measured for each of its runs."""
+    if not row.candidates_like or not run.manifest_path.exists():
+        return settings
+    return with_overrides(settings, equal_time.fitting(settings, run, run).words)
 
 
 def read_record(folder):
@@ -233,10 +269,15 @@ def record(experiment, runs):
     write_json(path, {
         "schema": 1, "experiment": experiment.name, "title": experiment.title, "paper": experiment.paper,
         "baseline": experiment.baseline,
-        "rows": before["rows"] | {key: {"title": row.title, "set": row.set} for key, row in experiment.rows.items()},
+        "rows": before["rows"] | {key: _row_record(row) for key, row in experiment.rows.items()},
         "runs": before["runs"] | {planned.folder.name: {
             "row": planned.row, "neurons": list(planned.settings.network.neurons), "partition": planned.partition,
             "seed": planned.seed} for planned in runs}})
+
+
+def _row_record(row):
+    return {"title": row.title, "set": row.set} | (
+        {"candidates_like": row.candidates_like} if row.candidates_like else {})
 
 
 # ---- how long it takes -----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.records import read_json
 
 # Keys that may differ between identical runs: time, and the count baseline, which is SciPy's and BLAS's work.
-WALL_CLOCK = ("seconds", "created", "command", "counts_baseline")
+WALL_CLOCK = ("seconds", "processor", "processor_seconds", "created", "command", "counts_baseline")
 # Keys of a result that versions before 0.2 did not write; compared where both runs have them.
 LATER = ("output_rates",)
 

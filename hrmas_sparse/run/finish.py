@@ -6,7 +6,7 @@ from hrmas_sparse.run.score import evaluate
 from hrmas_sparse.run.summary import connections
 
 
-def finish(store, context, network, learner, seconds, baseline, stop):
+def finish(store, context, network, learner, position, baseline, stop):
     """Test a trained network and keep what the run found.
 
     Parameters
@@ -14,12 +14,12 @@ def finish(store, context, network, learner, seconds, baseline, stop):
     store : see :mod:`hrmas_sparse.run.store`
     context : :class:`hrmas_sparse.run.phases.Context`
     network, learner : trained, on the host
-    seconds : dict of the time each phase took; goes on here
+    position : :class:`hrmas_sparse.run.state.Position` at the end; the time each phase took
     baseline : function () -> accuracy of logistic regression on spike counts, or None
     stop : function () -> bool
     """
     store.keep_weights(learner.parameters)
-    data, started = context.data, time.monotonic()
+    data, started, seconds = context.data, time.monotonic(), position.seconds
     test, train = (evaluate(network, learner.parameters, events, stop).as_dict() if events else None
                    for events in (data.test, data.train))
     context.check()
@@ -32,4 +32,5 @@ def finish(store, context, network, learner, seconds, baseline, stop):
     store.finish({
         "provenance": data.meta.provenance, "test": test, "train": train, "chance": 1 / data.meta.classes,
         "counts_baseline": counts, "trained_weights": weights,
-        "recurrence": [connections(layer.recurrence) for layer in network.hidden], "seconds": seconds})
+        "recurrence": [connections(layer.recurrence) for layer in network.hidden], "seconds": seconds,
+        "processor_seconds": position.processor})

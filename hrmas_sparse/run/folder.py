@@ -40,7 +40,8 @@ _SCORE = {"accuracy": float, "loss": float, "samples": int}
 _COUNTS = {"possible": int, "excitatory": int, "inhibitory": int, "none": int, "dense": int}
 _TEST = _SCORE | {"confusion": [[int]], "rates": [float], "output_rates?": [float]}
 _RESULT = {"test": (None, _TEST), "train": _SCORE, "chance": float, "counts_baseline": (None, float),
-           "trained_weights": int, "recurrence": [(None, _COUNTS)], "seconds": {str: float}}
+           "trained_weights": int, "recurrence": [(None, _COUNTS)], "seconds": {str: float},
+           "processor_seconds?": {str: float}}
 _DIAGNOSIS = {"windows": int, "relaxed": _SCORE, "discrete": _SCORE, "reset": (None, _SCORE), "adapted": (None, _SCORE)}
 _LINE = {"phase": set(PHASES), "epoch": int, "accuracy": float, "seconds": float,
          "valid_accuracy?": float, "warnings?": [str]}

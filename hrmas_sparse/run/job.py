@@ -94,7 +94,7 @@ class Job:
             self._compare_candidates(stop)
         network = self._final_network()
         self._phase(stop, retrain_phase, network)
-        finish(self.store, self.context, network, self.learner, self.position.seconds, self.baseline, stop)
+        finish(self.store, self.context, network, self.learner, self.position, self.baseline, stop)
 
     @property
     def _searches(self):

@@ -103,15 +103,16 @@ def run_phase(phase, position, add_line, checkpoints, stop, reporter):
     Diverged
         A loss was not finite; nothing was learnt from that batch, and the last checkpoint is kept.
     """
-    started = time.monotonic()
-    before = position.seconds.get(phase.name, 0.0)
+    clocks = (position.seconds, time.monotonic), (position.processor, time.process_time)
+    started = [spent.get(phase.name, 0.0) - clock() for spent, clock in clocks]
     with reporter.phase(phase.name, phase.epochs, position.epoch):
         while not phase.over(position):
             batches = phase.batches(position.epoch)
             while position.batch < len(batches):
                 one_batch(phase, position, batches)
                 reporter.batch(position.epoch + position.batch / len(batches))
-                position.seconds[phase.name] = before + time.monotonic() - started
+                for (spent, clock), start in zip(clocks, started):
+                    spent[phase.name] = start + clock()
                 if stop():
                     checkpoints.save()
                     raise Stopped

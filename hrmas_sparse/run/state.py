@@ -23,7 +23,8 @@ class Position:
 
     phase : name; epoch, batch : next to do; updates : batches done in this phase; totals : of this epoch;
     lines : of metrics written; sizes : motif size per hidden layer once stage 1 has chosen it;
-    seconds : wall clock spent in each phase; scores : [accuracy, loss] of each candidate so far;
+    seconds : wall clock spent in each phase; processor : processor time of all threads, likewise;
+    scores : [accuracy, loss] of each candidate so far;
     settled : what alpha had decided, see :mod:`hrmas_sparse.run.patience`; None where nobody looks
     """
 
@@ -37,10 +38,12 @@ class Position:
     seconds: dict = field(default_factory=dict)
     scores: list = field(default_factory=list)
     settled: dict | None = None
+    processor: dict = field(default_factory=dict)
 
     def next(self, phase, sizes=None, scores=()):
         """The position at the start of another phase."""
-        return Position(phase, lines=self.lines, sizes=sizes, seconds=self.seconds, scores=list(scores))
+        return Position(phase, lines=self.lines, sizes=sizes, seconds=self.seconds, processor=self.processor,
+                        scores=list(scores))
 
     def as_dict(self):
         """What JSON can hold; "sums" are the totals. Scores are there among candidates, settled where it is set."""
@@ -57,8 +60,9 @@ class Position:
                 "lines": number, "sizes": (None, [int]), "seconds": {str: float}}
         if isinstance(stored, dict) and stored.get("phase") == "candidates":
             form["scores"] = [[float]]
-        if isinstance(stored, dict) and "settled" in stored:
-            form["settled"] = {"choice": str, "epochs": int, "certainty": float}
+        later = {"settled": {"choice": str, "epochs": int, "certainty": float}, "processor": {str: float}}
+        if isinstance(stored, dict):
+            form |= {key: kind for key, kind in later.items() if key in stored}
         damaged = Damaged(f"{path}: damaged: its position in the run")
         if not fits(stored, form) or stored.keys() != form.keys() or min(
                 stored[key] for key, kind in form.items() if kind is number) < 0:

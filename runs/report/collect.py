@@ -14,6 +14,7 @@ from hrmas_sparse.settings.load import differences, load
 from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.settings.schema import Config
+from runs import equal_time
 from runs.plan import RECORD, read_record
 
 
@@ -84,6 +85,23 @@ class Finished:
         """How long both stages of the search were; they may have ended early."""
         return sum(line["phase"].startswith("search") for line in self.metrics)
 
+    @property
+    def candidates(self):
+        """How many architectures were tried before one was retrained; 1 where there was nothing to choose."""
+        return self.settings.search.candidates if self.settings.choosing_epochs else 1
+
+    @property
+    def choosing_hours(self):
+        """Processor time in which the architecture was chosen; None of a version that did not measure it."""
+        seconds = equal_time.choosing_seconds(self.result)
+        return None if seconds is None else seconds / 3600
+
+    @property
+    def processor_hours(self):
+        """Processor time of all training; None of a version that did not measure it."""
+        measured = self.result.get("processor_seconds")
+        return None if measured is None else sum(measured.values()) / 3600
+
     def iterations(self):
         """Batches of the search and of retraining; the search goes through half of the training part in an epoch."""
         training, samples = self.settings.training, self.result["train"]["samples"]
@@ -114,6 +132,10 @@ class Study:
     def sizes(self):
         """Layer sizes that occur."""
         return sorted({neurons for _, neurons in self.groups})
+
+    def like(self, row):
+        """Return the row whose search a row's candidates take as much processor time as; empty for others."""
+        return self.record["rows"][row].get("candidates_like", "")
 
     def title(self, row):
         """Return the title of a row."""
@@ -234,9 +256,9 @@ def changes(settings, base=None):
             for line in lines if not line.startswith("data.partition")]
 
 
-def settings_differ(settings, other):
-    """Whether two runs differ in more than their partition."""
-    return any(not line.startswith("data.partition:") for line in differences(settings, other))
+def settings_differ(settings, other, own=()):
+    """Whether two runs differ in more than their partition, and the settings ``own`` of each run."""
+    return any(not line.startswith(("data.partition:", *own)) for line in differences(settings, other))
 
 
 def settings_in_words(settings):

@@ -77,9 +77,34 @@ def times(study):
     for (row, neurons), runs in study.groups.items():
         search, retrain = milliseconds(runs)
         rows.append({"row": row, "title": study.title(row), "neurons": list(neurons), "search_ms": search,
-                      "retrain_ms": retrain, "search_epochs": sum(run.search_epochs for run in runs) / len(runs),
+                      "retrain_ms": retrain, **processor(runs),
+                      "search_epochs": sum(run.search_epochs for run in runs) / len(runs),
                       "search_minutes": sum(run.seconds("search-1", "search-2") for run in runs) / len(runs) / 60,
                       "retrain_minutes": sum(run.seconds("retrain") for run in runs) / len(runs) / 60})
+    return rows
+
+
+def processor(runs):
+    """Of a row: mean number of architectures tried, processor hours a run; None where they were not measured."""
+    means = {"candidates": sum(run.candidates for run in runs) / len(runs)}
+    for name in ("choosing_hours", "processor_hours"):
+        values = [getattr(run, name) for run in runs]
+        means[name] = None if None in values else sum(values) / len(values)
+    return means
+
+
+def equal_times(study):
+    """One dict for each row whose candidates were to take as long as another row's search, over common pairs."""
+    rows = []
+    for (row, neurons), runs in study.groups.items():
+        other = {run.pair: run for run in study.groups.get((study.like(row), neurons), [])}
+        pairs = [(run, other[run.pair]) for run in runs if run.pair in other]
+        hours = [(run.choosing_hours, ref.choosing_hours) for run, ref in pairs]
+        if not hours or any(None in each for each in hours):
+            continue
+        rows.append({"row": row, "title": study.title(row), "neurons": list(neurons), "like": study.like(row),
+                     "n": len(pairs), "candidates": [run.candidates for run, _ in pairs],
+                     "share": sum(ours for ours, _ in hours) / sum(theirs for _, theirs in hours)})
     return rows
 
 
@@ -95,7 +120,7 @@ def single_runs(study):
 def numbers(study):
     """Everything above, as JSON takes it."""
     return {"scores": scores(study), "differences": differences(study), "made_discrete": made_discrete(study),
-            "times": times(study), "runs": single_runs(study)}
+            "times": times(study), "equal_times": equal_times(study), "runs": single_runs(study)}
 
 
 # ---- as text ---------------------------------------------------------------------------------------------------
@@ -162,10 +187,11 @@ def discrete_rows(study):
 def time_rows(study):
     """Header and rows of the table of times."""
     return (["", "neurons", "search, ms a batch", "retraining, ms a batch", "search, epochs", "search, min a run",
-             "retraining, min a run"],
+             "retraining, min a run", "candidates", "choosing, processor h", "whole run, processor h"],
             [[row["title"], size(row["neurons"]), rounded(row["search_ms"]), rounded(row["retrain_ms"]),
               rounded(row["search_epochs"] or None), rounded(row["search_minutes"] or None),
-              rounded(row["retrain_minutes"])] for row in times(study)])
+              rounded(row["retrain_minutes"]), rounded(row["candidates"]), rounded(row["choosing_hours"], 4),
+              rounded(row["processor_hours"], 4)] for row in times(study)])
 
 
 def run_rows(study):

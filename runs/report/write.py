@@ -86,8 +86,10 @@ def _warnings(study):
         texts.append(f"The recordings are {words}. Accuracies cannot be compared with those on the whole data set.")
     if study.missing:
         texts.append(f"Not finished, and so not in here: {', '.join(study.missing)}.")
+    own = ("search.candidates:", "search.candidate_epochs:")     # measured for each run where a row is like another
     mixed = [study.title(row) for (row, _), runs in study.groups.items()
-             if any(collect.settings_differ(runs[0].settings, run.settings) for run in runs)]
+             if any(collect.settings_differ(runs[0].settings, run.settings, own if study.like(row) else ())
+                    for run in runs)]
     if mixed:
         texts.append(f"Not all runs of a row have the same settings: {', '.join(dict.fromkeys(mixed))}.")
     if len({run.manifest["data"]["fingerprint"] for run in study.runs}) > 1:
@@ -142,13 +144,26 @@ def _made_discrete(study):
 def _appendix(study, drawn):
     parts = [page.table(*tables.time_rows(study)),
              page.paragraph("Wall clock, mean over runs. It depends on the machine and on what else ran there, other "
-                            "runs of the experiment among them.", "small"),
+                            "runs of the experiment among them. Processor hours are those of all threads, mean over "
+                            "runs; choosing is what comes before retraining: the search and candidates.", "small"),
+             *_equal_times(study),
              page.table(*tables.run_rows(study), text_columns=(0, 3)),
              page.paragraph("The interval of a single run is Wilson's, for its share of the test samples. The hidden "
                             "rate is in spikes per neuron and step on the test part.", "small")]
     if drawn.left_out:
         parts.append(page.paragraph(f"Figures that could not be drawn: {'; '.join(drawn.left_out)}.", "small"))
     return page.section("Times and single runs", *parts)
+
+
+def _equal_times(study):
+    """What rows of candidates that fit into another row's search took, as it was measured."""
+    texts = []
+    for row in tables.equal_times(study):
+        counts = collect.numbers_in_words(row["candidates"])
+        texts.append(f"{row['title']}: {counts} candidates fitted into the processor time that the search of "
+                     f"{study.title(row['like'])} took in the run of the same seed and partition; choosing among them "
+                     f"took {tables.per_cent(row['share'], 0)} % of it, both measured ({row['n']} pairs).")
+    return [page.paragraph(text, "small") for text in texts]
 
 
 def run(options):
