@@ -15,6 +15,7 @@ from hrmas_sparse.engine.layers import LIF, Feedforward, Motifs, Recurrent, Supe
 from hrmas_sparse.engine.network import Network, Plasticity
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.engine.recurrence import Free
+from hrmas_sparse.process import stop_behind
 from hrmas_sparse.storage import npy
 from hrmas_sparse.storage.errors import InputError
 
@@ -47,6 +48,8 @@ def test(backend) -> list[str]:
         try:
             problem = compare(backend, *case)
         except Exception as error:  # whatever it is, such a GPU is not for use
+            if stop_behind(error):
+                raise  # somebody ended the program, which says nothing of the device
             if isinstance(error, MemoryError) or "memory is full" in str(error):
                 raise InputError(f"self-test: {error}") from error
             problem = f"{type(error).__name__}: {error}".splitlines()[0]
@@ -147,6 +150,8 @@ def examine_at_first(name) -> None:
         except InputError as error:  # others use it; the next process tests it
             print(error, file=sys.stderr)
         except Exception as error:   # packages that do not even load
+            if stop_behind(error):
+                raise
             keep(gpu, [f"{type(error).__name__}: {error}".splitlines()[0]])
 
 

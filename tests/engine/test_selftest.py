@@ -1,5 +1,6 @@
 """The self-test, with the CPU as the device, and its golden numbers; in test_emulated_kernels.py kernels pass it."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from hrmas_sparse.engine import selftest
 from hrmas_sparse.engine.backends import get_backend
+from hrmas_sparse.process import Signalled
 from hrmas_sparse.storage import npy
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -40,3 +42,15 @@ def test_other_numbers_are_seen(monkeypatch, array, said):
     failed = selftest.test(get_backend("cpu", 1))
     assert len(failed) == len(selftest.NUMBERS) and all(said in line for line in failed), failed
     assert failed[0].startswith("golden numbers, recurrent_const")
+
+
+def test_a_signal_says_nothing_of_the_device(monkeypatch):
+    """Not even where others' code, interrupted, made an error of its own of it."""
+    def interrupted(backend, *case):
+        try:
+            raise Signalled(signal.SIGINT)
+        finally:
+            raise AttributeError("of what was never set")
+    monkeypatch.setattr(selftest, "_compare", interrupted)
+    with pytest.raises(AttributeError):
+        selftest.test(get_backend("cpu"))
