@@ -36,7 +36,8 @@ def compare(density, rng):
     values, dw = on.astype(np.float32), np.zeros_like(w)
     current = np.zeros((STEPS, RECEIVERS, LANES), np.float32)
     panel, span = np.zeros((STEPS, 4, LANES), np.float32), blocks.span_of(STEPS)
-    found = lists.Lists(*(np.zeros(on.size + 1, kind) for kind in (np.uint32, np.uint32, np.float32)))
+    room = on.size + lists.SPARE
+    found = lists.Lists(np.zeros(room, np.uint32), np.zeros(room, np.uint32), np.ones(room, np.float32))
     work = lists.Work(np.zeros((span * LANES, lists.COLUMNS), np.float32), np.zeros((LANES, LANES), np.float32))
     nothing, no_sums = lists.Tiles(*(np.zeros(n, np.uint32) for n in (1, 0, 1))), np.zeros((0, LANES), np.float32)
 

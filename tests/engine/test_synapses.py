@@ -31,9 +31,10 @@ def random_links(rng, N, dtype, density=0.5):
 
 
 def shapes(count=25):
-    """Steps, senders, receivers: around the kernels' groups of 4, 8, 16 and 128, and single ones."""
+    """Steps, senders, receivers: around the kernels' groups of 4, 8, 16, 64 and 128, and single ones."""
     rng = np.random.default_rng(0)
-    yield from ((1, 1, 1), (2, 1, 4), (2, 4, 1), (1, 3, 5), (3, 5, 3), (2, 33, 70), (5, 20, 150), (2, 9, 256))
+    yield from ((1, 1, 1), (2, 1, 4), (2, 4, 1), (1, 3, 5), (3, 5, 3), (2, 33, 70), (5, 20, 150), (2, 9, 256),
+               (5, 64, 3), (2, 150, 2))
     for _ in range(count):
         yield tuple(int(n) for n in rng.integers(1, 14, 3))
 
@@ -42,7 +43,8 @@ def feedforward(spikes, w, current):
     """The current of all receivers, as a layer makes it; scratch starts as rubbish."""
     (T, C), dtype = spikes.mask.shape, w.dtype
     size = lists.most_set(spikes.mask, T)
-    found = lists.Lists(np.full(max(T * LANES, C) + 1, 99, np.uint32), np.empty(size, np.uint32), np.empty(size, dtype))
+    found = lists.Lists(np.full(max(T * LANES, C) + 1, 99, np.uint32), np.empty(size + lists.SPARE, np.uint32),
+                        np.ones(size, dtype))
     work = lists.Work(np.full((T * LANES, lists.COLUMNS), np.nan, dtype), np.full((LANES, LANES), np.nan, dtype))
     nothing = Links(np.zeros(w.shape[1] + 1, np.int64), np.zeros(0, np.uint32), np.zeros(0, dtype))
     blocks.all_currents(Synapses(w, nothing), spikes, found, current, work)
@@ -227,15 +229,13 @@ def test_lanes(dtype):
 
 
 @njit
-def all_moves(source, result, turned, numbers, row, column, count):
+def all_moves(source, result, turned, row, column, count):
     """Every operation on places of a matrix."""
     lanes.store_at(result, row, column, lanes.load_at(source, row, column))
     lanes.store_first(result, row + 1, column, count, lanes.load_first(source, row + 1, column, count))
     lanes.transpose(source, row, column, turned, 1, 2)
     lanes.fetch(source, row)
-    some, last = lanes.load_at(source, row, column), lanes.flat(source)
-    for lane in range(LANES):
-        numbers[lane] = lanes.number(some, lane)
+    last = lanes.flat(source)
     return last[last.size - 1]
 
 
@@ -250,9 +250,24 @@ def test_lanes_of_a_matrix(dtype):
         expected[row, column:column + LANES] = source[row, column:column + LANES]
         expected[row + 1, column:column + count] = source[row + 1, column:column + count]
         square[1:1 + LANES, 2:2 + LANES] = source[row:row + LANES, column:column + LANES].T
-        numbers = np.empty(LANES, dtype)
-        assert all_moves(source, result, turned, numbers, row, column, count) == source[-1, -1]
-        assert_same_bits([result, turned, numbers], [expected, square, source[row, column:column + LANES]])
+        assert all_moves(source, result, turned, row, column, count) == source[-1, -1]
+        assert_same_bits([result, turned], [expected, square])
+
+
+@njit
+def bits_of_lanes(masks, first, words):
+    for lane in range(words.size):
+        words[lane] = lanes.bits_of_lane(masks, first, lane)
+
+
+def test_bits_of_a_lane():
+    """Bit i is that of mask first + i."""
+    masks, words = np.random.default_rng(8).integers(0, 1 << LANES, 80).astype(np.uint16), np.empty(LANES, np.uint64)
+    for first in (0, 3, 16):
+        bits_of_lanes(masks, first, words)
+        expected = [sum((int(mask) >> lane & 1) << i for i, mask in enumerate(masks[first:first + lanes.WORD]))
+                    for lane in range(LANES)]
+        assert words.tolist() == expected
 
 
 # ---- lists of spikes ---------------------------------------------------------------------------------------------
@@ -267,11 +282,13 @@ def test_lists(real):
             spikes, sent = random_spikes(rng, T, C, real, float, density)
             size = lists.most_set(spikes.mask, T)
             assert size == sum(int(bits).bit_count() for bits in spikes.mask.ravel())
-            found = lists.Lists(np.zeros(max(T * LANES, C) + 1, np.uint32), np.empty(size, np.uint32), np.empty(size))
+            found = lists.Lists(np.zeros(max(T * LANES, C) + 1, np.uint32),
+                                np.empty(size + lists.SPARE, np.uint32), np.ones(size))
             lists.by_sample(spikes, found)
             check_lists(found, sent.transpose(0, 2, 1).reshape(-1, C), 0)
             lists.by_sender(spikes, 2, found)
             check_lists(found, sent.transpose(1, 0, 2).reshape(C, -1), 2 * LANES)
+            assert real or (found.weight == 1).all()
 
 
 def check_lists(found, rows, more):

@@ -105,6 +105,14 @@ class Buffers(threading.local):
         array[...] = 0
         return array
 
+    def ones(self, size, dtype):
+        """At least so many ones, which nobody may change."""
+        array = self._arrays.get("ones")
+        if array is None or len(array) < size or array.dtype != dtype:
+            array = self.get("ones", (size,), dtype)
+            array[...] = 1
+        return array
+
     def kept(self, name, key, make):
         """What ``make`` gave for this very key when last asked, made again for another."""
         known = self._arrays.get(name)

@@ -15,6 +15,8 @@ from numba.np.arrayobj import populate_array
 
 from hrmas_sparse.engine.backends.cpu import LANES
 
+WORD = 64    # bits of a word
+
 
 class LanesType(types.Type):
     """``LANES`` numbers of one float type."""
@@ -82,12 +84,12 @@ def _masked(builder, what, result, arguments):
                                           f"llvm.masked.{what}.v{LANES}{letter}.p0")
 
 
-def _splat(builder, number):
+def _splat(builder, number, count=LANES):
     """The vector with the same number in every lane."""
-    vector = ir.VectorType(number.type, LANES)
+    vector = ir.VectorType(number.type, count)
     one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
     return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined),
-                                  ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
+                                  ir.Constant(ir.VectorType(ir.IntType(32), count), [0] * count))
 
 
 @intrinsic
@@ -268,16 +270,6 @@ def flat(typingctx, array):
 
 
 @intrinsic
-def number(typingctx, lanes, lane):
-    """The number in a lane."""
-
-    def codegen(context, builder, signature, args):
-        return builder.extract_element(args[0], args[1])
-
-    return lanes.real(lanes, lane), codegen
-
-
-@intrinsic
 def add(typingctx, left, right):
     """Lane by lane sum."""
 
@@ -321,11 +313,26 @@ def bits_to_lanes(typingctx, bits, one):
 
 
 @intrinsic
-def lowest_bit(typingctx, bits):
-    """Index of the lowest set bit of a non-zero unsigned word: the next lane that spiked."""
+def bits_of_lane(typingctx, masks, first, lane):
+    """One bit of each of ``WORD`` masks of a C-contiguous row, from ``first`` on, as a word. Nothing is checked."""
 
     def codegen(context, builder, signature, args):
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+        vector = ir.VectorType(ir.IntType(LANES), WORD)
+        struct = context.make_array(masks)(context, builder, args[0])
+        pointer = builder.bitcast(builder.gep(struct.data, [_word(builder, args[1])]), vector.as_pointer())
+        chosen = builder.shl(ir.Constant(ir.IntType(LANES), 1), builder.trunc(args[2], ir.IntType(LANES)))
+        lanes = builder.and_(builder.load(pointer, align=LANES // 8), _splat(builder, chosen, WORD))
+        return builder.bitcast(builder.icmp_unsigned("!=", lanes, ir.Constant(vector, [0] * WORD)), ir.IntType(WORD))
+
+    return types.uint64(masks, first, lane), codegen
+
+
+@intrinsic
+def lowest_bit(typingctx, bits):
+    """Index of the lowest set bit of an unsigned word, of none their number: the next lane that spiked."""
+
+    def codegen(context, builder, signature, args):
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
     return bits(bits), codegen
 

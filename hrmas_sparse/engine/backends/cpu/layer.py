@@ -163,10 +163,13 @@ class Layer(base.Layer):
 
     def _lists(self, name, spikes, span):
         """Unfilled lists, long enough for the spikes of any span; of few different sizes, so that they are kept."""
-        size = 1 << lists.most_set(spikes.mask, span).bit_length()
+        size = 1 << (lists.most_set(spikes.mask, span) + lists.SPARE).bit_length()
         start = max(max(span, len(spikes.mask)) * LANES, spikes.mask.shape[1]) + 1
-        return lists.Lists(*(self._buffers.get((part, name, self._slot), (length,), kind) for part, length, kind in (
-            ("start", start, np.uint32), ("member", size, np.uint32), ("weight", size, self._dtype))))
+        start = self._buffers.get(("start", name, self._slot), (start,), np.uint32)
+        member = self._buffers.get(("member", name, self._slot), (size,), np.uint32)
+        if spikes.values.size:
+            return lists.Lists(start, member, self._buffers.get(("weight", name, self._slot), (size,), self._dtype))
+        return lists.Lists(start, member, self._buffers.ones(size, self._dtype))
 
     def _work(self, span):
         return lists.Work(self._buffers.get("rows", (span * LANES, lists.COLUMNS), self._dtype),

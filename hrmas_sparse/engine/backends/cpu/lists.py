@@ -16,14 +16,13 @@ from numba import int64, uint64
 from hrmas_sparse.engine.backends.cpu.compile import jit
 from hrmas_sparse.engine.backends.cpu.lanes import (
     LANES,
-    add,
+    WORD,
     add_scaled,
-    bits_to_lanes,
+    bits_of_lane,
     load,
     load_at,
     load_first,
     lowest_bit,
-    number,
     popcount,
     splat,
     store,
@@ -33,14 +32,16 @@ from hrmas_sparse.engine.backends.cpu.lanes import (
 )
 
 COLUMNS = 8 * LANES      # columns summed together
-_ONE, _FOUR, _FIFTEEN = (np.uint64(n) for n in (1, 4, 15))
+SPARE = 4                # what a list needs room for beside its entries
+_ONE, _TWO, _THREE, _FOUR, _FIFTEEN = (np.uint64(n) for n in (1, 2, 3, 4, 15))
 _0, _1, _2, _3, _4, _5, _6, _7 = (np.uint64(n * LANES) for n in range(8))
 
 
 class Lists(NamedTuple):
     """Entries start[i] to start[i + 1] make up list i: rows of a matrix and their weights, rising.
 
-    start : (lists + 1,) uint32 or longer; member : uint32, weight : as long as there are spikes, or longer.
+    start : (lists + 1,) uint32 or longer; member : uint32, as long as there are spikes and ``SPARE``, or longer
+    weight : of each member; ones, which nothing writes, where spikes carry no values
     """
 
     start: np.ndarray
@@ -90,71 +91,78 @@ def most_set(mask, span):
 
 
 @jit
-def _weight(values, t, r, lane, one):
-    """What the sender sends: 1, or a real value where the spikes carry values."""
-    return values[t, r, lane] if values.size else one
-
-
-@jit
 def by_sample(spikes, lists):
     """One list for each step and sample, t L + l: the senders that spiked."""
     steps, senders = spikes.mask.shape
-    whole, one, start = senders - senders % 4, lists.weight.dtype.type(1), lists.start
-    start[0] = done = uint64(0)
+    e = uint64(0)
     for t in range(steps):
-        mask, after = spikes.mask[t], uint64(t * LANES + 1)  # where a list goes on, which is in the end where it ends
-        counts = splat(lists.weight.dtype.type(0))
-        for c in range(senders):
-            counts = add(counts, bits_to_lanes(mask[c], one))
+        mask = spikes.mask[t]
         for lane in range(uint64(LANES)):
-            start[after + lane] = done
-            done += uint64(number(counts, lane))
-        for c in range(0, senders, 4):
-            bits = _word(mask[c], mask[c + 1], mask[c + 2], mask[c + 3]) if c < whole else _rest(mask[c:])
-            while bits:
-                place = lowest_bit(bits)
-                bits &= bits - _ONE
-                sender, lane = uint64(c) + (place >> _FOUR), place & _FIFTEEN
-                e = uint64(start[after + lane])
-                start[after + lane] = e + _ONE
-                lists.member[e] = sender
-                lists.weight[e] = _weight(spikes.values, t, sender, lane, one)
+            i = uint64(t * LANES) + lane
+            lists.start[i] = first = e
+            for c in range(0, senders, WORD):
+                e = _add_places(_senders(mask, c, lane), uint64(c), lists.member, e)
+            if spikes.values.size:
+                for k in range(first, e):
+                    lists.weight[k] = spikes.values[t, lists.member[k], lane]
+    lists.start[steps * LANES] = e
 
 
 @jit
 def by_sender(spikes, later, lists):
     """One list for each sender: the steps and samples at which it spiked, (t + later) L + l."""
     steps, senders = spikes.mask.shape
-    mask, one = spikes.mask, lists.weight.dtype.type(1)
-    whole, e = steps - steps % 4, uint64(0)
+    mask, e, moved = spikes.mask, uint64(0), uint64(later * LANES)
+    whole = steps - steps % 4
     for c in range(senders):
-        lists.start[c] = e
-        for t in range(0, steps, 4):
-            bits = (_word(mask[t, c], mask[t + 1, c], mask[t + 2, c], mask[t + 3, c]) if t < whole
-                    else _rest(mask[t:, c]))
-            while bits:
-                i = uint64(t * LANES) + lowest_bit(bits)
-                bits &= bits - _ONE
-                lists.member[e] = i + uint64(later * LANES)
-                lists.weight[e] = _weight(spikes.values, i >> _FOUR, c, i & _FIFTEEN, one)
-                e += _ONE
+        lists.start[c] = first = e
+        for t in range(0, whole, 4):
+            bits = (uint64(mask[t, c]) | uint64(mask[t + 1, c]) << uint64(LANES)
+                    | uint64(mask[t + 2, c]) << uint64(2 * LANES) | uint64(mask[t + 3, c]) << uint64(3 * LANES))
+            e = _add_places(bits, uint64(t * LANES) + moved, lists.member, e)
+        for t in range(whole, steps):
+            e = _add_places(uint64(mask[t, c]), uint64(t * LANES) + moved, lists.member, e)
+        if spikes.values.size:
+            for k in range(first, e):
+                i = uint64(lists.member[k]) - moved
+                lists.weight[k] = spikes.values[i >> _FOUR, c, i & _FIFTEEN]
     lists.start[senders] = e
 
 
 @jit
-def _word(mask0, mask1, mask2, mask3):
-    """Four masks as one word, to be searched for bits in one loop: its end is what a processor cannot foresee."""
-    return (uint64(mask0) | uint64(mask1) << uint64(LANES) | uint64(mask2) << uint64(2 * LANES)
-            | uint64(mask3) << uint64(3 * LANES))
+def _senders(mask, first, lane):
+    """One bit for each of up to ``WORD`` senders from ``first`` on: whether it spiked in that sample."""
+    there = mask.size - first
+    if there >= WORD:
+        return bits_of_lane(mask, first, lane)
+    if mask.size >= WORD:  # the last of all, without those before ``first``
+        return bits_of_lane(mask, mask.size - WORD, lane) >> uint64(WORD - there)
+    word = uint64(0)
+    for c in range(there):
+        word |= (uint64(mask[first + c]) >> lane & _ONE) << uint64(c)
+    return word
 
 
 @jit
-def _rest(masks):
-    """As :func:`_word`, of fewer masks."""
-    word = uint64(0)
-    for i in range(masks.size):
-        word |= uint64(masks[i]) << uint64(i * LANES)
-    return word
+def _add_places(bits, first, member, e):
+    """Write ``first`` and the place of each bit that is set from member[e] on; returns where they end.
+
+    Always four at a time, of which those too many are written over by the next ones, or lie in the list's ``SPARE``:
+    how many bits are set is what a processor cannot foresee, that they are more than four is rare.
+    """
+    end = e + popcount(bits)
+    while True:
+        member[e] = first + lowest_bit(bits)
+        bits &= bits - _ONE
+        member[e + _ONE] = first + lowest_bit(bits)
+        bits &= bits - _ONE
+        member[e + _TWO] = first + lowest_bit(bits)
+        bits &= bits - _ONE
+        member[e + _THREE] = first + lowest_bit(bits)
+        bits &= bits - _ONE
+        e += _FOUR
+        if e >= end:
+            return end
 
 
 @jit
