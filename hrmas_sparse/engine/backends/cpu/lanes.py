@@ -240,19 +240,31 @@ def sum_lanes(typingctx, lanes):
     return lanes.real(lanes), codegen
 
 
-@intrinsic
-def fetch(typingctx, array, row):
-    """Ask for the row of a C-contiguous array seen as (n, LANES) before it is needed. Changes no number."""
+def _fetch(to_write):
+    """Code that asks for the row of an array, to be read or to be written."""
 
     def codegen(context, builder, signature, args):
+        array, row = signature.args
         pointer = _pointer(context, builder, array, args[0], args[1], not row.signed)
         word = ir.IntType(32)
         prefetch = cgutils.get_or_insert_function(builder.module, ir.FunctionType(
             ir.VoidType(), [pointer.type, word, word, word]), "llvm.prefetch.p0")
-        builder.call(prefetch, [pointer, *(ir.Constant(word, n) for n in (0, 3, 1))])
+        builder.call(prefetch, [pointer, *(ir.Constant(word, n) for n in (to_write, 3, 1))])
         return context.get_dummy_value()
 
-    return types.void(array, row), codegen
+    return codegen
+
+
+@intrinsic
+def fetch(typingctx, array, row):
+    """Ask for the row of a C-contiguous array seen as (n, LANES) before it is needed. Changes no number."""
+    return types.void(array, row), _fetch(0)
+
+
+@intrinsic
+def fetch_to_write(typingctx, array, row):
+    """As :func:`fetch`, for a row that will be written."""
+    return types.void(array, row), _fetch(1)
 
 
 @intrinsic

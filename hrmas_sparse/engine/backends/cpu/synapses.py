@@ -19,6 +19,7 @@ from hrmas_sparse.engine.backends.cpu.lanes import (
     add_product,
     add_scaled,
     bits_to_lanes,
+    fetch_to_write,
     load,
     multiply,
     splat,
@@ -39,6 +40,8 @@ def feedforward(lists, w, first, width, current, work):
     Of receivers first to first + width, at most ``COLUMNS``; current (T, N, L).
     """
     for t in range(current.shape[0]):  # a step's sums are turned while they are in the cache
+        for n in range(first, first + width):  # that is where they go
+            fetch_to_write(current[t], n)
         add_rows(lists, t * LANES, LANES, w, first, work.rows, 0, width, True)
         turn_to_lanes(work, first, width, current[t])
 
