@@ -6,6 +6,7 @@ A loss is an object that is called with (psc, labels, tau_s) and returns (loss (
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,11 +53,7 @@ class PscLoss:
         return cls(section.target_period)
 
     def __call__(self, psc: Any, labels: Any, tau_s: float) -> tuple[Any, Any]:
-        steps = psc.shape[1]
-        desired, trace = np.zeros(steps), 0.0
-        for t in range(steps):
-            trace = (1 - 1 / tau_s) * trace + ((t + 1) % self.period == 0)
-            desired[t] = trace
+        desired = desired_psc(psc.shape[1], self.period, tau_s)
         error = psc.astype(np.float64) - np.asarray(desired, like=psc)[:, None] * _true(labels, psc)[:, None]
         return 0.5 * (error**2).sum(axis=(1, 2)), error
 
@@ -117,6 +114,17 @@ def make_loss(loss: str | Loss) -> Loss:
         raise InputError(f"loss: expected one of {', '.join(LOSSES)}, found {loss!r}")
     made: Loss = LOSSES[loss]()
     return made
+
+
+@functools.lru_cache(maxsize=8)
+def desired_psc(steps: int, period: int, tau_s: float) -> np.ndarray:
+    """Return the psc of a neuron that spikes at steps period - 1, 2 period - 1, ...; (T,) float64, read only."""
+    desired, trace = np.zeros(steps), 0.0
+    for t in range(steps):
+        trace = (1 - 1 / tau_s) * trace + ((t + 1) % period == 0)
+        desired[t] = trace
+    desired.flags.writeable = False
+    return desired
 
 
 def _true(labels: Any, psc: Any) -> Any:

@@ -1,6 +1,7 @@
 """Whole networks, forward and backward, against naive.py."""
 
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -11,6 +12,7 @@ from dense import TAU_S, Case, assert_close, assert_same_bits, error, events, ra
 
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.engine.parameters import Parameters
+from hrmas_sparse.engine.backends.cpu import LANES, chunks, losses
 from hrmas_sparse.engine.losses import CrossEntropyLoss, PscLoss
 from hrmas_sparse.engine.network import Network
 
@@ -185,6 +187,20 @@ def test_psc_loss(period):
     mean, expected = naive.loss_psc(psc, labels, TAU_S, period)
     assert loss.shape == (4,) and loss.mean() == pytest.approx(mean, rel=1e-13)
     assert error(gradient, expected) < 1e-14
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("shape", [(1, 1, 2), (4, 20, 5), (13, 100, 26), (16, 301, 11)], ids=str)
+def test_the_kernel_of_the_psc_loss_has_its_bits(shape, dtype):
+    rng = np.random.default_rng(2)
+    lanes = rng.uniform(0, 8, (*shape[1:], LANES)).astype(dtype)
+    psc, labels = np.ascontiguousarray(np.moveaxis(lanes, -1, 0)[:shape[0]]), rng.integers(0, shape[2], shape[0])
+    bound = functools.partial(PscLoss(3), tau_s=TAU_S)
+    loss, gradient = bound(psc, labels)
+    for form in (psc, lanes[..., :shape[0]].transpose(2, 0, 1)):
+        found = losses.judge(bound, form, labels, chunks.Buffers())
+        for ours, theirs in zip(found, (loss, psc.sum(axis=1, dtype=np.float64), gradient), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 @pytest.mark.parametrize("scale", [0.02, 1.0, 50.0])

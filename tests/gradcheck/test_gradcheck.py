@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrmas_sparse.engine.losses import CrossEntropyLoss, PscLoss
+from hrmas_sparse.engine.losses import CrossEntropyLoss
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.engine import neuron
 from hrmas_sparse.search import hrmas as search
 from hrmas_sparse.engine.backends import get_backend
 from hrmas_sparse.engine.backends.base import Gradients, Intrinsic
+from hrmas_sparse.engine.backends.cpu import losses
 from hrmas_sparse.engine.backends.cpu.layer import Layer
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.gradcheck import adjoint, differences, golden, rules, spiking
@@ -177,10 +178,10 @@ def first_order(monkeypatch):
 
 
 SABOTAGES = {
-    "gradient of the psc loss": (differences, scaled("__call__", PscLoss, 1.001, 1)),
-    "psc loss": (spiking, scaled("__call__", PscLoss, 1 + 1e-8, 0)),
+    "gradient of the psc loss": (differences, scaled("judge", losses, 1.001, 2)),
+    "psc loss": (spiking, scaled("judge", losses, 1 + 1e-8, 0)),
     "gradient of the cross entropy": (differences, scaled("__call__", CrossEntropyLoss, 1.001, 1)),
-    "NaN": (differences, scaled("__call__", PscLoss, np.nan, 1)),
+    "NaN": (differences, scaled("judge", losses, np.nan, 2)),
     "smooth errors": (differences, scaled("_back_smooth", Layer, 1.00001)),
     "pullback of alpha": (differences, scaled("pullback", Relaxed, 1.001, "alpha_size")),
     "relaxation": (differences, scaled("effective", Relaxed, 1.001)),

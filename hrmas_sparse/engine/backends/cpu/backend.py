@@ -3,12 +3,15 @@
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 from hrmas_sparse import environment
 from hrmas_sparse.engine.backends.base import Backend, Chunk
-from hrmas_sparse.engine.backends.cpu import DENSE, LANES, ahead, chunks
+from hrmas_sparse.engine.backends.cpu import DENSE, LANES, ahead, chunks, losses
 from hrmas_sparse.engine.backends.cpu.compile import KERNELS
 from hrmas_sparse.engine.backends.cpu.integrator import Integrator
 from hrmas_sparse.engine.backends.cpu.layer import Layer
+from hrmas_sparse.engine.losses import PscLoss
 
 
 class CpuBackend(Backend):
@@ -34,6 +37,14 @@ class CpuBackend(Backend):
     def pack(self, batch, dtype, networks=1):
         return [Chunk(chunks.pack(batch, first, last, dtype), batch.labels[first:last], first, batch.steps)
                 for first, last in itertools.pairwise(chunks.cuts(len(batch)))]
+
+    def judge(self, loss, psc, labels, tapes):
+        if type(getattr(loss, "func", None)) is not PscLoss:
+            return super().judge(loss, np.ascontiguousarray(psc), labels, tapes)
+        of_samples, scores, gradient = losses.judge(loss, psc, labels, self._buffers)
+        counts = np.zeros((len(scores), len(tapes)))
+        counts[0] = [float(tape.count[0]) for tape in tapes]  # of all samples together
+        return np.concatenate([of_samples[:, None], scores, counts], axis=1), gradient
 
     def unpack(self, opaque, size):
         return chunks.unpack(opaque, size)

@@ -84,14 +84,13 @@ class Layer(base.Layer):
         return signals
 
     def psc(self, tape, chunk):
-        return chunks.unpack(tape.psc, chunk.size)
+        return tape.psc[..., :chunk.size].transpose(2, 0, 1)
 
     # ---- backward ----
 
     def effect_of_loss(self, tape, psc_gradient):
-        effect = self._buffers.zeroed(("errors", self._slot), tape.v.shape, self._dtype)
-        effect[..., :psc_gradient.shape[0]] = np.moveaxis(psc_gradient, 0, -1)
-        step.filter_back(self._neurons.k, effect)
+        effect = self._buffers.get(("errors", self._slot), tape.v.shape, self._dtype)
+        step.effect_of_loss(self._neurons.k, np.ascontiguousarray(psc_gradient, np.float64), effect)
         return Above(np.zeros((0, 0), self._dtype), effect)
 
     def effect_below(self, errors):

@@ -144,9 +144,18 @@ def _through_time(k, inv_tau_next, gain, v, error, delta, error_next, filtered_e
 
 
 @jit
-def filter_back(k, psc_gradient):
-    """A[t] = g[t] + decay_s A[t+1], in place: from dL/da of the output layer to the effect of a spike."""
-    for t in range(psc_gradient.shape[0] - 2, -1, -1):
-        effect_next, effect = psc_gradient[t + 1].reshape(-1), psc_gradient[t].reshape(-1)
-        for j in range(effect.size):
-            effect[j] = filtered(k, effect_next[j], effect[j])
+def effect_of_loss(k, psc_gradient, effect):
+    """A[t] = g[t] + decay_s A[t+1]: from dL/da of the output layer, (b, T, N), to the effect of a spike, (T, N, L)."""
+    samples, steps, neurons = psc_gradient.shape
+    for t in range(steps - 1, -1, -1):
+        for n in range(neurons):
+            for b in range(effect.shape[2]):
+                effect[t, n, b] = psc_gradient[b, t, n] if b < samples else k.zero
+        if t + 1 < steps:
+            _filter_back(k, flat(effect[t + 1]), flat(effect[t]))
+
+
+@jit
+def _filter_back(k, effect_next, effect):
+    for j in range(effect.size):
+        effect[j] = filtered(k, effect_next[j], effect[j])
