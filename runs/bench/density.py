@@ -48,7 +48,7 @@ def compare(density, rng):
             panels = [(column, min(lists.COLUMNS, RECEIVERS - column)) for column in range(0, RECEIVERS, lists.COLUMNS)]
             lists.by_sample(part, found)
             for column, width in panels:
-                kernels.feedforward(found, w, column, width, now, work)
+                kernels.feedforward(found, w, column, column, width, now, work)
             lists.by_sender(part, 0, found)
             for column, width in panels:
                 kernels.event_gradients(found, found, column, width, now, dw, nothing, no_sums, work)

@@ -12,7 +12,7 @@ from dense import TAU_S, Case, assert_close, assert_same_bits, error, events, ra
 
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.engine.parameters import Parameters
-from hrmas_sparse.engine.backends.cpu import LANES, chunks, losses
+from hrmas_sparse.engine.backends.cpu import LANES, blocks, chunks, losses
 from hrmas_sparse.engine.losses import CrossEntropyLoss, PscLoss
 from hrmas_sparse.engine.network import Network
 
@@ -103,6 +103,17 @@ def test_slope_cap_and_width_matter():
 def test_smooth_variant(backend):
     for seed, stack in enumerate(STACKS.values()):
         random_case(seed, stack, R="step", tau="sample", smooth=True).check(backend)
+
+
+@pytest.mark.parametrize("real", [False, True])
+def test_currents_of_many_senders_are_the_same(backend, real, monkeypatch):
+    """Panels of their weights change no bit."""
+    case = random_case(17, (("motif", 72, 8),), B=20, real=real)
+    expected = case.run(backend, "float32")
+    monkeypatch.setattr(blocks, "MANY", 0)
+    found = case.run(backend, "float32")
+    assert_same_bits([found.loss, found.gradients, found.records],
+                     [expected.loss, expected.gradients, expected.records])
 
 
 def test_samples_with_and_without_values_in_one_batch(backend):

@@ -20,10 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.engine.backends.cpu import step
+from hrmas_sparse.engine.backends.cpu import LANES, step
 from hrmas_sparse.engine.backends.cpu.bundles import Bundles, gather
 from hrmas_sparse.engine.backends.cpu.chunks import Spikes
 from hrmas_sparse.engine.backends.cpu.compile import jit
+from hrmas_sparse.engine.backends.cpu.lanes import load_first, store_at
 from hrmas_sparse.engine.backends.cpu.lists import COLUMNS, Lists, Tiles, Work, by_sample, by_sender, copy, pick_links
 from hrmas_sparse.engine.backends.cpu.synapses import (
     dense,
@@ -36,6 +37,8 @@ from hrmas_sparse.engine.backends.cpu.synapses import (
 
 SPAN = 16
 BLOCK = COLUMNS
+PANEL = 4 * LANES       # receivers whose weights lie in the core's cache, 4 bytes each, up to some 4,000 senders
+MANY = 1024             # senders from which on those of BLOCK receivers do not
 ZERO = np.int64(0)  # for a literal 0 Numba would compile what it is handed to once more
 
 
@@ -103,7 +106,7 @@ def _currents(synapses, received, lists, first, last, current, work):
     for column in range(first, last, COLUMNS):
         width = min(COLUMNS, last - column)
         if received.mask.size:
-            feedforward(lists, synapses.w, column, width, current, work)
+            feedforward(lists, synapses.w, column, column, width, current, work)
         else:
             dense(synapses.w.T[column:column + width], received.values, current[:, column:column + width])
 
@@ -116,16 +119,34 @@ def all_currents(synapses, received, lists, current, work):
 
 
 @jit
-def _prepare(synapses, signals, first, part, wanted, ready, far, lists, work):
+def panel_currents(synapses, received, lists, panel, current, work):
+    """As :func:`all_currents`, where the weights of ``BLOCK`` receivers do not fit the cache of one core.
+
+    panel : scratch (C, PANEL), for the weights of few receivers, close together
+    """
+    by_sample(received, lists)
+    w, width = synapses.w, panel.shape[1]
+    for first in range(0, w.shape[1], width):
+        there = min(width, w.shape[1] - first)
+        for c in range(w.shape[0]):
+            for n in range(0, there, LANES):
+                store_at(panel, c, n, load_first(w, c, first + n, min(LANES, there - n)))
+        feedforward(lists, panel, 0, first, there, current, work)
+
+
+@jit
+def _prepare(synapses, signals, first, part, wanted, ready, far, lists, work, given):
     """Make the currents of a span ready up to ``wanted`` neurons: from below, and along links from the span before.
 
-    Returns the number of neurons ready. A sender's turn comes when all its receivers have their input from below.
+    Returns the number of neurons ready; what comes from below may be ``given``. A sender's turn comes when all its
+    receivers have their input from below.
     """
     neurons = part.v.shape[1]
     if ready >= min(wanted, neurons):
         return ready
     last = _within(-(-wanted // COLUMNS) * COLUMNS, neurons)
-    _currents(synapses, part.received, lists, ready, last, part.v, work)
+    if not given:
+        _currents(synapses, part.received, lists, ready, last, part.v, work)
     if first > 0:
         scatter(synapses.links, signals.spikes, first - 1, _within(ready - far, neurons) if ready else 0,
                 _within(last - far, neurons) if last < neurons else neurons, part.v[0])
@@ -133,18 +154,20 @@ def _prepare(synapses, signals, first, part, wanted, ready, far, lists, work):
 
 
 @jit
-def forward(k, membrane, synapses, signals, state, lists, work, span):
+def forward(k, membrane, synapses, signals, state, lists, work, span, given):
     """Run a layer (mathematics 1); fills the signals.
 
-    state zeroed (3, N, L), lists and work of a span for spikes received.
+    state zeroed (3, N, L), lists and work of a span for spikes received; given: v holds the current from below already.
     """
     steps, neurons, _ = signals.v.shape
     far = reach(synapses.links)
     for first in range(0, steps, span):
         part, ready = _part(signals, first, min(first + span, steps)), ZERO
-        by_sample(part.received, lists)
+        if not given:
+            by_sample(part.received, lists)
         for start in range(0, neurons + far * (part.v.shape[0] - 1), BLOCK):
-            ready = _prepare(synapses, signals, first, part, start + BLOCK + 2 * far, ready, far, lists, work)
+            ready = _prepare(synapses, signals, first, part, start + BLOCK + 2 * far, ready, far, lists, work,
+                             given)
             for t in range(part.v.shape[0]):
                 low, high = _within(start - far * t, neurons), _within(start + BLOCK - far * t, neurons)
                 if low == high:
@@ -166,7 +189,7 @@ def _send(links, part, t, low, high, psc):
 
 
 @jit
-def forward_plastic(k, p, intrinsic, synapses, signals, trajectory, state, lists, work, span):
+def forward_plastic(k, p, intrinsic, synapses, signals, trajectory, state, lists, work, span, given):
     """As :func:`forward` with SpiKL-IP (mathematics 8); intrinsic (2, N, L): each lane's R and tau, adapted in place.
 
     trajectory (2, T, N, L) to keep the R and tau of each step, or (2, 0, N, L); state zeroed (4, N, L).
@@ -175,9 +198,11 @@ def forward_plastic(k, p, intrinsic, synapses, signals, trajectory, state, lists
     far = reach(synapses.links)
     for first in range(0, steps, span):
         part, ready = _part(signals, first, min(first + span, steps)), ZERO
-        by_sample(part.received, lists)
+        if not given:
+            by_sample(part.received, lists)
         for start in range(0, neurons + far * (part.v.shape[0] - 1), BLOCK):
-            ready = _prepare(synapses, signals, first, part, start + BLOCK + 2 * far, ready, far, lists, work)
+            ready = _prepare(synapses, signals, first, part, start + BLOCK + 2 * far, ready, far, lists, work,
+                             given)
             for t in range(part.v.shape[0]):
                 low, high = _within(start - far * t, neurons), _within(start + BLOCK - far * t, neurons)
                 if low == high:

@@ -60,9 +60,19 @@ class Layer(base.Layer):
 
     def _run(self, signals, membrane, chunk):
         span = blocks.span_of(chunk.steps)
-        blocks.forward(self._neurons.k, membrane, self._synapses, signals, self._state()[:3],
-                       self._lists("received", signals.received, span), self._work(span), span)
+        lists, given = self._currents(signals, chunk.steps, span)
+        blocks.forward(self._neurons.k, membrane, self._synapses, signals, self._state()[:3], lists, self._work(span),
+                       span, given)
         return signals
+
+    def _currents(self, signals, steps, span):
+        """Lists for the spikes received of a span, and whether v holds what they make already."""
+        given = len(self._synapses.w) > blocks.MANY and bool(signals.received.mask.size)
+        lists = self._lists("received", signals.received, steps if given else span)
+        if given:
+            panel = self._buffers.get("panel", (len(self._synapses.w), blocks.PANEL), self._dtype)
+            blocks.panel_currents(self._synapses, signals.received, lists, panel, signals.v, self._work(span))
+        return lists, given
 
     def _run_plastic(self, signals, chunk, keep_trajectory):
         span, name = blocks.span_of(chunk.steps), ("trajectory", self._slot, keep_trajectory)
@@ -71,8 +81,9 @@ class Layer(base.Layer):
             lanes[...] = values[:, None]
         trajectory = self._buffers.get(name, (2, chunk.steps if keep_trajectory else 0, self._width, LANES),
                                        self._dtype)
+        lists, given = self._currents(signals, chunk.steps, span)
         blocks.forward_plastic(self._neurons.k, self._neurons.p, adapted, self._synapses, signals, trajectory,
-                               self._state(), self._lists("received", signals.received, span), self._work(span), span)
+                               self._state(), lists, self._work(span), span, given)
         return Plastic(*adapted[..., :chunk.size].sum(axis=2), trajectory)
 
     def _run_smooth(self, signals, membrane, chunk):

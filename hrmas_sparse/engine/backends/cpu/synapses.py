@@ -34,15 +34,16 @@ ONE = np.uint64(1)
 
 
 @jit
-def feedforward(lists, w, first, width, current, work):
+def feedforward(lists, w, column, first, width, current, work):
     """current[t, n, l] = sum of w[c, n] over the senders c in the list of step t and sample l (:func:`by_sample`).
 
-    Of receivers first to first + width, at most ``COLUMNS``; current (T, N, L).
+    Of receivers first to first + width, at most ``COLUMNS``, which are the columns of w from ``column`` on; current
+    (T, N, L).
     """
     for t in range(current.shape[0]):  # a step's sums are turned while they are in the cache
         for n in range(first, first + width):  # that is where they go
             fetch_to_write(current[t], n)
-        add_rows(lists, t * LANES, LANES, w, first, work.rows, 0, width, True)
+        add_rows(lists, t * LANES, LANES, w, column, work.rows, 0, width, True)
         turn_to_lanes(work, first, width, current[t])
 
 
