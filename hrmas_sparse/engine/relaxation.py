@@ -4,6 +4,7 @@ And what a discrete architecture has in its place. A GPU does each in a launch, 
 backends/cuda/relaxation.py has the same classes, and a backend's ``relaxation`` and ``selection`` are of one of them.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -24,13 +25,20 @@ class Tables(NamedTuple):
 
 def softmax(x):
     """Softmax over the last axis."""
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
-    return e / e.sum(axis=-1, keepdims=True)
+    e = np.exp(x - _along(np.maximum, x))
+    return e / _along(np.add, e)
+
+
+def _along(function, x):
+    """Reduce over the last axis: columns of tables, for NumPy is slow in rows of three; the bits are the same."""
+    if x.ndim == 1:
+        return function.reduce(x, keepdims=True)
+    return functools.reduce(function, np.moveaxis(x, -1, 0))[..., None]
 
 
 def softmax_pullback(hat, dhat):
     """Gradient through a softmax over the last axis."""
-    return hat * (dhat - (hat * dhat).sum(axis=-1, keepdims=True))
+    return hat * (dhat - _along(np.add, hat * dhat))
 
 
 class Selection:
@@ -64,8 +72,12 @@ class Relaxation:
         for v, hat, rows, places in zip(tables.sizes, hat_size, tables.rows, tables.places):
             types = hat * softmax(parameters[f"alpha_{v}"])
             inhibition = types[:, INHIBITORY] * w_exc.dtype.type(tables.w_inh)
-            weights[places] += types[rows, EXCITATORY] * w_exc[places] + inhibition[rows]
+            self._add_weights(rows, places, types[:, EXCITATORY], inhibition, w_exc, weights)
         return weights
+
+    def _add_weights(self, rows, places, excitation, inhibition, w_exc, weights):
+        """Add the weights of one size's links; excitation and inhibition of each row of its table."""
+        weights[places] += excitation[rows] * w_exc[places] + inhibition[rows]
 
     def pullback(self, parameters, gradient):
         """Return the gradients of the parameters from those of the links' weights."""
@@ -76,14 +88,19 @@ class Relaxation:
         gradients = {"w_exc": np.zeros_like(w_exc)}
         for s, (v, rows, places, count) in enumerate(zip(tables.sizes, tables.rows, tables.places, tables.counts)):
             hat = softmax(parameters[f"alpha_{v}"])
-            g = gradient[places]
-            excitation = np.bincount(rows, g * w_exc[places], count)
-            inhibition = tables.w_inh * np.bincount(rows, g, count)
+            excitation, inhibition = self._pull(rows, places, count, gradient, w_exc, hat_size[s] * hat[:, EXCITATORY],
+                                                gradients["w_exc"])
+            inhibition *= tables.w_inh
             # not a BLAS dot product: its bits depend on the number of BLAS threads
             dhat_size[s] = (hat[:, EXCITATORY] * excitation + hat[:, INHIBITORY] * inhibition).sum()
             dhat = np.zeros_like(hat, dtype=np.float64)
             dhat[:, EXCITATORY], dhat[:, INHIBITORY] = hat_size[s] * excitation, hat_size[s] * inhibition
             gradients[f"alpha_{v}"] = softmax_pullback(hat, dhat).astype(real)
-            gradients["w_exc"][places] += g * (hat_size[s] * hat[rows, EXCITATORY])
         gradients["alpha_size"] = softmax_pullback(hat_size, dhat_size)
         return gradients
+
+    def _pull(self, rows, places, count, gradient, w_exc, excitation, dw_exc):
+        """Return what each row of one size's table gets, without softmax, (count,) float64 twice; add to dw_exc."""
+        g = gradient[places]
+        dw_exc[places] += g * excitation[rows]
+        return np.bincount(rows, g * w_exc[places], count), np.bincount(rows, g, count)

@@ -11,6 +11,7 @@ from dense import (
 
 from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY, NONE, Architecture
 from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.engine.backends.cpu.relaxation import Relaxation
 from hrmas_sparse.engine.recurrence import Discrete, Relaxed, motif_connections, table_rows
 from hrmas_sparse.engine.relaxation import softmax, softmax_pullback
 
@@ -172,6 +173,18 @@ def test_supernet(neurons, sizes, inter, tied, dtype, tolerance):
     assert W.dtype == dtype and all(x.dtype == dtype for x in found.values())
     assert recurrence.alpha_names == ("alpha_size", *(f"alpha_{v}" for v in sizes))
     assert set(found) == set(recurrence.alpha_names + recurrence.weight_names)
+
+
+@every("inter", "tied")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_kernels_of_the_relaxation_have_its_bits(dtype, inter, tied):
+    rng = np.random.default_rng(3)
+    plain = Relaxed(80, (5, 8, 16), inter, tied, alpha_scale=1.0)
+    parameters = {name: x * rng.uniform(0.5, 2, x.shape).astype(dtype) for name, x in plain.initial(dtype, rng).items()}
+    gradient = rng.normal(size=plain.source.shape).astype(dtype)
+    kernels = Relaxation(plain._tables)
+    assert_same_bits(kernels.weights(parameters), plain.effective(parameters))
+    assert_same_bits(kernels.pullback(parameters, gradient), plain.pullback(parameters, gradient))
 
 
 def test_supernet_start():

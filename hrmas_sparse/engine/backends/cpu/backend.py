@@ -11,6 +11,7 @@ from hrmas_sparse.engine.backends.cpu import DENSE, LANES, ahead, chunks, losses
 from hrmas_sparse.engine.backends.cpu.compile import KERNELS
 from hrmas_sparse.engine.backends.cpu.integrator import Integrator
 from hrmas_sparse.engine.backends.cpu.layer import Layer
+from hrmas_sparse.engine.backends.cpu.relaxation import Relaxation
 from hrmas_sparse.engine.losses import PscLoss
 
 
@@ -19,7 +20,7 @@ class CpuBackend(Backend):
 
     name = "cpu"
     notice = KERNELS.notice
-    chunk, dense = LANES, DENSE
+    chunk, dense, relaxation = LANES, DENSE, Relaxation
 
     def __init__(self, threads=None):
         self.threads = threads or environment.threads()

@@ -18,8 +18,10 @@ from hrmas_sparse.storage.kernels import Kernels
 # Without Numba's run time (_nrt) kernels cannot make arrays, and do not count references to those they are given:
 # a slice would cost two atomic operations.
 OPTIONS = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True, "_nrt": False}
-KERNELS = Kernels([neuron.__file__, base.__file__, *sorted(Path(__file__).parent.glob("*.py"))], **OPTIONS)
+SOURCES: list[str | Path] = [neuron.__file__, base.__file__, *sorted(Path(__file__).parent.glob("*.py"))]
+KERNELS = Kernels(SOURCES, **OPTIONS)
 jit = KERNELS.jit
+exact = Kernels(SOURCES, **OPTIONS | {"fastmath": False}).jit  # rounds where NumPy does
 
 
 filtered = jit(neuron.filtered)
