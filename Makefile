@@ -17,7 +17,7 @@ FLAGS := STRICT FRESH SAME_CPU LIST APART DETACH TENSORBOARD
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison figures tune status watch report compare \
+.PHONY: help search data download gradcheck show doctor table2 table3 table4 comparison ranking figures tune status watch report compare \
         bench scaling profile test check-slow test-gpu sanitize self-test gpu-static gpu-report lint docs venv clean need-DATA need-RUN need-NAME \
         need-GPU need-seeds FORCE
 .SUFFIXES:
@@ -64,10 +64,11 @@ table2: ## experiment: searched and feedforward networks, by default on every da
 table3: ## experiment: HRMAS with one part taken away
 table4: ## experiment: 800 to 3,200 neurons; with and without plasticity; random architectures
 comparison: ## experiment: everything HRMAS is compared with, at one size
+ranking: $(BENCH)/installed ## experiment: HRMAS, what people would otherwise use, on all data sets, as tables in Markdown
 figures: ## experiment: the search with and without plasticity
-EXPERIMENTS := table2 table3 table4 comparison figures
+EXPERIMENTS := table2 table3 table4 comparison ranking figures
 $(EXPERIMENTS): need-seeds $(VENV)/installed-cluster
-	$(call hrmas,experiment $@ $(call option,DATA,--data))
+	$(call hrmas,experiment $@ $(call option,DATA,--data) $(ARGS))
 
 tune: need-DATA $(VENV)/installed-tune ## choose settings by trials on the training part alone (needs DATA=)
 	$(call hrmas,tune $(call quoted,DATA))
@@ -84,7 +85,7 @@ report: need-NAME $(VENV)/installed-plots ## tables and figures of an experiment
 gradcheck: $(VENV)/installed-core ## check the gradients
 	$(call hrmas,gradcheck)
 
-compare: need-DATA $(VENV)/installed-core $(BENCH)/installed ## GRU, snnTorch, logistic regression on the same spikes (needs DATA=)
+compare: need-DATA $(VENV)/installed-core $(BENCH)/installed ## GRU, LSTM, snnTorch, norse, logistic regression on the same spikes (needs DATA=)
 	$(call hrmas,compare $(call quoted,DATA) $(ARGS))
 
 doctor: $(VENV)/installed-core ## what is installed and found here, what is missing
@@ -155,7 +156,7 @@ clean: ## remove .venv and everything built; data/ and runs/out/ stay
 #: The same command skips what is finished and resumes what is not.
 #:
 #: Options of tune: those of the experiments but ROWS, NEURONS, DETACH and LIST, and
-#:   METHODS=gru        instead of ours: gru, snntorch or logistic, see `make compare`
+#:   METHODS=gru        instead of ours: gru, lstm, snntorch, norse, logistic: see `make compare`
 #:   TRIALS=50, HOURS=8 how much to try; the same command goes on  RANGES=ranges.toml  what to try, see docs/howto/tune.md
 #:   PARTITIONS="valid-1 valid-2"   parts of the training part that judge
 #:

@@ -7,22 +7,28 @@ An experiment is a file in runs/experiments, see :mod:`runs.plan`. Each of its r
 """
 
 import datetime
+import json
 import shlex
 import sys
+from dataclasses import fields
 from pathlib import Path
 
-from data_prep.load import is_file, prepared
-from hrmas_sparse import environment
+from data_prep.load import configured, is_file, prepared
+from hrmas_sparse import environment, places
 from hrmas_sparse.environment import option
 from hrmas_sparse.run.footprint import estimate
 from hrmas_sparse.engine.backends import check_usable, on_gpu
 from hrmas_sparse.engine.selftest import examine_at_first
 from hrmas_sparse.run.signals import stop_on_signals
 from hrmas_sparse.settings.validators import PLAIN_NAME, plain, shown
+from hrmas_sparse.storage.atomic import write_text
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import locked
 from runs import apart, cluster
-from runs.plan import Planned, at_equal_time, folder_name, plan, read, record, refuse_other_settings, work, work_done
+from runs.comparison import compare, jobs, tasks
+from runs.comparison.worker import WITH_TORCH
+from runs.plan import Planned, at_equal_time, folder_name, plan, read, record, refuse_other_settings, work_done, work_of
+from runs.report import ranking
 from runs.worker import Task
 
 HRMAS = (sys.executable, "-m", "hrmas_sparse")
@@ -51,18 +57,46 @@ def _settings(planned):
 
 def command(planned, options, dataset=None, raw=None, out=None):
     """The words that make a run; another data set, recordings and place for one that is sent away."""
+    if planned.method:
+        return _method_command(planned, options)
     return ["search", dataset or planned.dataset, *(["--raw", raw] if raw else _raw(options)), "--seeds",
             str(planned.seed), "--out", out or str(planned.folder.parent), "--name", planned.folder.name, "--backend",
             options.backend, "--baseline", options.baseline, *_settings(planned)]
 
 
+def _method_command(planned, options):
+    """The words for a method of `hrmas compare`, which takes settings of the data alone."""
+    usual, own = configured(planned.dataset).data, planned.settings.data
+    changed = [f"data.{field.name}={json.dumps(getattr(own, field.name))}" for field in fields(own)
+               if field.name != "partition" and getattr(own, field.name) != getattr(usual, field.name)]
+    peer = ["--peer-python", options.peer_python] if options.peer_python else []
+    return ["compare", planned.dataset, *_raw(options), "--methods", planned.method, "--partitions", planned.partition,
+            "--seeds", str(planned.seed), "--name", planned.folder.parent.name, *peer,
+            *[word for text in changed for word in ("--set", text)]]
+
+
+def job_of(planned, cache):
+    """The job of a method, see :func:`runs.comparison.jobs.planned`; its folder is the run's."""
+    one, = jobs.planned([planned.method], {planned.partition: cache}, [planned.seed], planned.settings.data,
+                        planned.folder.parent.absolute(), environment.commit()[0])
+    return one
+
+
+def _python(options, method):
+    """The Python that computes a method."""
+    return (options.peer_python or str(compare.PYTHON)) if method in WITH_TORCH else sys.executable
+
+
 def task(planned, cache, options, threads):
     """The :class:`runs.worker.Task` of a run."""
+    if planned.method:
+        return tasks.task(planned.run.name, tasks.MethodJob(job_of(planned, cache), planned.partition),
+                          _python(options, planned.method), threads, work_of(planned, _samples(cache)))
     folder = planned.folder.absolute()
     named = {".toml": apart.SETTINGS, ".h5": apart.CACHE, ".hdf5": apart.CACHE}.get(Path(planned.dataset).suffix)
     sent = ["-m", "hrmas_sparse", *command(planned, options, named, apart.CACHE, apart.OUT), "--end-with-stdin"]
     return Task(planned.run.name, [*HRMAS, *command(planned, options), "--end-with-stdin"], folder, Path.cwd(),
-                folder.parent / "logs" / f"{folder.name}.log", threads, work(planned.settings, _samples(cache)),
+                folder.parent / "logs" / f"{folder.name}.log", threads, work_of(planned, _samples(cache)),
                 sum(estimate(planned.settings, cache, threads).values()), cache.path.absolute(), sent,
                 Path(planned.dataset) if named == apart.SETTINGS else None,
                 _manifest_raw(planned, options))
@@ -81,7 +115,7 @@ def _samples(cache):
 
 def outcome(planned):
     """A finished run in a few words."""
-    result = planned.run.result()
+    result = jobs.read(planned.folder / "result.json") if planned.method else planned.run.result()
     took = datetime.timedelta(seconds=round(sum(result["seconds"].values())))
     return f"{100 * result['test']['accuracy']:.2f} % in {took}"
 
@@ -99,6 +133,10 @@ def check_options(experiment, options):
         raise InputError(f"{option('raw')}: goes with one data set; name it with {option('data')}")
     if options.name is not None and not plain(options.name):
         raise InputError(f"{option('name')}: expected {PLAIN_NAME}, found {shown(options.name)}")
+    methods = [row for row in options.rows or experiment.rows if experiment.rows[row].method]
+    if options.apart and methods:
+        raise InputError(f"{option('apart')}: does not go with the rows {', '.join(methods)}, which need a common "
+                         "folder")
     if options.detach and (options.apart or (options.cluster or ".toml").endswith(".toml")):
         raise InputError(f"{option('detach')}: goes with {option('cluster')} tcp://... or scheduler.json, which go "
                          "on without us, and with a folder that all machines share")
@@ -125,17 +163,19 @@ def run(options):
         print("\n".join(shlex.join(["hrmas", *command(planned, options)]) for planned in ready))
         waiting.say_later(sys.stderr)
         return 0
-    jobs = jobs_for(options)
-    threads = cluster.threads_for(len(left), jobs)
-    tasks = [task(planned, cache, options, threads) for planned, cache in left.values() if not planned.waits]
-    with stop_on_signals() as stop, cluster.connected(options.cluster, jobs) as client:
+    for method in dict.fromkeys(planned.method for planned, _ in left.values() if planned.method in WITH_TORCH):
+        compare.check_python(_python(options, method), method)
+    at_a_time = jobs_for(options)
+    threads = cluster.threads_for(len(left), at_a_time)
+    todo = [task(planned, cache, options, threads) for planned, cache in left.values() if not planned.waits]
+    with stop_on_signals() as stop, cluster.connected(options.cluster, at_a_time) as client:
         failed = cluster.run_all(
-            tasks, client, stop, lambda one: done(*left[one.name]), lambda one: outcome(left[one.name][0]),
+            todo, client, stop, lambda one: done(*left[one.name]), lambda one: outcome(left[one.name][0]),
             cluster.How.of(options), None if options.detach or not waiting.names else
             lambda failed, say: waiting.ready(failed, threads))
     if options.detach:
         waiting.say_later(sys.stdout)
-        return _left(experiment, options, len(tasks))
+        return _left(experiment, options, len(todo))
     if not stop.signum:
         failed |= dict.fromkeys(waiting.names, "the run that it waits for has not finished")
     return _goodbye(experiment, options, failed, stop.signum)
@@ -166,15 +206,15 @@ class Waiting:
 
     def ready(self, failed, threads):
         """Return the tasks of runs that wait no longer; None once there will be no more."""
-        tasks = []
+        ready = []
         for name in list(self.names):
             planned, cache = self._left[name]
             if planned.waits.finished:
                 self.names.remove(name)
                 self._left[name] = at_equal_time(planned, planned.waits), cache
-                tasks.append(task(*self._left[name], self._options, threads))
+                ready.append(task(*self._left[name], self._options, threads))
         pending = [name for name in self.names if self._left[name][0].waits.name not in failed]
-        return tasks if tasks or pending else None
+        return ready if ready or pending else None
 
     def say_later(self, to):
         """Say of runs that they are left out so far."""
@@ -202,6 +242,9 @@ def _unfinished(experiment, dataset, options):
             runs = plan(experiment, dataset, options, "demo")
             caches |= build_caches([one for one in runs if one.settings.data not in caches], options, say)
         refuse_other_settings(experiment, dataset, options, runs)
+        for planned in runs:
+            if planned.method and planned.run.finished:     # one of other settings or recordings is refused
+                jobs.result(job_of(planned, caches[planned.settings.data]))
         record(experiment, runs)
     unfinished = [planned for planned in runs if not planned.run.finished]
     print(f"{home}: {len(runs)} runs, {len(runs) - len(unfinished)} finished before", file=say, flush=True)
@@ -217,8 +260,18 @@ def _left(experiment, options, count):
     return 0
 
 
+def _ranking(experiment, options):
+    """The tables of what has finished, which are written, too."""
+    homes = [places.out() / folder_name(experiment, dataset, options) for dataset in options.data or experiment.data]
+    text, path = ranking.text(homes), places.out() / f"{options.name or experiment.name}.md"
+    write_text(path, text)
+    return f"{text}\n{path}"
+
+
 def _goodbye(experiment, options, failed, signum):
-    """Say how it ended; the exit status."""
+    """Say how it ended, as tables where other methods take part; the exit status."""
+    if any(row.method for row in experiment.rows.values()):
+        print(_ranking(experiment, options))
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
     if signum:

@@ -8,8 +8,10 @@ What an experiment is stands in runs/experiments/<name>.toml:
     baseline        the row that the others are compared with
     neurons         optional list: every row at each of these layer sizes
     partitions      optional list of values of data.partition; default ["official"]
+    other_seeds     optional, seeds of partitions other than "official"; default those above
     [rows.<row>]    title; set = "section.key=value ...", {neurons} standing for network.neurons; partitions;
                     candidates_like = "<row>": as many candidates as fit into that row's search, see equal_time.py
+                    method = "gru": instead of our networks a method of `hrmas compare`
 
 Every combination of row, size, partition and seed is a run.
 """
@@ -31,10 +33,12 @@ from hrmas_sparse.run.state import PHASES
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.settings.schema import Config
 from runs import equal_time
+from runs.comparison.worker import METHODS
 
 FOLDER = Path(__file__).parent / "experiments"
 RECORD = "experiment.json"
-_ROW = {"title": str, "set": str, "candidates_like?": str}
+METHOD_SHARE = 0.05         # of the work of one of our runs that a method takes, roughly
+_ROW = {"title": str, "set": str, "candidates_like?": str, "method?": str}
 _RUN = {"row": str, "neurons": [int], "partition": str, "seed": int}
 FORM = {"schema": {1}, "experiment": str, "title": str, "paper": str, "baseline": str, "rows": {str: _ROW},
         "runs": {str: _RUN}}
@@ -51,6 +55,7 @@ class Row:
     set: str = ""
     partitions: tuple | None = None
     candidates_like: str = ""
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,11 @@ class Experiment:
     rows: dict
     neurons: tuple = ()
     partitions: tuple = ("official",)
+    other_seeds: tuple = ()
+
+    def seeds_of(self, partition):
+        """Return the seeds that a partition is run with."""
+        return self.seeds if partition == "official" else self.other_seeds or self.seeds
 
 
 def known():
@@ -86,28 +96,33 @@ def read(name):
         raise InputError(f"experiment: expected one of {', '.join(known())} or the path of a TOML file, found {name!r}")
     table = records.read_toml(path)
     form = {"title": str, "paper": str, "data": [str], "seeds": str, "baseline": str, "neurons": [int],
-            "partitions": [str], "rows": {str: {}}}
+            "partitions": [str], "other_seeds": str, "rows": {str: {}}}
     _check(path, table, form, required={"title", "data", "seeds", "baseline", "rows"})
     rows = {}
     for key, row in table.pop("rows").items():
-        form = {"title": str, "set": str, "partitions": [str], "candidates_like": str}
+        form = {"title": str, "set": str, "partitions": [str], "candidates_like": str, "method": str}
         _check(f"{path}: rows.{key}", row, form, required={"title"})
         if not key.replace("-", "").isalnum():
             raise InputError(f"{path}: rows.{key}: a row's name has letters, digits and dashes only")
         rows[key] = Row(row["title"], row.get("set", ""), tuple(row["partitions"]) if "partitions" in row else None,
-                        row.get("candidates_like", ""))
+                        row.get("candidates_like", ""), row.get("method", ""))
     for key, row in rows.items():
+        if row.method and (row.method not in METHODS or row.set or row.candidates_like):
+            raise InputError(f"{path}: rows.{key}: method: expected one of {', '.join(METHODS)}, and settings of our "
+                             f"networks in other rows alone, found {row.method!r}")
         if row.candidates_like and (row.candidates_like not in rows or rows[row.candidates_like].candidates_like):
             raise InputError(f"{path}: rows.{key}: candidates_like: expected another row, one that has a search, found "
                              f"{row.candidates_like!r}")
     if table["baseline"] not in rows:
         raise InputError(f"{path}: baseline: expected a row, one of {', '.join(rows)}, found {table['baseline']!r}")
-    try:
-        seeds = validators.seeds(table.pop("seeds"))
-    except ValueError as error:
-        raise InputError(f"{path}: seeds: expected {error}") from None
+    seeds = {}
+    for key in [key for key in ("seeds", "other_seeds") if key in table]:
+        try:
+            seeds[key] = tuple(validators.seeds(table.pop(key)))
+        except ValueError as error:
+            raise InputError(f"{path}: {key}: expected {error}") from None
     lists = {key: tuple(table.pop(key)) for key in ("data", "neurons", "partitions") if key in table}
-    return Experiment(name=path.stem, rows=rows, seeds=tuple(seeds), **{"paper": ""} | table | lists)
+    return Experiment(name=path.stem, rows=rows, **{"paper": ""} | seeds | table | lists)
 
 
 def _check(where, table, form, required):
@@ -130,6 +145,7 @@ class Planned:
 
     waits : a run that has to end before ``overrides`` and ``settings`` are known; None if they are
     fits : which of ``overrides`` says how many candidates there are, see equal_time.py
+    method : of `hrmas compare`; of the settings only the data's count. Empty for our networks
     """
 
     experiment: str
@@ -142,6 +158,12 @@ class Planned:
     folder: Path
     waits: RunDir | None = None
     fits: str = ""
+    method: str = ""
+
+    @property
+    def neurons(self):
+        """Of its hidden layers; none of a method that is not ours."""
+        return () if self.method else self.settings.network.neurons
 
     @property
     def run(self):
@@ -167,7 +189,7 @@ def plan(experiment, dataset, options, profile):
     own = configured(dataset, options.preset, profile, options.set)
     for key in options.rows or experiment.rows:
         row = experiment.rows[key]
-        for size in options.neurons or experiment.neurons or (None,):
+        for size in (None,) if row.method else options.neurons or experiment.neurons or (None,):
             base = [*options.set, *([f"network.neurons={size}"] if size else [])]
             neurons = configured(dataset, options.preset, profile, base).network.neurons
             if "{neurons}" in row.set and len(set(neurons)) > 1:
@@ -177,9 +199,10 @@ def plan(experiment, dataset, options, profile):
                 extra = [] if partition == own.data.partition else [f"data.partition={partition}"]
                 settings = configured(dataset, options.preset, profile, [*sized, *extra])
                 label = "".join([f"-{size}" if size else "", f"-{partition}" if extra else ""])
-                for seed in options.seeds or experiment.seeds:
+                for seed in options.seeds or experiment.seeds_of(partition):
+                    name = f"{row.method}-{partition}" if row.method else f"{key}{label}"     # as compare names it
                     one = Planned(experiment.name, key, partition, seed, dataset, (*sized, *extra), settings,
-                                  parent / f"{key}{label}-s{seed}")
+                                  parent / f"{name}-s{seed}", method=row.method)
                     if row.candidates_like:
                         one = at_equal_time(one, RunDir(parent / f"{row.candidates_like}{label}-s{seed}"))
                     found.append(one)
@@ -213,7 +236,7 @@ def refuse_other_settings(experiment, dataset, options, runs):
     InputError
         A run was begun with other settings; they are named.
     """
-    wanted = {planned.folder: planned.settings for planned in runs}
+    wanted = {planned.folder: planned.settings for planned in runs if not planned.method}
     for folder, settings in (_recorded(experiment, dataset, options, runs[0]) | wanted).items():
         run = RunDir(folder)
         if run.manifest_path.exists():
@@ -232,7 +255,8 @@ def _recorded(experiment, dataset, options, one):
     parent = one.folder.parent
     if not (parent / RECORD).exists():
         return {}
-    runs = {key: run for key, run in read_record(parent)["runs"].items() if run["row"] in experiment.rows}
+    runs = {key: run for key, run in read_record(parent)["runs"].items()
+            if run["row"] in experiment.rows and not experiment.rows[run["row"]].method}
     if not runs:
         return {}
     every = argparse.Namespace(**vars(options) | {"rows": list({run["row"]: None for run in runs.values()}),
@@ -271,13 +295,13 @@ def record(experiment, runs):
         "baseline": experiment.baseline,
         "rows": before["rows"] | {key: _row_record(row) for key, row in experiment.rows.items()},
         "runs": before["runs"] | {planned.folder.name: {
-            "row": planned.row, "neurons": list(planned.settings.network.neurons), "partition": planned.partition,
+            "row": planned.row, "neurons": list(planned.neurons), "partition": planned.partition,
             "seed": planned.seed} for planned in runs}})
 
 
 def _row_record(row):
-    return {"title": row.title, "set": row.set} | (
-        {"candidates_like": row.candidates_like} if row.candidates_like else {})
+    more = {"candidates_like": row.candidates_like, "method": row.method}
+    return {"title": row.title, "set": row.set} | {key: value for key, value in more.items() if value}
 
 
 # ---- how long it takes -----------------------------------------------------------------------------------------
@@ -316,10 +340,15 @@ def work(settings, samples=1.0):
     return samples * (search * sum(settings.stages) + retrain * discrete)
 
 
+def work_of(planned, samples=1.0):
+    """Return :func:`work` of a run of an experiment; that of a method is small beside a search."""
+    return work(planned.settings, samples) * (METHOD_SHARE if planned.method else 1.0)
+
+
 def work_done(planned, samples=1.0):
-    """Return how much of :func:`work` a run has done, by the lines of its metrics."""
-    if planned.run.finished:
-        return work(planned.settings, samples)
+    """Return how much of :func:`work_of` a run has done, by the lines of its metrics."""
+    if planned.run.finished or planned.method:
+        return work_of(planned, samples) * planned.run.finished
     try:
         text = planned.run.metrics_text()
     except InputError:

@@ -78,7 +78,7 @@ def row(run: RunDir, away: bool = False) -> Row:
     try:
         if run.manifest_path.exists():
             _look(run, found, away)
-        elif (run.path / JOB).exists():
+        elif (run.path / JOB).exists() or run.finished:
             _look_at_job(run, found)
     except InputError as error:
         found.state, found.warnings = "damaged", [str(error)]
@@ -102,7 +102,7 @@ def _look(run, found, away):
     who = re.match(r"process \d+ on (.*), since ", locks.owner(run.lock_path)) if running else None
     found.machine = printable(who[1]) if who else ""
     took = {line["phase"]: line["seconds"] for line in found.lines}
-    done = plan.work_done(SimpleNamespace(run=run, settings=settings))
+    done = plan.work_done(SimpleNamespace(run=run, settings=settings, method=""))
     if found.state in ("running", "away") and done:
         found.left = sum(took.values()) * (plan.work(settings) / done - 1)
 

@@ -66,7 +66,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "trials": {**_FLAG, "help": "the settings of trials.toml, on the training part alone"},
     "settings": {"type": _PATH, "metavar": "FILE.toml", "help": "settings that differ, such as those of `hrmas tune "
                                                                 "--methods`"},
-    "peer-python": {"metavar": "PYTHON", "help": "a Python that has PyTorch and snnTorch"},
+    "peer-python": {"metavar": "PYTHON", "help": "a Python that has PyTorch, snnTorch and norse"},
 }
 _DATASET = ("dataset", {"type": _NAME, "help": f"{', '.join(datasets())}, a saved data set (.h5), or a settings file "
                                                "(TOML)"})
@@ -114,10 +114,10 @@ COMMANDS = {
     "show": Command("hrmas_sparse.cli.commands:show", "what a run found", [_RUN], "figure"),
     "diff": Command("hrmas_sparse.cli.commands:diff", "compare two runs: settings and results",
                     [(name, {"type": _NAME}) for name in "ab"], "exact"),
-    "experiment": Command("runs.experiment:run", "many runs side by side: table2, table3, table4, comparison, figures",
+    "experiment": Command("runs.experiment:run", "many runs side by side: table2, comparison, ranking ...",
                           [("experiment", {"help": "its name, or a TOML file of the same form as runs/experiments/*"})],
                           "data raw seeds rows neurons partitions name preset profile set jobs backend strict baseline "
-                          "cluster same-cpu apart detach list",
+                          "cluster same-cpu apart detach list peer-python",
                           {"seeds": {"help": "0, 0-4 or 0,2,5 (default: the experiment's)"},
                            "name": {"help": "name of the folder in runs/out (default <experiment>-<data set>)"},
                            "set": {"help": "change a setting of every row; what a row names itself wins"}}),
@@ -137,7 +137,7 @@ COMMANDS = {
                      "port tensorboard"),
     "report": Command("runs.report.write:run", "tables and figures of an experiment as one HTML page (extra `plots`)",
                       [_HOME]),
-    "compare": Command("runs.comparison.compare:run", "GRU, snnTorch and logistic regression on the same spikes",
+    "compare": Command("runs.comparison.compare:run", "GRU, LSTM, snnTorch, norse and others on the same spikes",
                        [_DATASET], "raw seeds partitions methods name set strict fresh trials settings peer-python",
                        {"seeds": {"default": [0]}, "fresh": {"help": "compute again what is there"},
                         "name": {"help": "folder in runs/out (default compare-<data set>)"}}),

@@ -1,7 +1,7 @@
-"""GRU, snnTorch and logistic regression on our spikes and partitions.
+"""GRU, LSTM, snnTorch, norse and logistic regression on our spikes and partitions.
 
     hrmas compare DATA [--raw DIR] [--seeds 0-2] [--partitions "official resample-1..4"]
-        [--methods "gru snntorch logistic"] [--trials] [--settings FILE.toml]
+        [--methods "gru lstm snntorch norse logistic"] [--trials] [--settings FILE.toml]
 
 Builds the caches, then computes each result that is not there yet, a folder each in
 ``runs/out/compare-<data set>``: ``<method>-<partition>-s<seed>/result.json``. `--trials` computes those of
@@ -24,7 +24,7 @@ from runs.comparison import jobs, tables, worker
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-bench" / "bin" / "python" if environment.checkout() else Path(sys.executable)
-PACKAGES = ("hrmas_sparse", "numpy", "h5py", "tqdm", "torch", "snntorch")  # the worker needs
+PACKAGES = ("hrmas_sparse", "numpy", "h5py", "tqdm")  # the worker needs, and those of the method
 
 
 def caches_of(options, partitions):
@@ -46,9 +46,10 @@ def _partitions(options):
     return wanted
 
 
-def _missing(python):
-    """Why the worker cannot run there; empty if it can."""
-    code = f"import importlib.util as u; print(*(n for n in {PACKAGES} if u.find_spec(n) is None))"
+def _missing(python, method):
+    """Why the worker cannot compute a method there; empty if it can."""
+    needed = PACKAGES + worker.WITH_TORCH[method]
+    code = f"import importlib.util as u; print(*(n for n in {needed} if u.find_spec(n) is None))"
     try:
         answer = subprocess.run([python, "-c", code], capture_output=True, text=True, env=surroundings())
     except OSError as error:
@@ -70,7 +71,8 @@ def _compute(todo, python):
     todo = [job for job in todo if job["method"] in worker.WITH_TORCH]
     if not todo:
         return 0
-    check_python(python, todo[0]["method"])
+    for method in dict.fromkeys(job["method"] for job in todo):
+        check_python(python, method)
     with subprocess.Popen([python, "-m", "runs.comparison.worker"], stdin=subprocess.PIPE, text=True,
                           env=surroundings()) as process:
         process.stdin.write(json.dumps(todo) + "\n")
@@ -81,7 +83,7 @@ def _compute(todo, python):
 
 def check_python(python, method):
     """Raise InputError if a method cannot be computed with a Python."""
-    if why := _missing(python):
+    if why := _missing(python, method):
         install = "`make compare` installs what is missing; " if environment.checkout() else ""
         raise InputError(f"{method}: not computed. {why}. {install}--peer-python gives another Python, "
                          "--methods logistic needs none")

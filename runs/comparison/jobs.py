@@ -14,7 +14,8 @@ from runs.comparison.worker import METHODS
 HERE = Path(__file__).parent
 _FORM = {"method": str, "title": str, "settings": {str: (bool, int, float, str)}, "data": {str: (int, str)},
          "partition": str, "seed": int, "fingerprint": str, "test": {"accuracy": float, "samples": int},
-         "train": {"accuracy": float}, "seconds": {"train": float}}
+         "train": {"accuracy": float, "samples": int}, "trained_weights": int, "seconds": {"train": float},
+         "processor_seconds?": float}
 # What a setting may be beside a value of its usual kind: any number from 0, where nothing is said.
 _CHECKS = {**dict.fromkeys(("bins", "hidden", "layers", "batch", "epochs"), integer(1)),
            **dict.fromkeys(("dropout_in", "dropout", "smoothing", "drop", "alpha", "beta"), real(0.0, 1.0)),
@@ -150,6 +151,11 @@ def default_folder(dataset, name=None, tried=False):
     return places.out() / (name or f"compare-{dataset}{'-trials' if tried else ''}")
 
 
+def read(path):
+    """Return a result that :mod:`runs.comparison.worker` wrote."""
+    return read_json(path, _FORM)
+
+
 def result(job):
     """The result of a job, or None if there is none yet.
 
@@ -161,7 +167,7 @@ def result(job):
     path = Path(job["folder"]) / "result.json"
     if not path.exists():
         return None
-    stored = read_json(path, _FORM)
+    stored = read(path)
     differs = [f"{key}: {stored[key]!r} != {job[key]!r}" for key in ("method", "partition", "seed", "fingerprint")
                if stored[key] != job[key]]
     for key in ("settings", "data"):

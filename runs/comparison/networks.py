@@ -1,9 +1,10 @@
-"""GRU and a recurrent spiking layer of snnTorch, trained alike: AdamW, cosine schedule, cross entropy.
+"""GRU, LSTM and recurrent spiking layers of snnTorch and norse, trained alike: AdamW, cosine schedule, cross entropy.
 
 The only module here that imports PyTorch. The network after the last epoch is the one that is scored: nothing is
 chosen by what it is scored on.
 """
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,18 +20,18 @@ SCORED_AT_ONCE = 250
 CLIP = 1.0  # norm of a gradient
 
 
-class Gru(nn.Module):
-    """GRU over the bins, its outputs' mean over time read out."""
+class Gated(nn.Module):
+    """GRU or LSTM over the bins, its outputs' mean over time read out."""
 
-    def __init__(self, channels, classes, s):
+    def __init__(self, layer, channels, classes, s):
         super().__init__()
-        self.gru = nn.GRU(channels, s["hidden"], s["layers"], batch_first=True, bidirectional=s["bidirectional"])
+        self.layer = layer(channels, s["hidden"], s["layers"], batch_first=True, bidirectional=s["bidirectional"])
         self.dropout_in, self.dropout = nn.Dropout(s["dropout_in"]), nn.Dropout(s["dropout"])
         self.out = nn.Linear(s["hidden"] * (1 + s["bidirectional"]), classes)
 
     def forward(self, x):
         """(S, bins, channels) -> (S, classes)"""
-        return self.out(self.dropout(self.gru(self.dropout_in(x))[0].mean(1)))
+        return self.out(self.dropout(self.layer(self.dropout_in(x))[0].mean(1)))
 
 
 class Spiking(nn.Module):
@@ -65,9 +66,45 @@ class Spiking(nn.Module):
         return self.out(self.dropout(total))
 
 
+class Adaptive(nn.Module):
+    """One layer of norse's LSNN: leaky neurons with a synapse, a threshold that rises with each spike, all to all.
+
+    Output neurons sum over the bins and never spike. Time constants are in bins. The surrogate derivative at a
+    distance x from the threshold is 1 / (1 + |x|)^2: norse 1.1.0 takes no notice of its slope.
+    """
+
+    def __init__(self, channels, classes, s):
+        from norse.torch import LSNNParameters, LSNNRecurrentCell
+        super().__init__()
+        inverse = {f"tau_{name}_inv": torch.as_tensor(1 / s[f"tau_{name}"]) for name in ("mem", "syn", "adapt")}
+        neuron = LSNNParameters(**inverse, v_th=torch.as_tensor(s["threshold"]),
+                                beta=torch.as_tensor(s["adaptation"]))
+        self.hidden = LSNNRecurrentCell(channels, s["hidden"], p=neuron, dt=1.0)
+        self.out = nn.Linear(s["hidden"], classes)
+        self.dropout_in, self.dropout = nn.Dropout(s["dropout_in"]), nn.Dropout(s["dropout"])
+
+    def forward(self, x):
+        """(S, bins, channels) -> (S, classes)"""
+        state, total = None, torch.zeros(len(x), self.out.in_features)
+        for current in self.dropout_in(x).unbind(1):
+            spikes, state = self.hidden(current, state)
+            total = total + spikes
+        return self.out(self.dropout(total))
+
+
 def gru(cache, settings, seed, progress):
     """See :mod:`runs.comparison.worker`."""
-    return _trained(Gru, cache, settings, seed, progress)
+    return _trained(partial(Gated, nn.GRU), cache, settings, seed, progress)
+
+
+def lstm(cache, settings, seed, progress):
+    """See :mod:`runs.comparison.worker`."""
+    return _trained(partial(Gated, nn.LSTM), cache, settings, seed, progress)
+
+
+def norse(cache, settings, seed, progress):
+    """See :mod:`runs.comparison.worker`."""
+    return _trained(Adaptive, cache, settings, seed, progress)
 
 
 def snntorch(cache, settings, seed, progress):

@@ -27,9 +27,10 @@ from hrmas_sparse.storage.records import read_json
 from hrmas_sparse.process import end_with_stdin
 from hrmas_sparse.data.cache import open_cache
 
-METHODS = {"gru": "networks.gru", "snntorch": "networks.snntorch", "logistic": "logistic.logistic"}
-WITH_TORCH = ("gru", "snntorch")
-PACKAGES = ("numpy", "scipy", "h5py", "torch", "snntorch")
+METHODS = {"gru": "networks.gru", "lstm": "networks.lstm", "snntorch": "networks.snntorch", "norse": "networks.norse",
+           "logistic": "logistic.logistic"}
+WITH_TORCH = {"gru": ("torch",), "lstm": ("torch",), "snntorch": ("torch", "snntorch"), "norse": ("torch", "norse")}
+PACKAGES = ("numpy", "scipy", "h5py", "torch", "snntorch", "norse")
 
 
 def versions():
@@ -51,7 +52,8 @@ def compute(job):
     """
     module, function = METHODS[job["method"]].split(".")
     method = getattr(importlib.import_module(f"runs.comparison.{module}"), function)
-    cache, began = open_cache(job["cache"]).of_grid(tuple(job["grid"])), time.monotonic()
+    cache = open_cache(job["cache"]).of_grid(tuple(job["grid"]))
+    began, used = time.monotonic(), time.process_time()
 
     def progress(epochs):
         return tqdm(epochs, job["name"], unit="epoch", disable=None, leave=False)
@@ -61,7 +63,8 @@ def compute(job):
     result = {**{key: job[key] for key in ("method", "title", "settings", "data", "partition", "seed")},
               "provenance": cache.meta.provenance, "fingerprint": cache.meta.fingerprint, **score,
               "chance": 1 / cache.meta.classes, "trained_weights": weights,
-              "seconds": {"train": time.monotonic() - began}, "versions": versions(), "git": job["git"]}
+              "seconds": {"train": time.monotonic() - began},
+              "processor_seconds": time.process_time() - used, "versions": versions(), "git": job["git"]}
     folder = Path(job["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "result.json", result)

@@ -15,6 +15,7 @@ from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.settings.schema import Config
 from runs import equal_time
+from runs.comparison import jobs
 from runs.plan import RECORD, read_record
 
 
@@ -111,16 +112,36 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Peer:
+    """One finished result of a method of `hrmas compare`; attributes as of :class:`Finished`."""
+
+    row: str
+    partition: str
+    seed: int
+    result: dict = field(repr=False)
+
+    pair, accuracy, test_over_train = Finished.pair, Finished.accuracy, Finished.test_over_train
+
+    @property
+    def processor_hours(self):
+        """Processor time of training and scoring; None of a version that did not measure it."""
+        seconds = self.result.get("processor_seconds")
+        return None if seconds is None else seconds / 3600
+
+
+@dataclass(frozen=True)
 class Study:
     """An experiment and its finished runs.
 
     groups : dict (row, neurons) -> list of :class:`Finished`, in the order of the rows, then of the sizes
+    peers : dict row -> list of :class:`Peer`, of rows that are methods of `hrmas compare`
     missing : names of runs that have not finished
     """
 
     folder: Path
     record: dict
     groups: dict
+    peers: dict
     missing: list
 
     @property
@@ -175,13 +196,17 @@ def read(name):
         there = ", ".join(sorted(path.parent.name for path in places.out().glob(f"*/{RECORD}"))) or "none yet"
         raise InputError(f"{name}: no experiment of that name in {places.out()}; experiments: {there}")
     record = read_record(folder)
-    groups, missing = {}, []
+    groups, peers, missing = {}, {}, []
     for key, entry in sorted(record["runs"].items(), key=lambda item: _order(record, item[1])):
         if entry["row"] not in record["rows"]:
             raise Damaged(f"{folder / RECORD}: runs: {key}: not one of its rows")
         run = RunDir(folder / key)
         if not run.finished:
             missing.append(key)
+            continue
+        if record["rows"][entry["row"]].get("method"):
+            peers.setdefault(entry["row"], []).append(
+                Peer(entry["row"], entry["partition"], entry["seed"], jobs.read(run.result_path)))
             continue
         if run.result()["test"] is None:
             raise InputError(f"{run.path}: has no test part; an experiment compares tests")
@@ -190,7 +215,7 @@ def read(name):
         groups.setdefault((finished.row, finished.neurons), []).append(finished)
     if not groups:
         raise InputError(f"{folder}: no run has finished yet; the command that began it goes on")
-    return Study(folder, record, groups, missing)
+    return Study(folder, record, groups, peers, missing)
 
 
 def _order(record, run):

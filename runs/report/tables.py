@@ -22,9 +22,14 @@ def scores(study):
         rows.append({
             "row": row, "title": study.title(row), "neurons": list(neurons),
             "changes": collect.changes(runs[0].settings, base[0].settings) if base else [],
-            **stats.summarise([run.accuracy for run in runs])._asdict(),
-            "trained_weights": sum(run.result["trained_weights"] for run in runs) / len(runs)})
-    return rows
+            **_summary(runs)})
+    return rows + [{"row": row, "title": study.title(row), "neurons": [], "changes": [], **_summary(runs)}
+                   for row, runs in study.peers.items()]
+
+
+def _summary(runs):
+    return {**stats.summarise([run.accuracy for run in runs])._asdict(),
+            "trained_weights": sum(run.result["trained_weights"] for run in runs) / len(runs)}
 
 
 def counts_baseline(study):
@@ -37,8 +42,9 @@ def counts_baseline(study):
 def differences(study):
     """One dict for each row but the baseline's: its difference to the baseline at the same size, pair by pair."""
     rows = []
-    for (row, neurons), runs in study.groups.items():
-        base = study.baseline(neurons)
+    others = [((row, ()), runs) for row, runs in study.peers.items()]
+    for (row, neurons), runs in [*study.groups.items(), *others]:
+        base = study.baseline(neurons) if neurons else study.shown
         if row == study.record["baseline"] or not base:
             continue
         ours, other = ({run.pair: run.accuracy for run in group} for group in (runs, base))

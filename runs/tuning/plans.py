@@ -3,8 +3,6 @@
 import json
 import shlex
 import sys
-from dataclasses import dataclass
-from pathlib import Path
 
 from data_prep.load import configured
 from hrmas_sparse import environment
@@ -13,15 +11,13 @@ from hrmas_sparse.storage import records
 from hrmas_sparse.storage.atomic import write_json
 from hrmas_sparse.storage.errors import InputError
 from runs import experiment
-from runs.comparison import compare, jobs
+from runs.comparison import compare, jobs, tasks
 from runs.comparison.worker import WITH_TORCH as METHODS_WITH_TORCH
 from runs.plan import Planned, epochs
 from runs.tuning import ranges as ranges_of
 from runs.tuning.report import as_toml
-from runs.worker import JOB, Task
 
 DEFAULTS = "defaults"       # the trial that changes nothing
-LARGEST = 1 << 30           # bytes that a job of a method takes, roughly
 
 
 class OfSearch:
@@ -93,42 +89,6 @@ class OfSearch:
         return as_toml(found, self.options.dataset, tuned), _command("search", best, self.options)
 
 
-@dataclass(frozen=True)
-class MethodJob:
-    """A result of a method of `hrmas compare` that is to be computed; see :mod:`runs.comparison.jobs`."""
-
-    job: dict
-    partition: str
-
-    @property
-    def folder(self):
-        """Where it goes."""
-        return Path(self.job["folder"])
-
-    @property
-    def run(self):
-        """Itself: what of a :class:`hrmas_sparse.run.folder.RunDir` is asked for."""
-        return self
-
-    @property
-    def name(self):
-        """For messages."""
-        return f"{self.folder.parent.name}/{self.folder.name}"
-
-    @property
-    def finished(self):
-        """Whether it has been computed."""
-        return (self.folder / "result.json").exists()
-
-    def result(self):
-        """Return what was computed; InputError if it is of other settings."""
-        return jobs.result(self.job)
-
-    def metrics(self):
-        """Return lines of metrics: there are none, so that no trial is given up."""
-        return []
-
-
 class OfMethod:
     """Trials of the settings of a method that HRMAS is compared with; attributes as of :class:`OfSearch`."""
 
@@ -149,7 +109,7 @@ class OfMethod:
         """Return the jobs of a trial."""
         each = jobs.planned([self._method], self._caches, self.options.seeds, self._data, self.home.absolute(),
                             environment.commit()[0])
-        return [MethodJob(job | {"settings": self._changed(overrides), "name": (own := f"{name}-{job['name']}"),
+        return [tasks.MethodJob(job | {"settings": self._changed(overrides), "name": (own := f"{name}-{job['name']}"),
                                  "folder": str(self.home.absolute() / own)}, job["partition"]) for job in each]
 
     def check(self, overrides):
@@ -160,13 +120,7 @@ class OfMethod:
 
     def task(self, planned, threads):
         """Return a job as a cluster takes it."""
-        planned.folder.mkdir(parents=True, exist_ok=True)
-        write_json(planned.folder / JOB, planned.job)
-        ours = [f"{key}={value}" for key, value in compare.surroundings().items() if key == "PYTHONPATH"]
-        words = [*(["env", *ours] if ours else []), self._python, "-m", "runs.comparison.worker",
-                 str(planned.folder / JOB)]
-        return Task(planned.name, words, planned.folder, Path.cwd(), self.home.absolute() / "logs" /
-                    f"{planned.folder.name}.log", threads, 1.0, LARGEST)
+        return tasks.task(planned.name, planned, self._python, threads)
 
     def work_done(self, planned):
         """Return how much of a job's work is done: all or nothing."""

@@ -120,7 +120,7 @@ def test_it_is_said(ended):
 
 def test_work_of_a_stage_that_ended_early_is_done(ended, monkeypatch):
     class Planned:
-        run, settings = ended, ended.config()
+        run, settings, method = ended, ended.config(), ""
 
     text = ended.metrics_text()
     monkeypatch.setattr(type(ended), "finished", property(lambda self: False))

@@ -87,7 +87,7 @@ def test_a_misspelt_change_is_refused():
 
 @pytest.mark.parametrize("text, message", [
     ("logistic = 3", r"own.toml: logistic: expected a table \[logistic\], found 3"),
-    ("[grus]\nbins = 5", r"unknown section \[grus\]; there are gru, snntorch, logistic; nearest: gru"),
+    ("[grus]\nbins = 5", r"unknown section \[grus\]; there are gru, lstm, snntorch, norse, logistic; nearest: gru"),
     ("[gru]\nhiden = 5", r"own.toml \[gru\]: unknown hiden; .*; nearest: hidden"),
     ("[gru]\nbins = 10", r"expected a section \[logistic\] or \[snntorch\], found \[gru\]"),
     ("", r"expected a section \[logistic\] or \[snntorch\], found none"),
@@ -179,10 +179,10 @@ def test_trials_see_the_training_part_alone(nmnist, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("wrong, message", [
-    (["--methods", "gruu"], "--methods: expected some of gru, snntorch, logistic, found 'gruu'; nearest: gru"),
+    (["--methods", "gruu"], "expected some of gru, lstm, snntorch, norse, logistic, found 'gruu'; nearest: gru"),
     (["--partitions", "resampled-1"], "data.partition: expected"),
     (["--partitions", ","], "--partitions: expected partitions, such as official or resample-1..4; found ','"),
-    (["--methods", ","], "--methods: expected some of gru, snntorch, logistic, found ','"),
+    (["--methods", ","], "--methods: expected some of gru, lstm, snntorch, norse, logistic, found ','"),
     (["--seeds", "x"], "--seeds: expected a seed"),
     (["--trials", "--settings", "own.toml"], "--settings: does not go with --trials"),
     (["--settings", "own.toml"], "own.toml: "),
@@ -208,20 +208,26 @@ def test_tables():
 
 @pytest.fixture(scope="module")
 def peer_python():
-    """A Python with PyTorch and snnTorch: that of .venv-bench, or PEER_PYTHON."""
+    """A Python with PyTorch: that of .venv-bench, or PEER_PYTHON."""
     python = os.environ.get("PEER_PYTHON", str(compare.PYTHON))
-    why = compare._missing(python)
-    if why:
-        pytest.skip(f"GRU AND SNNTORCH NOT TESTED: {why}; make .venv-bench/installed, or give PEER_PYTHON")
+    skip_without(python, "gru")
     return python
 
 
+def skip_without(python, method):
+    """Leave out a test where a Python lacks what a method needs."""
+    why = compare._missing(python, method)
+    if why:
+        pytest.skip(f"{method.upper()} NOT TESTED: {why}; make .venv-bench/installed, or give PEER_PYTHON")
+
+
 @pytest.mark.parametrize("method, change", [
-    ("gru", {"bidirectional": True}),
+    ("gru", {"bidirectional": True}), ("lstm", {}), ("norse", {"hidden": 32, "epochs": 12}),
     ("snntorch", {"hidden": 32, "epochs": 12, "alpha": 0.0, "surrogate": "fast_sigmoid"}),
     ("snntorch", {"hidden": 32, "epochs": 12, "alpha": 0.5, "learn": True, "surrogate": "atan", "slope": 2.0}),
-], ids=["gru", "rleaky", "rsynaptic"])
+], ids=["gru", "lstm", "norse", "rleaky", "rsynaptic"])
 def test_networks_learn_a_little_and_again_the_same(method, change, peer_python, stand_in, monkeypatch):
+    skip_without(peer_python, method)
     monkeypatch.chdir(stand_in)
     title, settings = jobs.chosen(method, "ntidigits")
     settings = {**settings, "bins": 10, "hidden": 16, "epochs": 4, "lr": 1e-2, **change}

@@ -96,7 +96,7 @@ def test_a_method_of_compare_is_tuned_and_compare_takes_what_was_found(study, ca
 
 
 @pytest.mark.parametrize("more, message", [
-    (["--methods", "gruu"], "expected one of gru, snntorch, logistic, found 'gruu'"),
+    (["--methods", "gruu"], "expected one of gru, lstm, snntorch, norse, logistic, found 'gruu'"),
     (["--methods", "logistic", "--apart"], "need a common folder"),
     (["--methods", "gru", "--peer-python", "no-such-python"], "gru: not computed. no-such-python"),
     *((["--methods", "gru", f"--{name}", value], f"--{name} ({name.upper()}=): does not go with --methods")
