@@ -18,6 +18,11 @@ class MethodJob:
     partition: str
 
     @property
+    def method(self):
+        """Which it is of."""
+        return self.job["method"]
+
+    @property
     def folder(self):
         """Where it goes."""
         return Path(self.job["folder"])
