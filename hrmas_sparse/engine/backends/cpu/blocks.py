@@ -55,7 +55,7 @@ class Signals(NamedTuple):
 class Scratch(NamedTuple):
     """What :func:`backward` needs beside its arguments.
 
-    state : zeroed (4, N, L): delta0 and E of the step after, E of the step after the span, zeros for v before step 0
+    state : zeroed (3, N, L): delta0 of the step after, E of the step after the span, zeros for v before step 0
     received, sent : lists of a span; work : of a span, see :class:`lists.Work`; delta : (BLOCK, L)
     bundles, tiles, sums : of the links, sums zeroed (tiles, L); panel : (T, 4, L) for dense input
     """
@@ -231,7 +231,8 @@ def backward(k, membrane, synapses, signals, above, gradients, errors, delta, sc
     for first in range((steps - 1) // span * span, -1, -span):
         last = min(first + span, steps)
         error = errors[first:last] if errors.shape[0] == steps else errors[:last - first]
-        copy(scratch.state[1], 0, scratch.state[2], 0, neurons)
+        if last < steps:  # the first step of the span after this one, before it is written over
+            copy(errors[last] if errors.shape[0] == steps else errors[0], 0, scratch.state[1], 0, neurons)
         _list(signals.received, signals.spikes, first, last, gradients.dw, scratch)
         done = ZERO
         for start in range(0, neurons + far * (last - first - 1), BLOCK):
@@ -253,19 +254,20 @@ def backward(k, membrane, synapses, signals, above, gradients, errors, delta, sc
 def _step_back(k, membrane, links, v, silent, t, low, high, far, error, delta, scratch, through_time):
     """Step t of neurons low to high; error: the span's, from step t on."""
     state, delta_now = scratch.state, scratch.delta[:high - low]
+    after = error[1] if error.shape[0] > 1 else state[1]
     if links.data.size:
-        gather(scratch.bundles, low, high, error[1] if error.shape[0] > 1 else state[2], error[0])
-    v_before = v[t - 1] if t > 0 else state[3]
+        gather(scratch.bundles, low, high, after, error[0])
+    v_before = v[t - 1] if t > 0 else state[2]
     inv_tau, gain = membrane.inv_tau, membrane.gain
     v_soon = v[max(t - 2, 0), max(low - far, 0):]  # only asked for, never read
     if through_time:
         step.backward_through_time(k, inv_tau[_row(inv_tau, t + 1), low:high], gain[_row(gain, t), low:high],
                                    v[t, low:high], error[0, low:high], delta_now, state[0, low:high],
-                                   state[1, low:high])
+                                   after[low:high])
     else:
         step.backward(k, inv_tau[_row(inv_tau, t + 1), low:high], gain[_row(gain, t), low:high], v_before[low:high],
                       v[t, low:high], v_soon, silent[t, low:high], error[0, low:high], delta_now, state[0, low:high],
-                      state[1, low:high])
+                      after[low:high])
     if delta.shape[0]:
         copy(delta_now, 0, delta[t], low, high - low)
 

@@ -90,7 +90,7 @@ def _forward_plastic(k, p, r, tau, v, c, u, a, phi):
 
 
 @jit
-def backward(k, inv_tau_next, gain, v_before, v, v_soon, silent, error, delta, base_error, filtered_error):
+def backward(k, inv_tau_next, gain, v_before, v, v_soon, silent, error, delta, base_error, error_after):
     """Run TSSL-BP one step back through some neurons (mathematics 5, 6).
 
     inv_tau_next, gain : (N, L), 1/tau of the step after and R/tau of this one
@@ -100,17 +100,18 @@ def backward(k, inv_tau_next, gain, v_before, v, v_soon, silent, error, delta, b
     error : (N, L), holds the effect A of each spike, through the layers above and the links, and becomes E, the
         filtered error
     delta : (N, L), becomes the error at v
-    base_error, filtered_error : state, (N, L): delta0 and E of the step after
+    base_error : state, (N, L): delta0 of the step after
+    error_after : (N, L), E of the step after
     """
     for n in range(silent.size):
         store(delta, n, bits_to_lanes(silent[n], k.one))
         fetch(v_soon, n)
     _backward(k, flat(inv_tau_next), flat(gain), flat(v_before), flat(v), flat(error), flat(delta), flat(base_error),
-              flat(filtered_error))
+              flat(error_after))
 
 
 @jit
-def _backward(k, inv_tau_next, gain, v_before, v, error, gate, base_error, filtered_error):
+def _backward(k, inv_tau_next, gain, v_before, v, error, gate, base_error, error_after):
     for j in range(error.size):
         effect = error[j]
         u_before = k.zero if fires(k, v_before[j]) else v_before[j]
@@ -118,29 +119,27 @@ def _backward(k, inv_tau_next, gain, v_before, v, error, gate, base_error, filte
         slope = logistic_slope((v[j] - k.v_th) * k.inv_width)
         delta = surrogate_error(k, effect, slope) if gate[j] > k.zero else base
         base_error[j] = base
-        filtered_error[j] = filtered(k, filtered_error[j], gain[j] * delta)
-        error[j] = filtered_error[j]
+        error[j] = filtered(k, error_after[j], gain[j] * delta)
         gate[j] = delta
 
 
 @jit
-def backward_through_time(k, inv_tau_next, gain, v, error, delta, error_next, filtered_error):
+def backward_through_time(k, inv_tau_next, gain, v, error, delta, error_next, error_after):
     """As :func:`backward`, by surrogate gradient through time.
 
     error_next : state, (N, L): delta of the step after
     """
     _through_time(k, flat(inv_tau_next), flat(gain), flat(v), flat(error), flat(delta), flat(error_next),
-                  flat(filtered_error))
+                  flat(error_after))
 
 
 @jit
-def _through_time(k, inv_tau_next, gain, v, error, delta, error_next, filtered_error):
+def _through_time(k, inv_tau_next, gain, v, error, delta, error_next, error_after):
     for j in range(error.size):
         slope = logistic_slope((v[j] - k.v_th) * k.inv_width)
         delta[j] = through_time_error(k, v[j], error[j], slope, inv_tau_next[j], error_next[j])
         error_next[j] = delta[j]
-        filtered_error[j] = filtered(k, filtered_error[j], gain[j] * delta[j])
-        error[j] = filtered_error[j]
+        error[j] = filtered(k, error_after[j], gain[j] * delta[j])
 
 
 @jit
