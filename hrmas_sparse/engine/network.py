@@ -356,8 +356,8 @@ class Network:
         samples, classes = len(events), self.classes
         outcomes = []
         for result, numbers in zip(passed, fetched[len(arrays):]):
-            losses, scores, spikes = (np.ascontiguousarray(part)
-                                      for part in np.split(numbers, [1, 1 + classes], axis=1))
+            losses, scores, spikes = (np.ascontiguousarray(numbers[:, part]) for part in (
+                slice(1), slice(1, 1 + classes), slice(1 + classes, None)))
             rates = [count / (samples * events.steps * layer.size)
                      for count, layer in zip(spikes.sum(axis=0).tolist(), self.layers)]
             outcomes.append(Outcome(float(losses.sum()) / samples, scores, scores.argmax(axis=1), rates,

@@ -1,18 +1,32 @@
 """The CPU backend: chunks of ``LANES`` samples, one worker thread each, kernels compiled by Numba."""
 
+import functools
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from hrmas_sparse import environment
-from hrmas_sparse.engine.backends.base import Backend, Chunk
+from hrmas_sparse.engine.backends.base import Backend
 from hrmas_sparse.engine.backends.cpu import DENSE, LANES, ahead, chunks, losses
 from hrmas_sparse.engine.backends.cpu.compile import KERNELS
 from hrmas_sparse.engine.backends.cpu.integrator import Integrator
 from hrmas_sparse.engine.backends.cpu.layer import Layer
 from hrmas_sparse.engine.backends.cpu.relaxation import Relaxation
 from hrmas_sparse.engine.losses import PscLoss
+
+
+class Packed:
+    """See :class:`hrmas_sparse.engine.backends.base.Chunk`; its spikes are packed by the worker that asks for them."""
+
+    def __init__(self, batch, first, last, dtype):
+        self.labels, self.first, self.steps, self.size = batch.labels[first:last], first, batch.steps, last - first
+        self._wanted = batch, first, last, dtype
+
+    @functools.cached_property
+    def spikes(self):
+        """What the samples send into the first layer."""
+        return chunks.pack(*self._wanted)
 
 
 class CpuBackend(Backend):
@@ -36,8 +50,7 @@ class CpuBackend(Backend):
         return Integrator(self._buffers, slot, neurons, windows, steps, w)
 
     def pack(self, batch, dtype, networks=1):
-        return [Chunk(chunks.pack(batch, first, last, dtype), batch.labels[first:last], first, batch.steps)
-                for first, last in itertools.pairwise(chunks.cuts(len(batch)))]
+        return [Packed(batch, first, last, dtype) for first, last in itertools.pairwise(chunks.cuts(len(batch)))]
 
     def judge(self, loss, psc, labels, tapes):
         if type(getattr(loss, "func", None)) is not PscLoss:
