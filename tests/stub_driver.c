@@ -1,7 +1,11 @@
-/* A libcuda.so.1 that does nothing, to see what a launch asks of the driver and what it costs the host.
+/* A libcuda.so.1 that does nothing, to see what a launch asks of the driver and what it costs the host. And a cuBLAS.
 
    All of the driver's functions are found through cuGetProcAddress. Those named below answer as an H100 would; every
-   other one succeeds and does nothing. Launches are counted, and the last one's geometry and parameters are kept. */
+   other one succeeds and does nothing. Launches are counted, and the last one's geometry and parameters are kept.
+
+   What is called is written down, a letter each: k a kernel and g a product while a stream is recorded, K and G else; B
+   and E where recording begins and ends, I and L where a graph is made and launched. What would not be recorded, for it
+   goes to another stream, is X. Products are computed, by the definition, if that is asked for. */
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -14,6 +18,10 @@ static long launches, expected;
 static int refusal;
 static unsigned geometry[7];
 static uint64_t parameters[PARAMETERS];
+static char calls[1 << 16];
+static long called;
+static void *recorded, *blas_stream;
+static int computing = 1;
 static int context[64];
 static void *current;
 
@@ -22,6 +30,16 @@ EXPORT void stub_expect(long count) { expected = count; }   /* parameters of the
 EXPORT void stub_refuse(int error) { refusal = error; }      /* the next launch by cuLaunchKernel */
 EXPORT const unsigned *stub_geometry(void) { return geometry; }
 EXPORT const uint64_t *stub_parameters(void) { return parameters; }
+
+EXPORT const char *stub_calls(void) { return calls; }
+EXPORT void stub_forget(void) { memset(calls, 0, sizeof calls); called = 0; }
+EXPORT void stub_compute(int whether) { computing = whether; }
+
+static void call(char letter) { if (called < (long)sizeof calls - 1) calls[called++] = letter; }
+static void start(char letter, void *stream)
+{
+    call(!recorded ? letter - 'a' + 'A' : stream == recorded ? letter : 'X');
+}
 
 static int nothing(void) { return 0; }
 static int version(int *out) { *out = 12090; return 0; }
@@ -67,6 +85,22 @@ static int pointer(void *out, int which, uint64_t address)
     return 0;
 }
 
+static int begin(void *stream, int mode) { (void)mode; recorded = stream; call('B'); return 0; }
+static int end(void *stream, void **graph) { recorded = 0; call('E'); *graph = stream; return 0; }
+static int instantiate(void **made, void *graph, uint64_t flags)
+{
+    (void)flags;
+    *made = graph;
+    call('I');
+    return 0;
+}
+static int launch_graph(void *graph, void *stream)
+{
+    (void)stream;
+    call(graph ? 'L' : 'X');
+    return 0;
+}
+
 static void keep(const unsigned *shape, unsigned shared, void **given)
 {
     launches++;
@@ -80,9 +114,10 @@ static int launch(void *f, unsigned x, unsigned y, unsigned z, unsigned bx, unsi
 {
     unsigned shape[] = {x, y, z, bx, by, bz};
     int error = refusal;
-    (void)f; (void)stream; (void)extra;
+    (void)f; (void)extra;
     refusal = 0;
     if (error) return error;
+    start('k', stream);
     keep(shape, shared, given);
     return 0;
 }
@@ -90,6 +125,7 @@ static int launch(void *f, unsigned x, unsigned y, unsigned z, unsigned bx, unsi
 static int launch_with(const unsigned *configuration, void *f, void **given, void **extra)
 {
     (void)f; (void)extra;
+    start('k', *(void *const *)(configuration + 8));    /* CUlaunchConfig.hStream */
     keep(configuration, configuration[6], given);
     return 0;
 }
@@ -105,7 +141,10 @@ static const struct { const char *name; void *function; } KNOWN[] = {
     {"cuModuleLoadData", handle}, {"cuModuleGetFunction", handle}, {"cuStreamCreate", handle},
     {"cuEventCreate", handle}, {"cuFuncGetAttribute", number}, {"cuKernelGetAttribute", number},
     {"cuKernelGetParamInfo", refused}, {"cuFuncGetParamInfo", refused}, {"cuGetErrorName", text},
-    {"cuGetErrorString", text}, {"cuLaunchKernel", launch}, {"cuLaunchKernelEx", launch_with}, {0, 0}};
+    {"cuGetErrorString", text}, {"cuLaunchKernel", launch}, {"cuLaunchKernelEx", launch_with},
+    {"cuStreamBeginCapture", begin}, {"cuStreamEndCapture", end}, {"cuGraphInstantiate", instantiate},
+    {"cuGraphInstantiateWithFlags", instantiate},
+    {"cuGraphLaunch", launch_graph}, {0, 0}};
 
 static void *found(const char *wanted)
 {
@@ -130,6 +169,37 @@ EXPORT int cuGetProcAddress(const char *wanted, void **out, int least, uint64_t 
 {
     return cuGetProcAddress_v2(wanted, out, least, flags, 0);
 }
+
+/* cuBLAS. */
+EXPORT int cublasCreate_v2(void **out) { return handle(out); }
+EXPORT int cublasSetStream_v2(void *it, void *stream) { (void)it; blas_stream = stream; return 0; }
+EXPORT int cublasSetWorkspace_v2(void *it, void *memory, size_t bytes)
+{
+    (void)it;
+    return memory == 0 || bytes == 0;
+}
+
+#define GEMM(name, real) \
+EXPORT int name(void *it, int ta, int tb, int m, int n, int k, const real *one, const real *a, int lda, \
+                long long step_a, const real *b, int ldb, long long step_b, const real *zero, real *c, int ldc, \
+                long long step_c, int count) \
+{ \
+    (void)it; \
+    start('g', blas_stream); \
+    if (*one != 1 || *zero != 0 || lda < (ta ? k : m) || ldb < (tb ? n : k) || ldc < m) return 7; \
+    for (int z = 0; z < count && computing; z++, a += step_a, b += step_b, c += step_c) \
+        for (int j = 0; j < n; j++) \
+            for (int i = 0; i < m; i++) { \
+                real sum = 0; \
+                for (int l = 0; l < k; l++) \
+                    sum += (ta ? a[l + (long)i * lda] : a[i + (long)l * lda]) \
+                         * (tb ? b[j + (long)l * ldb] : b[l + (long)j * ldb]); \
+                c[i + (long)j * ldc] = sum; \
+            } \
+    return 0; \
+}
+GEMM(cublasSgemmStridedBatched, float)
+GEMM(cublasDgemmStridedBatched, double)
 
 /* Asked by name. */
 EXPORT int cuInit(unsigned flags) { (void)flags; return 0; }

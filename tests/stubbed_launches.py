@@ -6,6 +6,7 @@ tests/engine/test_kept.py starts it, see stubbed.py.
 import json
 import sys
 import time
+from unittest import mock
 
 import numpy as np
 from stubbed import empty, install
@@ -55,9 +56,18 @@ def closures():
             for of in (losses.of_psc, losses.of_cross_entropy) for back in (True, False)}
 
 
+def installed():
+    """The driver. With "nowhere" no kernel is kept on disk, as where nothing can be written."""
+    stub = install(assemble=False)
+    from hrmas_sparse.engine.backends.cuda import binaries
+    if "nowhere" in sys.argv:
+        binaries.folder = lambda capability: None
+    return stub
+
+
 def compiled():
     """Launch kernels of both kinds; returns what Numba has compiled for it, and what the driver got."""
-    stub, found = install(assemble=False), []
+    stub, found = installed(), []
     from numba.cuda.dispatcher import CUDADispatcher
 
     real = CUDADispatcher.compile
@@ -68,6 +78,29 @@ def compiled():
         kernel[(3, 2), 64, 0, 512](*given[0])
         got[name] = kernel.py_func.__qualname__, stub.stub_launches() - before, stub.stub_geometry()[:7]
     return {"compiled": found, "got": got}
+
+
+def other():
+    """Launch a kernel twice, with a numba-cuda that has something elsewhere; returns what the driver got, and what was
+    kept."""
+    stub, found = installed(), {}
+    from hrmas_sparse.engine.backends.cuda import compiled
+    from numba.cuda import descriptor
+    from numba.cuda.dispatcher import CUDADispatcher as Dispatcher
+
+    lacking = {"no such name": mock.patch.object(Dispatcher, "typeof_pyval", property()),
+               "no models": mock.patch.object(descriptor, "cuda_target", None),
+               "other parameters": mock.patch.object(compiled, "ARRAY", compiled.ARRAY[2:])}
+    for (name, patch), (kernel, *given) in zip(lacking.items(), cases().values()):
+        before = stub.stub_launches()
+        kernel[(3, 2), 64, 0, 512](*given[0])     # Numba needs its own names to compile
+        kernel._kept.clear()
+        compiled.as_known.cache_clear()
+        with patch:
+            for arguments in given[:2]:
+                kernel[(3, 2), 64, 0, 512](*arguments)
+        found[name] = stub.stub_launches() - before, len(kernel._kept), stub.stub_geometry()[:7]
+    return found
 
 
 def microseconds(kernel, over, arguments, count=400):
@@ -111,4 +144,4 @@ def both():
 
 
 if __name__ == "__main__":
-    print(json.dumps({"both": both, "compiled": compiled}[sys.argv[1]]()))
+    print(json.dumps({"both": both, "compiled": compiled, "other": other}[sys.argv[1]]()))

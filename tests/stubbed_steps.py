@@ -1,9 +1,10 @@
 """What a step on a GPU costs the host, as JSON; tests/engine/test_kept.py shows it.
 
 Processor time of Python against a driver that does nothing, see stubbed.py. The network is small, for the host's part
-does not depend on its size. CuPy's operations are NumPy's here, which cost less; products cost their memory alone.
+does not depend on its size. CuPy's operations are NumPy's here, which cost less; products are not computed.
 """
 
+import itertools
 import json
 import time
 from types import SimpleNamespace
@@ -16,17 +17,20 @@ STEPS = {"w step": ("motif", (2, 5), False), "HRMAS iteration": ("supernet", SIZ
 REPEATS, TIMES = 20, 15
 
 
-def prepared(kind, sizes, whole):
-    """A function that takes a step on the stand-in; its kernels are compiled."""
+def prepared(kind, sizes, whole, graphs, steps=4):
+    """A function that takes a step on the stand-in; its kernels are compiled, its passes recorded if they are to be."""
     from hrmas_sparse.engine import backends
     from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
     from runs.bench import ours
     from runs.bench import workloads as w
 
+    backend = CudaBackend()
+    if graphs:
+        backend.use_graphs()
     workload = w.Workload("tiny", 5, 0.4, 20, 2, 4, sizes, {kind: 11})
-    with mock.patch.object(w, "MOTIF", 5), mock.patch.object(backends, "get_backend", lambda *_: CudaBackend()):
+    with mock.patch.object(w, "MOTIF", 5), mock.patch.object(backends, "get_backend", lambda *_: backend):
         learning = ours.Learning(w.problem(workload, kind, samples=4), 1, whole, device="cuda")
-    for _ in range(3):
+    for _ in range(steps):
         learning.step()
     return learning.step
 
@@ -43,15 +47,18 @@ def milliseconds(step):
 
 
 def figures():
-    """In a process with the stand-in: {step: (ms, kernels launched)}."""
+    """In a process with the stand-in: {step: (ms, kernels and graphs launched)}."""
     stub, found = stubbed.install(assemble=False), {}
+    from hrmas_sparse.engine.backends.cuda import products
+    assert products.direct() is not None     # by two small products, which are computed
+    stub.stub_compute(0)
     stubbed.Array.data = SimpleNamespace(ptr=1 << 20)     # where an array lies is asked as quickly as of CuPy's
-    for name, case in STEPS.items():
-        step = prepared(*case)
-        before = stub.stub_launches()
+    for name, graphs in itertools.product(STEPS, (False, True)):
+        step = prepared(*STEPS[name], graphs)
+        stub.stub_forget()
         step()
-        launches = stub.stub_launches() - before
-        found[name] = milliseconds(step), launches
+        launches = sum(map(stub.stub_calls().count, (b"K", b"L")))
+        found[f"{name}{', graphs' if graphs else ''}"] = milliseconds(step), launches
     return found
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.data.events import Events, joined
+from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.backends.base import Chunk, Gradients, Intrinsic, Plastic, Synapses, Tape, is_dense
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.engine.stack import Plasticity, Stack
@@ -59,6 +59,10 @@ class Result(NamedTuple):
 
 def run(requests: list[Request]) -> list[Result]:
     """Return the results of passes of one kind, in order; as many run as one as the backend takes."""
+    return requests[0].stack.backend.repeated(_run, requests)
+
+
+def _run(requests):
     stack, _, batch, options = requests[0]
     most = 1 if options.record else stack.backend.networks(len(batch))
     passes = [Pass(requests[n:n + most]) for n in range(0, len(requests), most)]
@@ -67,18 +71,18 @@ def run(requests: list[Request]) -> list[Result]:
     return [result for each in passes for result in each.results()]
 
 
-def _side_by_side(layer):
+def _side_by_side(layer, backend):
     """The synapses of one layer of several networks as the backend wants them."""
     if len(layer) == 1:
         return layer[0]
-    return Synapses(np.stack([synapses.w for synapses in layer]), [synapses.links for synapses in layer])
+    return Synapses(backend.rows([synapses.w[None] for synapses in layer]), [synapses.links for synapses in layer])
 
 
-def _each(values):
+def _each(values, backend):
     """R or tau of several networks, one's or each sample's, as the backend wants them."""
     if len(values) == 1:
         return values[0]
-    return np.concatenate([x if x.ndim == 3 else x.reshape(1, -1, x.shape[-1]) for x in values])
+    return backend.rows([x if x.ndim == 3 else x.reshape(1, -1, x.shape[-1]) for x in values])
 
 
 class _Part(NamedTuple):
@@ -131,8 +135,7 @@ class Pass:
         self.requests = requests
         self.stack, self.options = requests[0].stack, requests[0].options   # the networks have these in common
         self.layers = self._bound()
-        batch = joined([request.batch for request in requests])
-        self.chunks = self.stack.backend.pack(batch, self.stack.dtype, len(requests))
+        self.chunks = self.stack.backend.chunks([request.batch for request in requests], self.stack.dtype)
         self.parts: list[Any] = [None] * len(self.chunks)
         self.total: list[Gradients] | None = None
         self.turns = _Turns()
@@ -140,10 +143,11 @@ class Pass:
     def _bound(self):
         """The layers, bound to the backend."""
         stack = self.stack
-        *below, top = (_side_by_side(layer) for layer in zip(
+        *below, top = (_side_by_side(layer, stack.backend) for layer in zip(
             *(request.stack.synapses(request.parameters) for request in self.requests)))
         hidden = zip(*(request.parameters.layers[:-1] for request in self.requests))
-        intrinsic = [Intrinsic(*(_each([arrays[name] for arrays in layer]) for name in INTRINSIC)) for layer in hidden]
+        intrinsic = [Intrinsic(*(_each([arrays[name] for arrays in layer], stack.backend) for name in INTRINSIC))
+                     for layer in hidden]
         layers = [stack.backend.layer(slot, stack.neurons(slot, self.options.plasticity), synapses, R_and_tau)
                   for slot, (synapses, R_and_tau) in enumerate(zip(below, intrinsic))]
         return [*layers, self._output(top)]

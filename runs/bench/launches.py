@@ -21,8 +21,10 @@ def recorded(mark=lambda: None):
     """Collect :class:`Launch` while the block runs; ``mark`` gives a point in the device's time.
 
     A kernel is launched as ``kernel[grid, block](...)``, on a GPU as in the simulator, and that is where it is seen.
+    So nothing is started as a graph meanwhile.
     """
-    from hrmas_sparse.engine.backends.cuda import arrays, synapses
+    from hrmas_sparse.engine.backends.cuda import arrays, products, synapses
+    from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
 
     launches, kernels, xp = [], type(synapses.spread), arrays.xp
     configured = kernels.__getitem__
@@ -39,7 +41,9 @@ def recorded(mark=lambda: None):
         return timed(kernel.__qualname__.removesuffix(".<locals>.kernel"), configured(kernel, configuration))
 
     with mock.patch.object(kernels, "__getitem__", configure), \
-            mock.patch.object(xp, "matmul", timed("GEMM", xp.matmul)):
+            mock.patch.object(xp, "matmul", timed("GEMM", xp.matmul)), \
+            mock.patch.object(products.CuBlas, "multiply", timed("GEMM", products.CuBlas.multiply)), \
+            mock.patch.object(CudaBackend, "repeated", lambda _, function, requests: function(requests)):
         yield launches
 
 

@@ -39,6 +39,7 @@ def work(meta, links, events, rate, dense):
         "membrane": (4 * REAL * (n + o), 2 * (n + o)),
         "columns": (4 * (REAL + INDEX) * links, 0),
         "select": ((2 * REAL + INDEX) * links, 0),
+        "choose": ((2 * REAL + INDEX) * links, 0),
         "multiply": (2 * REAL * (c * n + n * o + links), c * n + n * o + links),
         "relax": ((2 * REAL + INDEX * len(meta["sizes"])) * links, 4 * relaxed),
         "pull_back": ((3 * REAL + INDEX * len(meta["sizes"])) * links + (2 * REAL + INDEX) * relaxed, 5 * relaxed),

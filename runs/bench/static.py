@@ -132,7 +132,8 @@ def _of_whole_networks(dtype):
 
     from hrmas_sparse.engine import learning as formulas
     with _cupy():
-        from hrmas_sparse.engine.backends.cuda import batches, learning, links, losses, output, relaxation, synapses
+        from hrmas_sparse.engine.backends.cuda import (
+            batches, copies, learning, links, losses, output, relaxation, synapses)
 
     def array(kind, dimensions):
         return types.Array(kind, dimensions, "C")
@@ -163,6 +164,8 @@ def _of_whole_networks(dtype):
         "pull_back": (relaxation.pull_back, (r1, tables, r1, i2, real, i1, i1, i2, r1, tables, r1, f1)),
         "pull_back_sizes": (relaxation.pull_back_sizes, (r1, i1, f1, r1)),
         "select": (relaxation.select, (r1, i1, real, r1)),
+        "choose": (relaxation.choose, (r1, i1, r1)),
+        "copy": (copies.copy, (arrays, arrays)),
         "columns": (links.columns, (each(r1), l2, l2, r2, r2)),
         "membrane": (synapses.membrane, (r1,) * 4),
         "take": (batches.take, (l1, l1, types.Tuple(events), types.Tuple(events))),

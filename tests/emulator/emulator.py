@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -31,11 +32,13 @@ class Emulator:
     launches : list of (kernel, blocks, threads, bytes of shared memory)
     divergent : number of blocks whose threads did not all meet at every barrier
     mutate : function (LLVM code) -> LLVM code, applied to each kernel before it is built; for controls
+    recorded : None, or a list of functions: what is to be started later, not now
+    memory : None, or a list of the arrays that are made
     """
 
     def __init__(self):
         self.order, self.divergent, self.launches = RISING, 0, []
-        self.mutate = lambda text: text
+        self.mutate, self.recorded, self.memory = lambda text: text, None, None
         self._library, self._built, self._engines = _fibers(), {}, []
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
@@ -46,6 +49,9 @@ class Emulator:
 
     def launch(self, kernel, configuration, arguments):
         """Run a kernel over a grid of blocks."""
+        if self.recorded is not None:
+            self.recorded.append(lambda: self.launch(kernel, configuration, arguments))
+            return
         types = tuple(_type(argument) for argument in arguments)
         key = kernel.py_func, types
         if key not in self._built:
@@ -83,6 +89,41 @@ class Emulator:
         self._engines.append(engine)
         at = engine.get_global_value_address(shared[0]) if shared and shared[0] in names else 0
         return engine.get_function_address("entry"), at, parameters
+
+    @contextmanager
+    def recording(self, counting):
+        """Run nothing while the block runs; gives a list.
+
+        Afterwards that has a function that runs it, in memory that is poisoned before, and that memory.
+        """
+        self.recorded, self.memory, made = [], [], []
+        try:
+            yield made
+            steps, memory = self.recorded, self.memory
+        finally:
+            self.recorded = self.memory = None
+
+        def start():
+            counting.starts += 1
+            for array in memory:
+                _poison(array)
+            for step in steps:
+                step()
+        made += start, memory
+
+    def empty(self, shape, dtype=float, **options):
+        """np.empty, full of NaN, or -1."""
+        array = _poison(np.empty(shape, dtype, **options))
+        if self.memory is not None:
+            self.memory.append(array)
+        return array
+
+    def multiply(self, a, b, out, transpose_a, transpose_b):
+        """As products.CuBlas has it."""
+        if self.recorded is not None:
+            self.recorded.append(lambda: self.multiply(a, b, out, transpose_a, transpose_b))
+            return
+        np.matmul(a.transpose(0, 2, 1) if transpose_a else a, b.transpose(0, 2, 1) if transpose_b else b, out=out)
 
 
 def _geometry(configuration):
@@ -150,20 +191,18 @@ def _fibers():
     return library
 
 
-def _poisoned(shape, dtype=float, **options):
-    """np.empty, full of NaN, or -1."""
-    array = np.empty(shape, dtype, **options)
+def _poison(array):
     array.reshape(-1).view(np.uint8)[:] = 0xFF
     return array
 
 
-def _numpy_as_cupy():
+def _numpy_as_cupy(made):
     """A module that passes for CuPy on a device with 60 of 80 GiB free."""
     module = ModuleType("cupy")
     vars(module).update({name: getattr(np, name) for name in dir(np) if not name.startswith("__")})
     at_once = SimpleNamespace(wait_event=lambda event: None, synchronize=lambda: None, ptr=0)
     at_once.record = lambda: at_once
-    module.empty, module.empty_like = _poisoned, lambda like: _poisoned(like.shape, like.dtype)
+    module.empty, module.empty_like = made.empty, lambda like: made.empty(like.shape, like.dtype)
     module.asnumpy = lambda array: np.array(array, subok=False)
     module.cuda = SimpleNamespace(runtime=SimpleNamespace(memGetInfo=lambda: (60 << 30, 80 << 30)),
                                   get_current_stream=lambda: at_once, Stream=lambda **options: at_once)
@@ -174,11 +213,13 @@ def _numpy_as_cupy():
 def install():
     """Let the CUDA backend of this process run in an emulator, which is returned."""
     assert "hrmas_sparse.engine.backends.cuda.backend" not in sys.modules
-    sys.modules["cupy"] = _numpy_as_cupy()
+    made = Emulator()
+    sys.modules["cupy"] = _numpy_as_cupy(made)
     from hrmas_sparse.engine.backends.cuda import compile  # noqa: F401  (sets Numba's options first)
+    from hrmas_sparse.engine.backends.cuda import products
     from numba.cuda import dispatcher
     dispatcher.get_current_device = lambda: SimpleNamespace(compute_capability=COMPUTE_CAPABILITY)
-    made = Emulator()
+    products.direct = lambda: made
     dispatcher.CUDADispatcher.__getitem__ = (
         lambda kernel, configuration: lambda *arguments: made.launch(kernel, configuration, arguments))
     return made

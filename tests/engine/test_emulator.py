@@ -18,7 +18,7 @@ MISSING = ("numba-cuda" if importlib.util.find_spec("numba_cuda") is None else
 def emulated(*words):
     environment = os.environ | {"HRMAS_EMULATED": "1", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", "-o", "addopts=", *words,
-               str(HERE / "test_emulated_kernels.py")]
+               *sorted(str(path) for path in HERE.glob("test_emulated_*.py"))]
     done = subprocess.run(command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     return done.stdout

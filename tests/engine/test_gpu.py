@@ -84,6 +84,24 @@ def test_golden_numbers(gpu, dtype):
     assert len(lines) > 50 and all(line.ok for line in lines), [line for line in lines if not line.ok]
 
 
+def of_graphs(backend, recording, dtype, times=5):
+    """Passes of both backends, with other parameters, input and labels each time: the same bits."""
+    (one, params, _), (other, *_) = (motif_network(x, 400, samples=4, dtype=dtype) for x in (backend, recording))
+    for seed in range(times):
+        *_, events = motif_network(backend, 400, samples=4, seed=seed)
+        given = params.map(functools.partial(np.multiply, params.layers[0].w.dtype.type(1 + seed / 50)))
+        found, expected = (network.gradients(given, events) for network in (other, one))
+        assert_same_bits([found.loss, found.gradients], [expected.loss, expected.gradients])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_pass_as_a_cuda_graph_gives_the_same_bits(gpu, dtype):
+    backend = type(gpu)()
+    backend.use_graphs()
+    of_graphs(gpu, backend, dtype)
+    assert backend._graphs.problem == "" and all(graph for _, graph, _ in backend._graphs._seen.values())
+
+
 def test_twenty_runs_give_the_same_bits(gpu):
     network, *given = motif_network(gpu, 800)
     first = network.gradients(*given)

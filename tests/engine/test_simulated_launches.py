@@ -33,7 +33,7 @@ def test_launches_of_a_step(launches, kind):
     counts = {name: row["launches"] for name, row in found.items()}
     linked = {} if kind == "feedforward" else {"columns": 1, "links_gradient": 1}
     # one each for both of its motif sizes; the sizes' own alpha needs what all rows of types give
-    linked |= {"select": 1} if kind == "motif" else {}
+    linked |= {"select": 1, "choose": 1} if kind == "motif" else {}
     linked |= {"relax": 1, "pull_back": 1, "pull_back_sizes": 1} if kind == "supernet" else {}
     # GEMMs: input and output layer forward, their gradients, the output layer's errors on their way down
     assert counts == {"scatter": 1, "membrane": 2, "forward": 1, "output": 1, "backward": 1, "spread": 1, "GEMM": 5,
@@ -71,8 +71,9 @@ def test_five_seeds_need_the_launches_of_one(monkeypatch):
     with recorded() as together:
         found = five.step()
     names = [launch.name for launch in together]
-    assert names.count("select") == 5    # each network's own weights
-    assert [name for name in names if name != "select"] == [launch.name for launch in alone if launch.name != "select"]
+    more = {"select": 5, "choose": 5, "copy": 4}    # each network's own weights, and their gradients; all w, R and tau
+    assert {name: names.count(name) for name in more} == more
+    assert [name for name in names if name not in more] == [x.name for x in alone if x.name not in more]
     assert_same_bits(found, expected)
     assert five.rates == one.rates
     weights = [parameters.layers[0].w.tobytes() for _, parameters, *_ in five.given]

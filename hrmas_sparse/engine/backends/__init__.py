@@ -34,6 +34,8 @@ def get_backend(name="auto", threads=None):
         return _cpu(threads, doubt)
     from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
     backend = CudaBackend()
+    if not (doubt or gpu.simulated):
+        backend.use_graphs()
     backend.notice = doubt or (f"using {gpu.device}, which has passed the self-test" if name == "auto" else "")
     return backend
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from hrmas_sparse.data.events import Events
+from hrmas_sparse.data.events import Events, joined
 from hrmas_sparse.engine import learning
 from hrmas_sparse.engine.neuron import Constants, PlasticityConstants
 from hrmas_sparse.engine.recurrence import Links
@@ -192,6 +192,10 @@ class Backend:
         """Cut a batch into chunks; of several networks, whose batches follow each other, into one."""
         raise NotImplementedError
 
+    def chunks(self, batches: list[Events], dtype) -> list[Chunk]:
+        """Cut the batches of several networks, or of one, into chunks, see :meth:`pack`."""
+        return self.pack(joined(batches), dtype, len(batches))
+
     def unpack(self, opaque, size: int) -> np.ndarray:
         """Turn spikes of a chunk of so many samples, or an opaque (..., T, N), into a NumPy array (..., b, T, N)."""
         raise NotImplementedError
@@ -243,6 +247,10 @@ class Backend:
         """Return an array that stays what it is when layers run again."""
         return array.copy()
 
+    def repeated(self, function: Callable, requests: list) -> list:
+        """Return function(requests), the results of passes that may run as one; it may be remembered what they do."""
+        return function(requests)
+
     def map(self, function: Callable, items: list) -> list:
         """Apply a function to every item, several at once where it pays; results in order."""
         return [function(item) for item in items]
@@ -260,6 +268,10 @@ class Backend:
     def to_host(self, array) -> np.ndarray:
         """Return the NumPy array of a device array; waits for the device."""
         return array
+
+    def rows(self, arrays: list):
+        """Return arrays (rows, ...) of one type below each other, where the backend computes."""
+        return np.concatenate(arrays)
 
     def loader(self, events: Events) -> Loader:
         """Keep events where the backend computes, or as near as they fit."""

@@ -34,6 +34,14 @@ def to_host(array):
     return np.array(array, subok=False) if config.ENABLE_CUDASIM else xp.asnumpy(array)
 
 
+def write(there, array):
+    """Copy an array of the host into one on the device, of the same shape and type."""
+    if isinstance(there, np.ndarray):
+        np.copyto(there, array)
+    else:
+        there.set(np.ascontiguousarray(array))
+
+
 @contextlib.contextmanager
 def filled(room, like):
     """Give an array to fill, where ``like`` is: ``room`` itself, or one that is copied there afterwards."""

@@ -3,13 +3,14 @@
 Needs a GPU and both packages, or the CUDA simulator; see :mod:`.probe`.
 """
 
+import contextlib
 import functools
 
 import numpy as np
 
 from hrmas_sparse.data.events import EVENT_ARRAYS
 from hrmas_sparse.engine.backends.base import EVALUATION_BATCH, Backend, Chunk, Loader
-from hrmas_sparse.engine.backends.cuda import DENSE, RESIDENT, TOGETHER, chunks, learning, losses
+from hrmas_sparse.engine.backends.cuda import DENSE, RESIDENT, TOGETHER, chunks, copies, learning, losses
 from hrmas_sparse.engine.backends.cuda.arrays import memory_info, to_device, to_host, xp
 from hrmas_sparse.engine.backends.cuda.footprint import simulation
 from hrmas_sparse.engine.backends.cuda.integrator import Integrator
@@ -33,6 +34,7 @@ class CudaBackend(Backend):
         self._membranes: dict = {}       # of each slot's last layer: R and tau, and what gives 1/tau and R/tau
         self._resident = None, None      # a training set, and its loader
         self._batch, self._reached = (0, 0), {}   # samples and steps of the last chunk, layers it has got to
+        self._graphs, self._prepared = None, None    # see graphs.py; a chunk that is there already
 
     # ---- layers ----
 
@@ -57,6 +59,26 @@ class CudaBackend(Backend):
             packed.append(Chunk(spikes, to_device(batch.labels[first:last]), first, batch.steps))
         return packed
 
+    def chunks(self, batches, dtype):
+        return super().chunks(batches, dtype) if self._prepared is None else [self._prepared]
+
+    @contextlib.contextmanager
+    def prepared(self, chunk):
+        """Let batches be this chunk while the block runs."""
+        self._prepared = chunk
+        try:
+            yield
+        finally:
+            self._prepared = None
+
+    def use_graphs(self):
+        """Start passes as CUDA graphs, for a device that has passed the self-test."""
+        from hrmas_sparse.engine.backends.cuda.graphs import Graphs
+        self._graphs = Graphs(self)
+
+    def repeated(self, function, requests):
+        return function(requests) if self._graphs is None else self._graphs.run(function, requests)
+
     def judge(self, loss, psc, labels, tapes):
         judged = losses.judge(loss, psc, labels, [tape.count for tape in tapes])
         return super().judge(loss, psc, labels, tapes) if judged is None else judged
@@ -71,6 +93,9 @@ class CudaBackend(Backend):
     def kept(self, array):
         return array     # no other chunk gets it
 
+    def rows(self, arrays):
+        return copies.rows(arrays)
+
     def unpack(self, opaque, size):
         return chunks.unpack(opaque, size)
 
@@ -84,18 +109,22 @@ class CudaBackend(Backend):
                 raise self._full() from error
             raise
 
-    def _full(self):
-        """The error to raise when the device's memory was not enough."""
+    def needed(self):
+        """Bytes that the last chunk took, as far as it has got."""
         (samples, steps), layers = self._batch, [shape[1:] for shape, *_ in self._reached.values()]
         links = sum(count for _, count, _ in self._reached.values())
         itemsize, networks = max(((itemsize, shape[0]) for shape, _, itemsize in self._reached.values()),
                                  default=(4, 1))
-        needed = simulation(samples, steps, layers, links, itemsize, networks)
+        return simulation(samples, steps, layers, links, itemsize, networks)
+
+    def _full(self):
+        """The error to raise when the device's memory was not enough."""
+        (samples, steps), layers = self._batch, [shape[2] for shape, *_ in self._reached.values()]
         free, total = memory_info()
         return InputError(
             f"the GPU's memory is full: {text(free)} of {text(total)} are free, a batch of {samples} samples and "
-            f"{steps} steps needs about {text(needed)} for the layers reached so far, "
-            f"{' and '.join(str(n) for _, n in layers) or 'none'} neurons. A smaller training.batch, fewer "
+            f"{steps} steps needs about {text(self.needed())} for the layers reached so far, "
+            f"{' and '.join(map(str, layers)) or 'none'} neurons. A smaller training.batch, fewer "
             "network.neurons or fewer seeds at once would do")
 
     # ---- arrays ----

@@ -73,11 +73,11 @@ def load(kernel, kinds):
         return None
 
 
-def keep(kernel, kinds, library):
-    """Keep what Numba has compiled, a code library of it, where that can be."""
-    path, code = _path(kernel, kinds), library.get_cubin().code
-    if path is not None and isinstance(code, bytes):
-        rest = library._entry_name.encode() + b"\n" + code
+def keep(kernel, kinds, code):
+    """Keep what Numba has compiled, a :class:`compiled.Code`, where that can be."""
+    path = _path(kernel, kinds)
+    if path is not None and isinstance(code.binary, bytes):
+        rest = code.name.encode() + b"\n" + code.binary
         try:
             write_bytes(path, hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
         except (OSError, InputError):   # no room: the next process compiles

@@ -17,9 +17,9 @@ import math
 import numpy as np
 from cuda.bindings.driver import cuLaunchKernel
 from numba import cuda
-from numba.cuda.dispatcher import _LaunchConfiguration
 
-from hrmas_sparse.engine.backends.cuda import binaries
+from hrmas_sparse.engine.backends.cuda import binaries, compiled
+from hrmas_sparse.engine.backends.cuda.started import NOW
 
 NO_CONTEXT = 201   # CUDA_ERROR_INVALID_CONTEXT
 WORDS = 5   # of an array before its shape
@@ -40,6 +40,8 @@ class Kernel:
         return functools.partial(self._launch, configuration)
 
     def _launch(self, configuration, *arguments):
+        if NOW.held is not None:
+            NOW.held.append(arguments)
         for kept in self._kept:
             if kept.take(arguments):
                 kept.launch(configuration)
@@ -49,21 +51,21 @@ class Kernel:
     def _first(self, configuration, arguments):
         """Launch what was kept on disk; or let Numba compile and launch, and keep what it has made if it can be."""
         configured, kinds = self._dispatcher[configuration], tuple([_kind(x) for x in arguments])
-        if not isinstance(configured, _LaunchConfiguration) or None in kinds:   # in an emulator; or types unknown here
+        if not compiled.launches(configured) or None in kinds:   # in an emulator; or types unknown here
             configured(*arguments)
             return
+        if NOW.stream:
+            raise RuntimeError(f"{self.__qualname__} is not compiled for these arguments yet")
         cuda.current_context()
-        kernel = binaries.load(self, kinds)
+        kernel = binaries.load(self, kinds) if compiled.as_known() else None
         if kernel is not None:
             self._keep(kernel, arguments).launch(configuration)
             return
         configured(*arguments)
-        try:
-            library = self._dispatcher.overloads[tuple(map(self._dispatcher.typeof_pyval, arguments))]._codelibrary
-            self._keep(library.get_cufunc().kernel, arguments)
-            binaries.keep(self, kinds, library)
-        except AttributeError:   # another version of numba-cuda names them otherwise: it launches
-            return
+        code = compiled.of(self._dispatcher, arguments)
+        if code is not None:
+            self._keep(code.kernel, arguments)
+            binaries.keep(self, kinds, code)
 
     def _keep(self, kernel, arguments):
         kept = Arguments(self.__qualname__, kernel, arguments)
@@ -113,9 +115,9 @@ class Arguments:
 
     def launch(self, configuration):
         """Start the kernel with what was taken."""
-        grid, block, stream, shared = (*configuration, 0, 0)[:4]
+        grid, block, _, shared = (*configuration, 0, 0)[:4]
         x, y = grid if type(grid) is tuple else (grid, 1)
-        given = self._function, x, y, 1, block, 1, 1, shared, stream, self._at, 0
+        given = self._function, x, y, 1, block, 1, 1, shared, NOW.stream, self._at, 0
         error, = cuLaunchKernel(*given)
         if error == NO_CONTEXT:   # a new thread
             cuda.current_context()

@@ -13,6 +13,7 @@ from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plasti
 from hrmas_sparse.engine.backends.cuda import chunks, launch, links, losses, output, smooth, step
 from hrmas_sparse.engine.backends.cuda import synapses as kernels
 from hrmas_sparse.engine.backends.cuda.arrays import filled, to_device, xp
+from hrmas_sparse.engine.backends.cuda.products import product
 from hrmas_sparse.storage.errors import InputError
 
 COUNTED = 1 << 32   # numbers that an index of step.py reaches
@@ -89,7 +90,7 @@ class Layer(base.Layer):
             kernels.feedforward[launch.over(samples * steps, neurons)](
                 received.row_start, received.channel, received.value, w, current)
         else:
-            current = xp.matmul(received.values.reshape(networks, -1, senders), w)
+            current = product(received.values.reshape(networks, -1, senders), w)
         return current.reshape(samples, steps, neurons)
 
     def _run(self, tape, keep_psc):
@@ -243,7 +244,7 @@ class Layer(base.Layer):
                 dw.reshape(-1, neurons))
             return
         sent = chunks.dense(received, errors.dtype).reshape(networks, -1, senders)
-        xp.matmul(sent.transpose(0, 2, 1), errors.reshape(networks, -1, neurons), out=dw.reshape(self._weights.w.shape))
+        product(sent, errors.reshape(networks, -1, neurons), transpose_a=True, out=dw.reshape(self._weights.w.shape))
 
     def _links_gradient(self, spikes, errors, dlinks):
         """Gradient of the links' weights, of all networks one after another."""
@@ -270,7 +271,7 @@ def _effect(above):
     w = to_device(above.w)
     w = w if w.ndim == 3 else w[None]
     networks, senders, receivers = w.shape
-    effect = xp.matmul(above.errors.reshape(networks, -1, receivers), w.transpose(0, 2, 1))
+    effect = product(above.errors.reshape(networks, -1, receivers), w, transpose_b=True)
     return effect.reshape(*above.errors.shape[:2], senders)
 
 

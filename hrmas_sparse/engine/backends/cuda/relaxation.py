@@ -97,6 +97,14 @@ def pull_back_sizes(alpha_size, first, dsize, dalpha_size):
         chosen += cuda.blockDim.x
 
 
+@jit
+def choose(gradient, chosen, made):
+    """made[k] = gradient[chosen[k]]"""
+    k = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x
+    if k < made.size:
+        made[k] = gradient[chosen[k]]
+
+
 class Relaxation:
     """See :class:`hrmas_sparse.engine.relaxation.Relaxation`."""
 
@@ -142,7 +150,7 @@ class Selection:
 
     def __init__(self, trained, fixed):
         self._place = to_device(np.where(trained, np.cumsum(trained) - 1, -1).astype(np.int32))
-        self._trained, self._fixed = to_device(np.flatnonzero(trained)), fixed
+        self._trained, self._fixed = to_device(np.flatnonzero(trained).astype(np.int32)), fixed
 
     def weights(self, trained):
         """See :meth:`hrmas_sparse.engine.relaxation.Selection.weights`."""
@@ -153,4 +161,7 @@ class Selection:
 
     def pullback(self, gradient):
         """See :meth:`hrmas_sparse.engine.relaxation.Selection.pullback`."""
-        return gradient[self._trained]
+        made = xp.empty(self._trained.shape, gradient.dtype)
+        if made.size:
+            choose[launch.flat(made.size)](gradient, self._trained, made)
+        return made
