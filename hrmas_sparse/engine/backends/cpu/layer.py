@@ -60,19 +60,20 @@ class Layer(base.Layer):
 
     def _run(self, signals, membrane, chunk):
         span = blocks.span_of(chunk.steps)
-        lists, given = self._currents(signals, chunk.steps, span)
-        blocks.forward(self._neurons.k, membrane, self._synapses, signals, self._state()[:3], lists, self._work(span),
+        listed, given = self._currents(signals, chunk.steps, span)
+        blocks.forward(self._neurons.k, membrane, self._synapses, signals, self._state()[:3], listed, self._work(span),
                        span, given)
         return signals
 
     def _currents(self, signals, steps, span):
         """Lists for the spikes received of a span, and whether v holds what they make already."""
-        given = len(self._synapses.w) > blocks.MANY and bool(signals.received.mask.size)
-        lists = self._lists("received", signals.received, steps if given else span)
+        given = (len(self._synapses.w) > blocks.MANY and self._width > blocks.PANEL
+                 and bool(signals.received.mask.size))
+        listed = self._lists("received", signals.received, steps if given else span)
         if given:
             panel = self._buffers.get("panel", (len(self._synapses.w), blocks.PANEL), self._dtype)
-            blocks.panel_currents(self._synapses, signals.received, lists, panel, signals.v, self._work(span))
-        return lists, given
+            blocks.panel_currents(self._synapses, signals.received, listed, panel, signals.v, self._work(span))
+        return listed, given
 
     def _run_plastic(self, signals, chunk, keep_trajectory):
         span, name = blocks.span_of(chunk.steps), ("trajectory", self._slot, keep_trajectory)
@@ -81,9 +82,9 @@ class Layer(base.Layer):
             lanes[...] = values[:, None]
         trajectory = self._buffers.get(name, (2, chunk.steps if keep_trajectory else 0, self._width, LANES),
                                        self._dtype)
-        lists, given = self._currents(signals, chunk.steps, span)
+        listed, given = self._currents(signals, chunk.steps, span)
         blocks.forward_plastic(self._neurons.k, self._neurons.p, adapted, self._synapses, signals, trajectory,
-                               self._state(), lists, self._work(span), span, given)
+                               self._state(), listed, self._work(span), span, given)
         return Plastic(*adapted[..., :chunk.size].sum(axis=2), trajectory)
 
     def _run_smooth(self, signals, membrane, chunk):
