@@ -46,6 +46,16 @@ def test_what_the_assembler_makes_of_the_kernels_of_a_step(name, capability):
     if found.step is not None:
         step, word, link = MOST[kind]
         assert found.step <= step * per and (found.word or 0) <= word and found.link <= link, found
+    if name == "backward, 1 a thread":
+        assert found.occupancy > 0.7, "there is room for two samples a multiprocessor"
+
+
+@pytest.mark.skipif(bool(static.missing()), reason="NOT TESTED: the CUDA compiler's packages are not installed")
+@pytest.mark.parametrize("name", ["output, psc", pytest.param("output, cross entropy", marks=pytest.mark.slow),
+                                  pytest.param("output, surrogate", marks=pytest.mark.slow)])
+def test_what_it_makes_of_the_output_layer(name):
+    found = static.figures(name, "float32", HOPPER)
+    assert (found.stack, found.spills, found.divisions) == (0, 0, 0) and found.registers <= 80, found
 
 
 @pytest.mark.skipif(bool(static.missing()) or static.tool("nvdisasm") is None, reason="NOT TESTED: nvdisasm is missing")

@@ -78,6 +78,12 @@ def logistic_slope(k, x):
 
 
 @device
+def slope_at(k, v):
+    """The surrogate's slope at a membrane potential, without its height."""
+    return logistic_slope(k, (v - k.v_th) * k.inv_width)
+
+
+@device
 def expm1_small(x):
     """exp(x) - 1."""
     return math.expm1(x)

@@ -9,14 +9,15 @@ import functools
 
 from numba import cuda
 
+from hrmas_sparse.engine.backends.cuda.footprint import MORE_REGISTERS
 from hrmas_sparse.engine.backends.cuda.compile import (
     after_reset,
     device,
     filtered,
     fires,
     jit,
-    logistic_slope,
     membrane,
+    slope_at,
     surrogate_error,
     through_time_error,
     timing_error,
@@ -50,14 +51,13 @@ def _back(k, through_time, b, i, leak, drive, v, psc, errors):
         v_before = v[b, max(t - 1, 0), i]
         u_before = k.zero if t == 0 or fires(k, v_before) else v_before    # before the first step, as after a spike
         effect = filtered(k, effect, errors[b, t, i])
-        was_silent, slope = not through_time and not psc[b, t, i] > k.below_silent, k.zero
-        if through_time or was_silent:
-            slope = logistic_slope(k, (potential - k.v_th) * k.inv_width)
         if through_time:
-            error = through_time_error(k, potential, effect, slope, leak, error)
+            error = through_time_error(k, potential, effect, slope_at(k, potential), leak, error)
         else:
             error = timing_error(k, potential, u_before, leak, effect, error)
-        delta = surrogate_error(k, effect, slope) if was_silent else error
+        delta = error
+        if not through_time and not psc[b, t, i] > k.below_silent:
+            delta = surrogate_error(k, effect, slope_at(k, potential))
         filtered_error = filtered(k, filtered_error, drive * delta)
         errors[b, t, i] = filtered_error
         potential = v_before
@@ -77,7 +77,7 @@ def output(of_loss, back, through_time=False):
     errors : output, (S, T, O), E; without ``back`` the gradient of the loss by psc
     shared memory : a float64 for each thread
     """
-    @jit
+    @functools.partial(jit, registers=MORE_REGISTERS)     # its blocks are small
     def kernel(k, leaks, drives, labels, first, second, sent, v, psc, numbers, errors):
         b, i, outputs, own = cuda.blockIdx.x, cuda.threadIdx.x, v.shape[2], sent[-1]
         while i < outputs:      # range would divide

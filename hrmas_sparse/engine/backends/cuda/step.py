@@ -32,10 +32,10 @@ from hrmas_sparse.engine.backends.cuda.compile import (
     filtered,
     fires,
     jit,
-    logistic_slope,
     membrane,
     plastic_resistance,
     plastic_time_constant,
+    slope_at,
     surrogate_error,
     through_time_error,
     timing_error,
@@ -288,14 +288,14 @@ def backward(per, recurrent, resident, moving=False, keep=False, through_time=Fa
                     if moving:
                         leak[j] = leaks[U((U(leaks_at + neurons) if t < last else leaks_at) + i)]
                         drive[j] = drives[U(drives_at + i)]
-                    was_silent, slope = not through_time and (quiet[j] >> (t & U(31))) & U(1), k.zero
-                    if through_time or was_silent:
-                        slope = logistic_slope(k, (potential[j] - k.v_th) * k.inv_width)
                     if through_time:
-                        base_error[j] = through_time_error(k, potential[j], effect, slope, leak[j], base_error[j])
+                        base_error[j] = through_time_error(k, potential[j], effect, slope_at(k, potential[j]), leak[j],
+                                                           base_error[j])
                     else:
                         base_error[j] = timing_error(k, potential[j], u_before, leak[j], effect, base_error[j])
-                    delta_now = surrogate_error(k, effect, slope) if was_silent else base_error[j]
+                    delta_now = base_error[j]
+                    if not through_time and (quiet[j] >> (t & U(31))) & U(1):
+                        delta_now = surrogate_error(k, effect, slope_at(k, potential[j]))
                     filtered_error[j] = filtered(k, filtered_error[j], drive[j] * delta_now)
                     potential[j] = v_before
                     errors[U(at + i)] = filtered_error[j]
