@@ -20,10 +20,11 @@ from hrmas_sparse.data.events import Events
 from hrmas_sparse import doctor
 from hrmas_sparse.engine import lockstep, selftest
 from hrmas_sparse.engine.backends import cuda, get_backend
-from hrmas_sparse.engine.backends.cuda import Probe, losses, step, synapses, verdict
+from hrmas_sparse.engine.backends.cuda import Probe, batches, learning, losses, step, synapses, verdict
 from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
 from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Integrator, Motifs, Supernet
 from hrmas_sparse.engine.network import Network, Plasticity
+from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.gradcheck import golden
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -228,7 +229,7 @@ def fewer_buffers(*changes):
 
 STEP, LINKS = (step, ("forward", "backward")), (synapses, ("links_gradient",))
 LOSSES = losses, ("of_psc", "of_cross_entropy", "judging")
-WITH_BARRIERS = STEP, LINKS, LOSSES
+WITH_BARRIERS = STEP, LINKS, LOSSES, (batches, ("scatter",))
 CONTROLS = {f"barrier {n} of {module.__name__.split('.')[-1]}": (module, names, without_barrier(n))
             for module, names in WITH_BARRIERS for n in range(Path(module.__file__).read_text().count(BARRIER))} | {
     "two rows of bits": (*STEP, fewer_buffers(
@@ -254,6 +255,19 @@ def test_what_is_broken_is_seen(monkeypatch, name):
         if emulator.divergent:
             return
     pytest.fail("a broken kernel gave the right result in every order")
+
+
+@pytest.mark.parametrize("barrier", [None, 0, 1])
+def test_squares_with_and_without_their_barriers(monkeypatch, barrier):
+    emulator, rng = conftest.EMULATOR, np.random.default_rng(0)
+    if barrier is not None:
+        broken(monkeypatch, learning, ("sum_squares",), without_barrier(barrier))
+    gradients = Parameters([{"w": rng.standard_normal((90, 70))}, {"w": rng.standard_normal(7)}])
+    right = []
+    for emulator.order in ORDERS:
+        found = learning.squares(gradients).sum(axis=1)
+        right.append(np.allclose(found, [np.square(g).sum() for _, g in gradients.items()], rtol=1e-12, atol=0))
+    assert all(right) == (barrier is None)
 
 
 def test_what_is_whole_is_not_seen(emulator, monkeypatch):
