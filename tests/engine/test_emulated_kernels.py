@@ -20,7 +20,7 @@ from hrmas_sparse.data.events import Events
 from hrmas_sparse import doctor
 from hrmas_sparse.engine import lockstep, selftest
 from hrmas_sparse.engine.backends import cuda, get_backend
-from hrmas_sparse.engine.backends.cuda import Probe, batches, learning, losses, step, synapses, verdict
+from hrmas_sparse.engine.backends.cuda import Probe, batches, learning, losses, smooth, step, synapses, verdict
 from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
 from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Integrator, Motifs, Supernet
 from hrmas_sparse.engine.network import Network, Plasticity
@@ -267,6 +267,20 @@ def test_squares_with_and_without_their_barriers(monkeypatch, barrier):
     for emulator.order in ORDERS:
         found = learning.squares(gradients).sum(axis=1)
         right.append(np.allclose(found, [np.square(g).sum() for _, g in gradients.items()], rtol=1e-12, atol=0))
+    assert all(right) == (barrier is None)
+
+
+@pytest.mark.parametrize("barrier", [None, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 1))])
+def test_the_smooth_variant_with_and_without_its_barriers(monkeypatch, barrier):
+    if barrier is not None:
+        broken(monkeypatch, smooth, ("forward", "backward"), without_barrier(barrier))
+    events, right = batch(3, 20, 40, 7, 0.1), []
+    cpu, here = (network(HIDDEN["motif"], backend, smooth=True) for backend in (get_backend("cpu"), CudaBackend()))
+    params = cpu.init(seed=1)
+    expected = cpu.gradients(params, events).gradients.flatten()
+    for conftest.EMULATOR.order in ORDERS:
+        found = here.gradients(params, events).gradients.flatten()
+        right.append(all(np.abs(found[name] - x).max() <= 1e-9 * np.abs(x).max() for name, x in expected.items()))
     assert all(right) == (barrier is None)
 
 
