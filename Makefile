@@ -43,6 +43,10 @@ quoted = '$(subst ','\'',$($1))'
 option = $(if $(filter $1,$(FLAGS)),$(if $(filter-out 0,$($1)),$2),$(if $($1),$2 $(call quoted,$1)))
 given = $(foreach o,$(OPTIONS),$(call option,$(firstword $(subst =, ,$o)),$(lastword $(subst =, ,$o))))
 hrmas = @$(BIN)/hrmas $1 $(given)
+# $(call peers,ROWS): PyTorch and its libraries, unless rows or methods are given of which none needs them, or for a list.
+comma := ,
+chosen = $(subst $(comma), ,$($1))
+peers = $(if $(call option,LIST,x),,$(if $(filter gru lstm snntorch norse,$(if $(call chosen,$1),$(call chosen,$1),gru)),$(BENCH)/installed))
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 } \
@@ -64,7 +68,7 @@ table2: ## experiment: searched and feedforward networks, by default on every da
 table3: ## experiment: HRMAS with one part taken away
 table4: ## experiment: 800 to 3,200 neurons; with and without plasticity; random architectures
 comparison: ## experiment: everything HRMAS is compared with, at one size
-ranking: $(BENCH)/installed ## experiment: HRMAS, what people would otherwise use, on all data sets, as tables in Markdown
+ranking: $(call peers,ROWS) ## experiment: HRMAS, what people would otherwise use, on all data sets, as tables in Markdown
 figures: ## experiment: the search with and without plasticity
 EXPERIMENTS := table2 table3 table4 comparison ranking figures
 $(EXPERIMENTS): need-seeds $(VENV)/installed-cluster
@@ -85,7 +89,7 @@ report: need-NAME $(VENV)/installed-plots ## tables and figures of an experiment
 gradcheck: $(VENV)/installed-core ## check the gradients
 	$(call hrmas,gradcheck)
 
-compare: need-DATA $(VENV)/installed-core $(BENCH)/installed ## GRU, LSTM, snnTorch, norse, logistic regression on the same spikes (needs DATA=)
+compare: need-DATA $(VENV)/installed-core $(call peers,METHODS) ## GRU, LSTM, snnTorch, norse, logistic regression on the same spikes (needs DATA=)
 	$(call hrmas,compare $(call quoted,DATA) $(ARGS))
 
 doctor: $(VENV)/installed-core ## what is installed and found here, what is missing

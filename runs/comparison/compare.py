@@ -84,9 +84,9 @@ def _compute(todo, python):
 def check_python(python, method):
     """Raise InputError if a method cannot be computed with a Python."""
     if why := _missing(python, method):
-        install = "`make compare` installs what is missing; " if environment.checkout() else ""
-        raise InputError(f"{method}: not computed. {why}. {install}--peer-python gives another Python, "
-                         "--methods logistic needs none")
+        install = "`make .venv-bench/installed` installs what is missing; " if environment.checkout() else ""
+        raise InputError(f"{method}: not computed. {why}. {install}--peer-python gives another Python; "
+                         "logistic regression alone needs none")
 
 
 def _say(text):
@@ -98,6 +98,8 @@ def run(options):
     if options.name is not None and not plain(options.name):
         raise InputError(f"--name: expected {PLAIN_NAME}, found {shown(options.name)}")
     for section, key in (name for text in options.set for name in override_names(text)):
+        if (section, key) == ("data", "partition"):
+            raise InputError("--set: data.partition: here it is --partitions (PARTITIONS=) that says them")
         if section != "data":
             raise InputError(f"--set: {section}.{key}: these methods take settings of [data] alone; theirs go into a "
                              "file for --settings")

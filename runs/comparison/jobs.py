@@ -7,7 +7,7 @@ from pathlib import Path
 from hrmas_sparse import places
 from hrmas_sparse.environment import option
 from hrmas_sparse.settings.validators import choice, integer, nearest, real, shown
-from hrmas_sparse.storage.errors import InputError
+from hrmas_sparse.storage.errors import Damaged, InputError
 from hrmas_sparse.storage.records import read_json, read_toml
 from runs.comparison.worker import METHODS
 
@@ -167,7 +167,10 @@ def result(job):
     path = Path(job["folder"]) / "result.json"
     if not path.exists():
         return None
-    stored = read(path)
+    try:
+        stored = read(path)
+    except Damaged as error:
+        raise Damaged(f"{error}; delete that file to compute it anew") from error
     differs = [f"{key}: {stored[key]!r} != {job[key]!r}" for key in ("method", "partition", "seed", "fingerprint")
                if stored[key] != job[key]]
     for key in ("settings", "data"):
@@ -175,5 +178,5 @@ def result(job):
                     for name in {**stored[key], **job[key]} if stored[key].get(name) != job[key].get(name)]
     if differs:
         raise InputError(f"{path}: holds another result: {'; '.join(differs)}. Give another {option('name')}, or "
-                         f"{option('fresh')} to compute it anew")
+                         "delete that file to compute it anew")
     return stored

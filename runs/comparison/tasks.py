@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from hrmas_sparse.environment import option
 from hrmas_sparse.storage.atomic import write_json
+from hrmas_sparse.storage.errors import InputError
 from runs.comparison import compare, jobs
 from runs.worker import JOB, Task
 
@@ -59,7 +61,11 @@ def task(name, one, python, threads, work=1.0):
     name : for messages; python : that computes it
     threads, work : see :class:`runs.worker.Task`
     """
-    one.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        one.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{one.folder}: no folder can be made there ({error.strerror}); move what is there away, or "
+                         f"give another {option('name')}") from error
     write_json(one.folder / JOB, one.job)
     ours = [f"{key}={value}" for key, value in compare.surroundings().items() if key == "PYTHONPATH"]
     words = [*(["env", *ours] if ours else []), python, "-m", "runs.comparison.worker", str(one.folder / JOB)]

@@ -54,6 +54,16 @@ def test_values_reach_the_program_as_they_are(make, value):
     assert not {"DATA", "SET", "NAME", "RAW"} & environment.keys()
 
 
+@pytest.mark.parametrize("words, installs", [
+    (("ranking",), True), (("ranking", "LIST=1"), False), (("ranking", "ROWS=hrmas logistic"), False),
+    (("ranking", "ROWS=hrmas,gru"), True), (("compare", "DATA=x"), True),
+    (("compare", "DATA=x", "METHODS=logistic"), False), (("compare", "DATA=x", "METHODS=norse logistic"), True)])
+def test_pytorch_is_installed_only_for_those_who_need_it(make, words, installs):
+    (make.folder / ".venv-bench" / "installed").unlink()
+    found, _ = make("-n", *words)
+    assert ("requirements.txt" in found.stdout) == installs, found
+
+
 @pytest.mark.parametrize("folder", ["it's here", "a b", "a\u00a0b", "ü", "#(1)", "$HOME", '"', "a;b", "%=:"])
 def test_a_checkout_may_have_any_name(tmp_path, folder):
     """Its .venv is kept when it was made here, and made anew in a copy of the folder."""

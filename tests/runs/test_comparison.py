@@ -188,6 +188,7 @@ def test_trials_see_the_training_part_alone(nmnist, tmp_path, capsys):
     (["--settings", "own.toml"], "own.toml: "),
     (["--name", "../elsewhere"], "--name: expected a plain name of at most 200 bytes, found '../elsewhere'"),
     (["--set", "data.steps=30 training.lr=1"], "--set: training.lr: these methods take settings of [data] alone"),
+    (["--set", "data.partition=resample-1"], "--set: data.partition: here it is --partitions"),
     (["--methods", "gru", *NO_PYTHON], "gru: not computed. no-such-python: No such file"),
 ])
 def test_mistakes_are_one_line(nmnist, capsys, wrong, message):

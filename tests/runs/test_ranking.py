@@ -87,7 +87,14 @@ def test_the_whole_table_by_one_command(run, capfd):
     path = home / "logistic-official-s0" / "result.json"
     path.write_text(json.dumps(found["logistic-official-s0"] | {"settings": {"bins": 3, "ridge": 0.01}}))
     status, _, err = run()
-    assert status == 2 and "holds another result: settings.bins: 3 != 10" in err
+    assert status == 2 and "holds another result: settings.bins: 3 != 10" in err and "delete that file" in err
+    path.write_text("")
+    status, _, err = run()
+    assert status == 2 and "not JSON" in err and "delete that file" in err
+    shutil.rmtree(home / "logistic-official-s0")
+    (home / "logistic-official-s0").write_text("a file")
+    status, _, err = run()
+    assert status == 2 and "logistic-official-s0: no folder can be made there (File exists)" in err
 
 
 @pytest.mark.parametrize("more, message", [
