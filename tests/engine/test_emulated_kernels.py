@@ -284,6 +284,7 @@ def test_the_smooth_variant_with_and_without_its_barriers(monkeypatch, barrier):
     assert all(right) == (barrier is None)
 
 
+@pytest.mark.slow
 def test_what_is_whole_is_not_seen(emulator, monkeypatch):
     for module, names in WITH_BARRIERS:
         broken(monkeypatch, module, names, lambda source: source + "\n# as it was\n")
