@@ -103,9 +103,10 @@ def _batch_system(path: Path):
 class _Progress:
     """One line for all tasks, the time left judged by what was done since we began; a bar on a terminal only."""
 
-    def __init__(self, tasks: list[Task], done: Callable[[Task], float], all_known: bool):
+    def __init__(self, tasks: list[Task], done: Callable[[Task], float], all_known: bool, later: int = 0):
         self._open, self._over = {task.name: task for task in tasks}, 0.0      # the work of those that have ended
         self._done_of, self._all_known = done, all_known
+        self._ended, self._begun, self._expected = 0, len(tasks), len(tasks) + later
         self._began, self._looked = time.monotonic(), -math.inf
         self._sum, self._sum_of, self._took = 0.0, -math.inf, 0.0
         self._at_first = self._done()
@@ -114,12 +115,16 @@ class _Progress:
 
     def add(self, tasks: list[Task]) -> None:
         """Count further tasks."""
+        self._begun += len(tasks)
         self._open |= {task.name: task for task in tasks}
         self._bar.total += sum(task.work for task in tasks)
 
-    def end(self, task: Task) -> None:
-        """Count a task as done."""
-        self._over += self._open.pop(task.name).work
+    def end(self, name: str) -> str:
+        """Count a task as done, also one that never began; which of how many it is, as text."""
+        if name in self._open:
+            self._over += self._open.pop(name).work
+        self._ended += 1
+        return f"{self._ended} of {max(self._begun, self._expected)}"
 
     def _done(self) -> float:
         """How much is done, by a look into every folder: of thousands that takes long, so it is not done often."""
@@ -205,10 +210,6 @@ class _Submitted:
         for task in tasks:
             self.submit(task)
 
-    def count(self) -> int:
-        """Return how many tasks there are, those that have ended too."""
-        return len(self._deaths)
-
     def submit(self, task: Task) -> None:
         """Hand a task to the scheduler, again if its worker has died or it came back to be sent on."""
         self._deaths.setdefault(task.name, 0)
@@ -243,7 +244,8 @@ class _Submitted:
 
 
 def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], ended: Callable[[Task], str],
-            how: How | None = None, more: Callable[..., list[Task] | None] | None = None) -> dict[str, str]:
+            how: How | None = None, more: Callable[..., list[Task] | None] | None = None,
+            later: int = 0) -> dict[str, str]:
     """Run tasks on a cluster, until all have ended or a stop is asked for.
 
     Parameters
@@ -255,7 +257,8 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
     ended : function (task) -> text about one that ended well
     how : see :class:`How`; by default on any processor, in a shared folder, until they end
     more : function (what is returned, so far; function (text) that prints a line), called now and then -> further
-        tasks, or None if there will be no more
+        tasks, or None if there will be no more; it may add to what is returned why others cannot be made
+    later : how many tasks of ``more`` there will be, where that is known
 
     Returns
     -------
@@ -275,7 +278,7 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
             return {}
         for home in homes if how.apart else []:         # nobody else can see that these runs are worked on
             stack.enter_context(locks.locked(home / AWAY, f"{home}: its runs"))
-        progress = stack.enter_context(contextlib.closing(_Progress(tasks, done, more is None)))
+        progress = stack.enter_context(contextlib.closing(_Progress(tasks, done, more is None, later)))
         submitted = _Submitted(client, tasks, way)
         further = None if more is None else []
         while submitted.waiting or further is not None:
@@ -288,8 +291,11 @@ def run_all(tasks: list[Task], client, stopping, done: Callable[[Task], float], 
                 progress.say(f"worker {event['worker']}: leaves: {event['unfit']}")
             with contextlib.suppress(queue.Empty):
                 task, future = submitted.ended.get(timeout=POLL_SECONDS)
-                _said(task, submitted.result(task, future, stop.exists()), submitted, progress, failed, stop, ended)
+                _said(task, submitted.result(task, future, stop.exists()), progress, failed, stop, ended)
+            before = set(failed)
             further = None if further is None or stop.exists() else more(failed, progress.say)  # type: ignore[misc]
+            for name in [name for name in failed if name not in before]:
+                progress.say(f"{progress.end(name)}: {name}: FAILED: {failed[name]}")
             progress.add(further or [])
             for task in further or []:
                 submitted.submit(task)
@@ -332,16 +338,14 @@ def _forget(client, owner="") -> None:
             client.run_on_scheduler(forget, owner=owner)
 
 
-def _said(task, reason, submitted, progress, failed, stop, ended) -> None:
+def _said(task, reason, progress, failed, stop, ended) -> None:
     """Print how a task ended, and remember one that failed."""
     if reason is None:
         return
     if reason == DIED:
         progress.say(f"{task.name}: its worker died; another one goes on")
         return
-    count = submitted.count()
-    progress.end(task)
-    so_far = f"{count - len(submitted.waiting)} of {count}"
+    so_far = progress.end(task.name)
     if reason:
         failed[task.name] = reason
         progress.say(f"{so_far}: {task.name}: FAILED: {reason}")

@@ -7,6 +7,7 @@ repeated to the bit by its own command, like any other.
 
 from typing import NamedTuple
 
+from hrmas_sparse.environment import option
 from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.settings.schema import ITERATION, Config
 from hrmas_sparse.storage.errors import InputError
@@ -17,7 +18,7 @@ CHOOSING = ("search-1", "search-2", "candidates")     # phases in which an archi
 
 
 class Fitting(NamedTuple):
-    """What a row's settings become, and the run that has to end before that is known, or None."""
+    """What a row's settings become, and the run whose measured search has to be there before that is known, or None."""
 
     candidates: int
     epochs: int
@@ -42,29 +43,41 @@ def fitting(settings: Config, run: RunDir, reference: RunDir) -> Fitting:
     ----------
     settings : of the run, but for the candidates
     run : once it has begun the number stays as it is
-    reference : the run whose search is measured
+    reference : the run whose search is measured; while it has not ended, or if it measured none, the number is a rough
+        one, and ``waits`` names it
 
     Raises
     ------
-    InputError
-        The reference has ended, but says nothing of its processor time.
+    Damaged
+        The reference's result is damaged.
     """
     if run.manifest_path.exists():
         begun = run.config()
         return Fitting(begun.search.candidates, begun.candidate_epochs, None)
     training = settings.training
     epochs = settings.search.candidate_epochs or max(1, training.retrain_epochs // SHORT)
-    if not reference.finished:          # until then, roughly; in steps of training
+    measured = _measured(reference)
+    if measured is None:                # so far, roughly; in steps of training
         return Fitting(_between(ITERATION * training.search_epochs / epochs), epochs, reference)
-    result = reference.result()
-    search, retrain = choosing_seconds(result), (result.get("processor_seconds") or {}).get("retrain")
-    if not search or not retrain:
-        raise InputError(f"{reference.path}: expected the processor time of a search and of retraining, found none; a "
-                         "version before measured none: give another NAME= (--name), or a row without candidates_like")
+    search, retrain = measured
     # A candidate's epoch goes through one half of the training part.
-    of_an_epoch = retrain / reference.config().training.retrain_epochs / 2
-    return Fitting(_between(search / (epochs * of_an_epoch)), epochs, None)
+    return Fitting(_between(search * 2 * reference.config().training.retrain_epochs / (epochs * retrain)), epochs, None)
+
+
+def check(reference: RunDir) -> None:
+    """Raise InputError if a run that has ended measured no search and retraining for others to take as long as."""
+    if _measured(reference) is None:
+        raise InputError(f"{reference.path}: expected the processor time of a search and of retraining, found none: an "
+                         f"earlier version began it; give another {option('name')}, or {option('rows')} without the "
+                         "rows that are to take as long")
+
+
+def _measured(reference: RunDir) -> tuple[float, float] | None:
+    """Processor time of a run's search and of its retraining; None if it has not ended or did not measure both."""
+    result = reference.result() if reference.finished else {}
+    search, retrain = choosing_seconds(result), (result.get("processor_seconds") or {}).get("retrain")
+    return (search, retrain) if search and retrain else None
 
 
 def _between(count: float) -> int:
-    return min(MOST, max(1, int(count)))
+    return int(min(MOST, max(1, count)))

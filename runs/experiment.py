@@ -24,13 +24,25 @@ from hrmas_sparse.settings.validators import PLAIN_NAME, plain, shown
 from hrmas_sparse.storage.atomic import write_text
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import locked
-from runs import apart, cluster
+from runs import apart, cluster, equal_time
 from runs.comparison import compare, jobs, tasks
 from runs.comparison.worker import WITH_TORCH
-from runs.plan import Planned, at_equal_time, folder_name, plan, read, record, refuse_other_settings, work_done, work_of
+from runs.plan import (
+    Planned,
+    at_equal_time,
+    folder_name,
+    plan,
+    read,
+    record,
+    refuse_other_settings,
+    refuse_without_search,
+    work_done,
+    work_of,
+)
 from runs.report import ranking
 from runs.worker import Task
 
+NOT_FINISHED = "the run that it waits for has not finished"
 HRMAS = (sys.executable, "-m", "hrmas_sparse")
 
 
@@ -122,6 +134,8 @@ def outcome(planned):
 
 def check_options(experiment, options):
     """Refuse options that do not fit the experiment or each other."""
+    if options.rows == []:
+        raise InputError(f"{option('rows')}: expected some of {', '.join(experiment.rows)}, found none")
     for row in options.rows or []:
         if row not in experiment.rows:
             raise InputError(f"{option('rows')}: {experiment.name} has the rows {', '.join(experiment.rows)}, "
@@ -157,11 +171,13 @@ def run(options):
     left = {}
     for dataset in options.data or experiment.data:
         left |= {planned.run.name: (planned, cache) for planned, cache in _unfinished(experiment, dataset, options)}
-    waiting = Waiting(experiment, options, left)
+    waiting, failed = Waiting(options, left), {}
+    waiting.settle(failed)
     if options.list:
         ready = [planned for planned, _ in left.values() if not planned.waits]
         print("\n".join(shlex.join(["hrmas", *command(planned, options)]) for planned in ready))
         waiting.say_later(sys.stderr)
+        _say_failed(failed)
         return 0
     for method in dict.fromkeys(planned.method for planned, _ in left.values() if planned.method in WITH_TORCH):
         compare.check_python(_python(options, method), method)
@@ -169,15 +185,16 @@ def run(options):
     threads = cluster.threads_for(len(left), at_a_time)
     todo = [task(planned, cache, options, threads) for planned, cache in left.values() if not planned.waits]
     with stop_on_signals() as stop, cluster.connected(options.cluster, at_a_time) as client:
-        failed = cluster.run_all(
+        failed |= cluster.run_all(
             todo, client, stop, lambda one: done(*left[one.name]), lambda one: outcome(left[one.name][0]),
             cluster.How.of(options), None if options.detach or not waiting.names else
-            lambda failed, say: waiting.ready(failed, threads))
+            lambda failed, say: waiting.ready(failed, threads), len(waiting.names))
     if options.detach:
         waiting.say_later(sys.stdout)
-        return _left(experiment, options, len(todo))
+        _say_failed(failed)
+        return _left(experiment, options, len(todo)) or int(bool(failed))
     if not stop.signum:
-        failed |= dict.fromkeys(waiting.names, "the run that it waits for has not finished")
+        failed |= dict.fromkeys(waiting.names, NOT_FINISHED)
     return _goodbye(experiment, options, failed, stop.signum)
 
 
@@ -195,32 +212,45 @@ class Waiting:
         A run waits for one that has not finished and is not among them.
     """
 
-    def __init__(self, experiment, options, left):
-        self._experiment, self._options, self._left = experiment, options, left
+    def __init__(self, options, left):
+        self._options, self._left = options, left
         self.names = [name for name, (planned, _) in left.items() if planned.waits]
         for name in self.names:
             other = left[name][0].waits
-            if other.name not in left:
+            if other.name not in left and not other.finished:
                 raise InputError(f"{name}: has as many candidates as fit into the search of {other.name}, which has "
                                  f"not finished; {option('rows')}: add its row, or make that run first")
 
-    def ready(self, failed, threads):
-        """Return the tasks of runs that wait no longer; None once there will be no more."""
-        ready = []
+    def settle(self, failed):
+        """Return the names of runs that wait no longer; of those that cannot be made ``failed`` is told why."""
+        settled = []
         for name in list(self.names):
             planned, cache = self._left[name]
             if planned.waits.finished:
-                self.names.remove(name)
-                self._left[name] = at_equal_time(planned, planned.waits), cache
-                ready.append(task(*self._left[name], self._options, threads))
-        pending = [name for name in self.names if self._left[name][0].waits.name not in failed]
-        return ready if ready or pending else None
+                try:
+                    equal_time.check(planned.waits)
+                    self._left[name] = at_equal_time(planned, planned.waits), cache
+                    settled.append(name)
+                except InputError as error:         # the others have nothing to do with it
+                    failed[name] = str(error)
+            elif planned.waits.name in failed:
+                failed[name] = NOT_FINISHED
+            else:
+                continue
+            self.names.remove(name)
+        return settled
+
+    def ready(self, failed, threads):
+        """Return the tasks of runs that wait no longer, see :meth:`settle`; None once there will be no more."""
+        ready = [task(*self._left[name], self._options, threads) for name in self.settle(failed)]
+        return ready if ready or self.names else None
 
     def say_later(self, to):
         """Say of runs that they are left out so far."""
         if self.names:
-            print(f"{len(self.names)} runs wait for others, whose search they take as much time as; the same command "
-                  "names them once those have finished", file=to)
+            words = "1 run starts when the run whose search it is compared with has ended" if len(self.names) == 1 \
+                else f"{len(self.names)} runs start when those whose searches they are compared with have ended"
+            print(f"{words}; the same command lists {'it' if len(self.names) == 1 else 'them'} then", file=to)
 
 
 def done(planned: Planned, cache) -> float:
@@ -234,6 +264,7 @@ def _unfinished(experiment, dataset, options):
     Several programs may do this for one folder at a time: each of its runs has a lock of its own.
     """
     say = sys.stderr if options.list else sys.stdout
+    refuse_without_search(experiment, dataset, options, options.profile)
     runs = plan(experiment, dataset, options, options.profile)
     home = runs[0].folder.parent
     with locked(home / "lock", str(home), wait=True):
@@ -268,18 +299,22 @@ def _ranking(experiment, options):
     return f"{text}\n{path}"
 
 
+def _say_failed(failed):
+    for name, reason in failed.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+
+
 def _goodbye(experiment, options, failed, signum):
     """Say how it ended, as tables where other methods take part; the exit status."""
     if any(row.method for row in experiment.rows.values()):
         print(_ranking(experiment, options))
-    for name, reason in failed.items():
-        print(f"failed: {name}: {reason}", file=sys.stderr)
+    _say_failed(failed)
     if signum:
         print("stopped; every run is checkpointed, and the same command goes on from here", file=sys.stderr)
         return 128 + signum
     if failed:
-        print(f"{len(failed)} runs failed; the same command tries them again and leaves the others as they are",
-              file=sys.stderr)
+        print(f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed; the same command tries again, and leaves the "
+              "others as they are", file=sys.stderr)
         return 1
     for dataset in options.data or experiment.data:
         name = folder_name(experiment, dataset, options)

@@ -110,11 +110,14 @@ def read(name):
         if row.method and (row.method not in METHODS or row.set or row.candidates_like):
             raise InputError(f"{path}: rows.{key}: method: expected one of {', '.join(METHODS)}, and settings of our "
                              f"networks in other rows alone, found {row.method!r}")
-        if row.candidates_like and (row.candidates_like not in rows or rows[row.candidates_like].candidates_like):
+        like = rows.get(row.candidates_like)
+        if row.candidates_like and (not like or like.candidates_like or like.method):
             raise InputError(f"{path}: rows.{key}: candidates_like: expected another row, one that has a search, found "
                              f"{row.candidates_like!r}")
-    if table["baseline"] not in rows:
-        raise InputError(f"{path}: baseline: expected a row, one of {', '.join(rows)}, found {table['baseline']!r}")
+    ours = [key for key, row in rows.items() if not row.method]
+    if table["baseline"] not in ours:
+        raise InputError(f"{path}: baseline: expected a row of our networks, one of {', '.join(ours)}, found "
+                         f"{table['baseline']!r}")
     seeds = {}
     for key in [key for key in ("seeds", "other_seeds") if key in table]:
         try:
@@ -216,6 +219,22 @@ def at_equal_time(planned, reference):
     fits = equal_time.fitting(settings, planned.run, reference)
     return replace(planned, overrides=(*words, fits.words), waits=fits.waits, fits=fits.words,
                    settings=with_overrides(settings, fits.words))
+
+
+def refuse_without_search(experiment, dataset, options, profile):
+    """Before anything is started: a row that is to take as much time as another's search needs one that searches.
+
+    Raises
+    ------
+    InputError
+        The other row's settings have no search.
+    """
+    for key in options.rows or experiment.rows:
+        like = experiment.rows[key].candidates_like
+        others = argparse.Namespace(**vars(options) | {"rows": [like]})
+        if like and not all(searches(one.settings) for one in plan(experiment, dataset, others, profile)):
+            raise InputError(f"row {key}: has as many candidates as fit into the search of row {like}, which has none "
+                             f"(search.method, network.recurrence); {option('rows')}: leave it out")
 
 
 def folder_name(experiment, dataset, options):

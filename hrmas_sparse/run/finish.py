@@ -33,4 +33,4 @@ def finish(store, context, network, learner, position, baseline, stop):
         "provenance": data.meta.provenance, "test": test, "train": train, "chance": 1 / data.meta.classes,
         "counts_baseline": counts, "trained_weights": weights,
         "recurrence": [connections(layer.recurrence) for layer in network.hidden], "seconds": seconds,
-        "processor_seconds": position.processor})
+        **({} if position.processor is None else {"processor_seconds": position.processor})})

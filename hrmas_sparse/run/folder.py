@@ -46,6 +46,8 @@ _DIAGNOSIS = {"windows": int, "relaxed": _SCORE, "discrete": _SCORE, "reset": (N
 _LINE = {"phase": set(PHASES), "epoch": int, "accuracy": float, "seconds": float,
          "valid_accuracy?": float, "warnings?": [str]}
 
+NANOSECOND, LONGEST = 1e-9, 1e12     # seconds of processor time; the latter a thousand years on thirty cores
+
 # What a run writes after its manifest.
 _RESULTS = ("metrics.jsonl", "architecture.json", "search.h5", "diagnosis.json", "checkpoint.h5",
             "checkpoint.previous.h5", "weights.h5", "result.json", "summary.txt")
@@ -116,6 +118,9 @@ class RunDir:
             return None
         stored = read_json(self.result_path, _RESULT)
         _check_scores(self.result_path, stored["train"], stored["test"])
+        measured = stored.get("processor_seconds", {}).values()
+        if not all(spent == 0 or NANOSECOND <= spent <= LONGEST for spent in measured):
+            raise Damaged(f"{self.result_path}: processor_seconds: expected what a clock can measure")
         counts = stored["test"]["confusion"] if stored["test"] else [[0]]
         if {len(row) for row in counts} != {len(counts)} or min(map(min, counts)) < 0:
             raise Damaged(f"{self.result_path}: test.confusion: expected as many rows as columns, all counts")

@@ -103,7 +103,9 @@ def run_phase(phase, position, add_line, checkpoints, stop, reporter):
     Diverged
         A loss was not finite; nothing was learnt from that batch, and the last checkpoint is kept.
     """
-    clocks = (position.seconds, time.monotonic), (position.processor, time.process_time)
+    clocks = [(position.seconds, time.monotonic)]
+    if position.processor is not None:
+        clocks.append((position.processor, time.process_time))
     started = [spent.get(phase.name, 0.0) - clock() for spent, clock in clocks]
     with reporter.phase(phase.name, phase.epochs, position.epoch):
         while not phase.over(position):

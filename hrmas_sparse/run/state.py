@@ -23,7 +23,8 @@ class Position:
 
     phase : name; epoch, batch : next to do; updates : batches done in this phase; totals : of this epoch;
     lines : of metrics written; sizes : motif size per hidden layer once stage 1 has chosen it;
-    seconds : wall clock spent in each phase; processor : processor time of all threads, likewise;
+    seconds : wall clock spent in each phase; processor : processor time of all threads, likewise, None if a part of it
+    was not measured;
     scores : [accuracy, loss] of each candidate so far;
     settled : what alpha had decided, see :mod:`hrmas_sparse.run.patience`; None where nobody looks
     """
@@ -38,7 +39,7 @@ class Position:
     seconds: dict = field(default_factory=dict)
     scores: list = field(default_factory=list)
     settled: dict | None = None
-    processor: dict = field(default_factory=dict)
+    processor: dict | None = field(default_factory=dict)
 
     def next(self, phase, sizes=None, scores=()):
         """The position at the start of another phase."""
@@ -46,8 +47,9 @@ class Position:
                         scores=list(scores))
 
     def as_dict(self):
-        """What JSON can hold; "sums" are the totals. Scores are there among candidates, settled where it is set."""
-        there = {"scores": self.phase == "candidates", "settled": self.settled is not None}
+        """What JSON can hold; "sums" are the totals. Scores are there among candidates, the others if set."""
+        there = {"scores": self.phase == "candidates", "settled": self.settled is not None,
+                 "processor": self.processor is not None}
         fields = {key: value for key, value in vars(self).items() if there.get(key, True)}
         return {("sums" if key == "totals" else key): value.flat() if key == "totals" else value
                 for key, value in fields.items()}
@@ -71,7 +73,10 @@ class Position:
             totals = Totals.of_flat(stored["sums"])
         except (ValueError, TypeError):
             raise damaged from None
-        return cls(**{key: value for key, value in stored.items() if key != "sums"}, totals=totals)
+        found = cls(**{key: value for key, value in stored.items() if key != "sums"}, totals=totals)
+        if not (found.seconds.keys() & set(PHASES)) <= found.processor.keys():
+            found.processor = None      # an earlier version did that part: what it took stays unknown
+        return found
 
 
 def learner_arrays(learner):

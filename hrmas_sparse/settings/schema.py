@@ -240,6 +240,9 @@ class Config:
         if self.plasticity.retrain and self.network.recurrence == "none":
             raise InvalidSetting("plasticity", "retrain", "expected false where network.recurrence is none: only "
                                   "recurrent layers adapt")
+        if self.search.method == "size" and self.network.recurrence != "motif":
+            raise InvalidSetting("search", "method", "expected hrmas where network.recurrence is not motif: only "
+                                  "motifs have a size to search for, found size")
 
     @property
     def stages(self) -> tuple[int, int]:

@@ -213,7 +213,7 @@ def read(name):
         finished = Finished(entry["row"], tuple(entry["neurons"]), entry["partition"], entry["seed"], run, run.config(),
                          run.manifest(), run.result())
         groups.setdefault((finished.row, finished.neurons), []).append(finished)
-    if not groups:
+    if not groups and not peers:
         raise InputError(f"{folder}: no run has finished yet; the command that began it goes on")
     return Study(folder, record, groups, peers, missing)
 

@@ -39,12 +39,16 @@ def _mean(values):
 
 def heading(study):
     """Return a study's data set; a stand-in is named as one."""
-    name = study.runs[0].settings.data.dataset
-    return name if collect.provenance(study.runs).startswith(("real", "a part")) else f"{name}, stand-in"
+    if study.runs:
+        name, real = study.runs[0].settings.data.dataset, collect.provenance(study.runs).startswith(("real", "a part"))
+    else:
+        result = next(iter(study.peers.values()))[0].result
+        name, real = result["data"].get("dataset", "unknown data"), result.get("provenance") == "real"
+    return f"{name}" if real else f"{name}, stand-in"
 
 
 def text(folders):
-    """Return the tables of some experiments' folders; one without a finished run of ours is named."""
+    """Return the tables of some experiments' folders; one without a finished run is named."""
     studies, left_out = [], []
     for folder in folders:
         try:
@@ -81,8 +85,9 @@ def _one(study):
     header = ["", "runs", "mean, %", "official, %", "other partitions, %", "pairs", f"{base} \N{MINUS SIGN} row",
               "95 % interval", "corrected interval", "better / equal / worse", "processor h", "processor h a run"]
     missing = f"\n\nNot finished: {', '.join(study.missing)}." if study.missing else ""
-    settings = collect.settings_in_words((study.shown or study.runs)[0].settings)
-    return (f"### {heading(study)}\n\nData: {collect.data_in_words(study.runs)}; {settings}; "
-            f"{collect.commits(study.runs)}.\n\n{markdown(header, rows)}\n\nDifferences in percentage points, over "
+    about = (f"Data: {collect.data_in_words(study.runs)}; "
+             f"{collect.settings_in_words((study.shown or study.runs)[0].settings)}; {collect.commits(study.runs)}."
+             ) if study.runs else "No run of our networks has finished yet, so there is nothing to compare with."
+    return (f"### {heading(study)}\n\n{about}\n\n{markdown(header, rows)}\n\nDifferences in percentage points, over "
             "pairs of the same seed and partition; the interval is Student's t, the corrected one heeds that "
             "partitions share samples (Nadeau and Bengio 2003). Processor hours are those of all threads." + missing)

@@ -170,6 +170,10 @@ def run(options):
     """Write the report that `hrmas report` asks for and print its tables; returns the exit status."""
     plots()
     study = collect.read(options.name)
+    if not study.runs:
+        print(tables.markdown(*tables.score_rows(study)), end="\n\n")
+        print(f"{study.folder}: no run of our networks has finished yet; report.html is written once one has")
+        return 0
     path, left_out = write(study)
     for header, rows in (tables.score_rows(study), tables.difference_rows(study), tables.discrete_rows(study)):
         if rows:

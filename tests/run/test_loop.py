@@ -226,7 +226,8 @@ def expected(position):
 def test_a_state_comes_back(tmp_path):
     path, identity = tmp_path / "checkpoint.h5", {"config": {"a": {"b": 1.5}}, "seed": 3}
     totals = Totals(9, 1 / 3, 2, 0.5, [1.0], [0.5], [2.0])
-    position = Position("search-2", 3, 4, 5, totals, 7, [5, 10], {"search-1": 1.25})
+    position = Position("search-2", 3, 4, 5, totals, 7, [5, 10], {"search-1": 1.25},
+                        processor={"search-1": 2.5})
     state.save_state(path, learner(), position, identity)
     empty = Learner(Parameters([]), Adam(), Adam())
     assert state.load_state(path, empty, identity, expected) == position

@@ -135,7 +135,7 @@ def test_what_a_row_names_wins(house):
     (lambda text: text.replace('"ntidigits"', "3"), "data: found .3., which is not what belongs there"),
     (lambda text: text.replace('["ntidigits"]', "[]"), "data: found .., which is not"),
     (lambda text: text.replace('baseline = "hrmas"\n', ""), "two.toml: missing baseline"),
-    (lambda text: text.replace('baseline = "hrmas"', 'baseline = "x"'), "baseline: expected a row, one of hrmas, ff"),
+    (lambda text: text.replace('baseline = "hrmas"', 'baseline = "x"'), "a row of our networks, one of hrmas, ff"),
     (lambda text: text.replace('seeds = "0"', 'seeds = "x"'), "seeds: expected a seed, a range or a list"),
     (lambda text: text.replace("[rows.ff]", '[rows."f/f"]'), "letters, digits and dashes only"),
     (lambda text: text.replace('"network.recurrence', '"network.recurence'), "unknown key network.recurence; nearest"),
@@ -152,7 +152,7 @@ def test_bad_files(house, run, change, message):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["nothing"], "experiment: expected one of comparison, figures, table2, .* found 'nothing'"),
+    (["nothing"], "experiment: expected one of comparison, figures, ranking, table2, .* found 'nothing'"),
     (words_of("--rows", "hrmas fff"), r"--rows \(ROWS=\): two has the rows hrmas, ff, untied, found 'fff'"),
     (words_of("--neurons", "800"), "has no list of layer sizes"),
     (words_of("--partitions", "valid-2..x"), "data.partition: expected official, ab.*found 'valid-2..x'"),
@@ -270,7 +270,7 @@ def test_a_failing_run_is_named_and_the_others_finish(house, run):
     Path("runs/out/two-ntidigits/ff-s0/metrics.jsonl").mkdir()          # cannot be written
     status, out, err = run(*words_of(*SHORT_ROWS))
     assert status == 1 and "two-ntidigits/ff-s0: FAILED: exit status" in out
-    assert "failed: two-ntidigits/ff-s0: exit status" in err and "1 runs failed" in err
+    assert "failed: two-ntidigits/ff-s0: exit status" in err and "1 run failed" in err
     assert [one.finished for one in all_runs()] == [True], "nothing is written into a folder that is no run's"
     Path("runs/out/two-ntidigits/ff-s0/metrics.jsonl").rmdir()
     assert run(*words_of(*SHORT_ROWS))[0] == 0 and [one.finished for one in all_runs()] == [True, True]

@@ -5,6 +5,7 @@ import shlex
 import shutil
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import toys
@@ -13,6 +14,7 @@ from program import program
 from hrmas_sparse.storage.errors import InputError
 from runs import plan
 from runs.report import collect, ranking, tables
+from runs.report import write as report
 
 SMALL = ("data.steps=30 network.neurons=[6] network.motif_sizes=[2,3] network.v_th=1 training.batch=8 "
          "training.search_epochs=2 training.retrain_epochs=1")
@@ -30,6 +32,10 @@ set = "network.recurrence=none"
 title = "logistic regression"
 method = "logistic"
 """
+PEER = {"method": "logistic", "title": "x", "settings": {}, "data": {"dataset": "ntidigits"}, "partition": "official",
+        "seed": 0, "fingerprint": "f", "test": {"accuracy": 0.25, "samples": 9},
+        "train": {"accuracy": 1.0, "samples": 22}, "trained_weights": 7, "seconds": {"train": 1.0},
+        "processor_seconds": 7200.0, "provenance": "synthetic stand-in"}
 
 
 @pytest.fixture
@@ -116,6 +122,23 @@ def test_bad_files(tmp_path, change, message):
         plan.read(str(tmp_path / "both.toml"))
 
 
+def test_methods_alone(tmp_path, capsys):
+    """Where none of our networks has been asked for there is nothing to compare with, but the accuracies are there."""
+    write(tmp_path, ())
+    assert "no run has finished yet" in ranking.text([tmp_path])
+    (tmp_path / "logistic-official-s0").mkdir()
+    (tmp_path / "logistic-official-s0" / "result.json").write_text(json.dumps(PEER))
+    text = ranking.text([tmp_path])
+    assert "| test accuracy, % (pairs) | ntidigits, stand-in |" in text and "| regression | 25.00 (1) |" in text
+    assert f"| regression | 1 | 25.00 | 25.00 | {' | '.join([ranking.NONE] * 6)} | 2.000 | 2.0000 |" in text
+    assert "No run of our networks has finished yet" in text and "Left out" not in text
+    (tmp_path / "logistic-official-s0" / "result.json").write_text(json.dumps(PEER | {"provenance": "real"}))
+    assert "### ntidigits\n" in ranking.text([tmp_path])
+    assert report.run(SimpleNamespace(name=str(tmp_path))) == 0
+    out = capsys.readouterr().out
+    assert "| regression |" in out and "| 25.00 |" in out and "no run of our networks has finished yet" in out
+
+
 def test_a_mean_of_what_is_there_and_what_is_not_is_named(tmp_path):
     """Two data sets, of which one has a row that the other lacks, and a third without a finished run."""
     events = toys.cache(tmp_path / "toy.h5")
@@ -125,11 +148,8 @@ def test_a_mean_of_what_is_there_and_what_is_not_is_named(tmp_path):
             toys.run(tmp_path / name / f"{row}-s0", toys.settings("training.search_epochs=2", *words), events)
         write(tmp_path / name, rows)
     shutil.copytree(tmp_path / "b", tmp_path / "c", ignore=shutil.ignore_patterns("hrmas-*"))
-    peer = {"method": "logistic", "title": "x", "settings": {}, "data": {}, "partition": "official", "seed": 0,
-            "fingerprint": "f", "test": {"accuracy": 0.25, "samples": 9}, "train": {"accuracy": 1.0, "samples": 22},
-            "trained_weights": 7, "seconds": {"train": 1.0}, "processor_seconds": 7200.0}
     (tmp_path / "a" / "logistic-official-s0").mkdir()
-    (tmp_path / "a" / "logistic-official-s0" / "result.json").write_text(json.dumps(peer))
+    (tmp_path / "a" / "logistic-official-s0" / "result.json").write_text(json.dumps(PEER))
     text = ranking.text([tmp_path / name for name in "abc"])
     study = collect.read(str(tmp_path / "a"))
     difference = next(row for row in tables.differences(study) if row["row"] == "logistic")
@@ -148,7 +168,7 @@ def test_a_mean_of_what_is_there_and_what_is_not_is_named(tmp_path):
 
 def write(folder, rows):
     runs = {f"{row}-s0": {"row": row, "neurons": [12], "partition": "official", "seed": 0} for row in rows}
-    if "random" in rows:
+    if "random" in rows or not rows:
         runs["logistic-official-s0"] = {"row": "logistic", "neurons": [], "partition": "official", "seed": 0}
     runs["random-s1"] = {"row": "random", "neurons": [12], "partition": "official", "seed": 1}
     (folder / "experiment.json").write_text(json.dumps({

@@ -119,6 +119,7 @@ def test_motif_sizes_must_divide_every_layer():
     ("network.motif_sizes=[16, 10]", ["smallest first"]),
     ("network.dtype=float23", ["nearest: float32"]),
     ("loss.name=pcs", ["nearest: psc"]),
+    ("search.method=size network.recurrence=none", ["--set: search.method: expected hrmas where network.recurrence"]),
     ("loss.smoothing=0.1", ["--set: loss.smoothing: expected 0 where loss.name is psc", "found 0.1"]),
     ("training.weight_decay=600", ["--set: training.weight_decay", "at most 1 / training.lr = 500", "found 600"]),
     ("training.lr=3 training.weight_decay=0.5", ["training.weight_decay", "1 / training.lr = 0.333333"]),
