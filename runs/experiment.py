@@ -278,13 +278,13 @@ def _unfinished(experiment, dataset, options):
                 jobs.result(job_of(planned, caches[planned.settings.data]))
         record(experiment, runs)
     unfinished = [planned for planned in runs if not planned.run.finished]
-    print(f"{home}: {len(runs)} runs, {len(runs) - len(unfinished)} finished before", file=say, flush=True)
+    print(f"{home}: {_runs(len(runs))}, {len(runs) - len(unfinished)} finished before", file=say, flush=True)
     return [(planned, caches[planned.settings.data]) for planned in unfinished]
 
 
 def _left(experiment, options, count):
     """Say that runs are left to the cluster; the exit status."""
-    print(f"{count} runs are left to the cluster, and these show how far they are:")
+    print(f"{_runs(count)} {'is' if count == 1 else 'are'} left to the cluster, and this shows how far:")
     for dataset in options.data or experiment.data:
         name = folder_name(experiment, dataset, options)
         print(environment.command(f"status {name}", f"status NAME={name}"))
@@ -297,6 +297,11 @@ def _ranking(experiment, options):
     text, path = ranking.text(homes), places.out() / f"{options.name or experiment.name}.md"
     write_text(path, text)
     return f"{text}\n{path}"
+
+
+def _runs(count):
+    """"1 run", "2 runs" """
+    return f"{count} run{'' if count == 1 else 's'}"
 
 
 def _say_failed(failed):
@@ -313,7 +318,7 @@ def _goodbye(experiment, options, failed, signum):
         print("stopped; every run is checkpointed, and the same command goes on from here", file=sys.stderr)
         return 128 + signum
     if failed:
-        print(f"{len(failed)} run{'s' if len(failed) > 1 else ''} failed; the same command tries again, and leaves the "
+        print(f"{_runs(len(failed))} failed; the same command tries again, and leaves the "
               "others as they are", file=sys.stderr)
         return 1
     for dataset in options.data or experiment.data:

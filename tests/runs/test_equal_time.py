@@ -116,7 +116,8 @@ def test_it_waits_for_the_search_and_takes_as_long(run, monkeypatch):
     status, out, err = run("--list", "--seeds", "0-1")
     assert status == 0 and [word for line in out.splitlines() for word in line.split() if word.startswith("hrmas-s")] \
         == ["hrmas-s0", "hrmas-s1"] and "2 runs start when those whose searches they" in err
-    status, _, err = run("--rows", "best")
+    status, out, err = run("--rows", "best")
+    assert "equal-ntidigits: 1 run, 0 finished before" in out
     assert status == 2 and "best-s0: has as many candidates as fit into the search of equal-ntidigits/hrmas-s0" in err
     status, out, err = run()
     assert status == 0 and "1 of 2: equal-ntidigits/hrmas-s0" in out, out + err
