@@ -344,6 +344,8 @@ def test_checkpoints_cost_little(house, tmp_path, show):
     "network.neurons=[3200] network.motif_sizes=[5,10,16,25,40] data.steps=100 training.batch=16",
     "network.neurons=[800] network.motif_sizes=[800] network.tied=false network.inter=false data.steps=50"])
 def test_the_memory_estimate(house, show, settings):
+    compiled = [sys.executable, "-m", "hrmas_sparse", *arguments("first")]   # which takes memory, too
+    subprocess.run(compiled, check=True, capture_output=True)
     settings = BASE + settings + " training.search_epochs=2 training.retrain_epochs=1"
     program = ("import resource, sys\nfrom hrmas_sparse import cli\nfrom hrmas_sparse.storage import memory\n"
                "needed = []\n"

@@ -5,17 +5,21 @@
 It ends when its standard input does.
 """
 
+import functools
 import sys
 
 import numpy as np
 
 from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.backends.base import Above, Chunk, Intrinsic, Neurons, Synapses, Tape
-from hrmas_sparse.engine.backends.cpu import LANES, chunks
+from hrmas_sparse.engine.backends.cpu import LANES, chunks, losses
 from hrmas_sparse.engine.backends.cpu.ahead import DTYPE
 from hrmas_sparse.engine.backends.cpu.layer import Layer
+from hrmas_sparse.engine.backends.cpu.relaxation import Relaxation
+from hrmas_sparse.engine.losses import PscLoss
 from hrmas_sparse.engine.neuron import constants, plasticity_constants
 from hrmas_sparse.engine.recurrence import Links
+from hrmas_sparse.engine.relaxation import Tables
 from hrmas_sparse.process import end_with_stdin
 
 
@@ -52,6 +56,18 @@ def backward():
     layer.backward(Tape(*signals, layer._membrane, None, None), Above(np.ones((1, 1), DTYPE), errors),
                    layer.room_for_gradients())
     layer.effect_of_loss(Tape(*signals, None, None, None), np.zeros((1, chunk.steps, 1), DTYPE))
+    psc = np.zeros((chunk.steps, 1, LANES), DTYPE).transpose(2, 0, 1)[:1]   # as lanes are seen from outside
+    losses.judge(functools.partial(PscLoss(), tau_s=1.0), psc, chunk.labels, chunks.Buffers())
+    relax()
+
+
+def relax():
+    """The relaxation of one link of one motif size, and its pullback."""
+    ones, first = np.ones(1, DTYPE), np.zeros(1, np.int64)
+    relaxation = Relaxation(Tables((1,), 1, [first], [first], [1], -1.0))
+    parameters = {"w_exc": ones, "alpha_size": ones, "alpha_1": np.ones((1, 3), DTYPE)}
+    relaxation.weights(parameters)
+    relaxation.pullback(parameters, ones)
 
 
 if __name__ == "__main__":
