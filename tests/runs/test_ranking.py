@@ -122,7 +122,7 @@ def test_bad_files(tmp_path, change, message):
         plan.read(str(tmp_path / "both.toml"))
 
 
-def test_methods_alone(tmp_path, capsys):
+def test_methods_alone(tmp_path):
     """Where none of our networks has been asked for there is nothing to compare with, but the accuracies are there."""
     write(tmp_path, ())
     assert "no run has finished yet" in ranking.text([tmp_path])
@@ -134,6 +134,13 @@ def test_methods_alone(tmp_path, capsys):
     assert "No run of our networks has finished yet" in text and "Left out" not in text
     (tmp_path / "logistic-official-s0" / "result.json").write_text(json.dumps(PEER | {"provenance": "real"}))
     assert "### ntidigits\n" in ranking.text([tmp_path])
+
+
+def test_the_report_of_methods_alone(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="REPORT NOT CHECKED: it needs the extra `plots`")
+    write(tmp_path, ())
+    (tmp_path / "logistic-official-s0").mkdir()
+    (tmp_path / "logistic-official-s0" / "result.json").write_text(json.dumps(PEER))
     assert report.run(SimpleNamespace(name=str(tmp_path))) == 0
     out = capsys.readouterr().out
     assert "| regression |" in out and "| 25.00 |" in out and "no run of our networks has finished yet" in out
