@@ -51,8 +51,8 @@ def numbers(out):
 
 
 @pytest.mark.parametrize("hidden, options", [
-    ("motif", {}), ("supernet", {}), *(pytest.param(*case, marks=pytest.mark.slow) for case in (
-        ("odd", dict(loss="cross_entropy")), ("two layers", dict(rule="surrogate"))))])
+    ("supernet", {}), *(pytest.param(*case, marks=pytest.mark.slow) for case in (
+        ("motif", {}), ("odd", dict(loss="cross_entropy")), ("two layers", dict(rule="surrogate"))))])
 def test_a_recorded_pass_gives_what_it_gave(recorder, hidden, options):
     nets = [network(HIDDEN[hidden], backend, "float32", **options) for backend in (CudaBackend(), recording(recorder))]
     before = []

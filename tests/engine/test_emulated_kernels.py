@@ -74,6 +74,7 @@ def compare(emulator, hidden, samples=3, steps=40, density=0.1, dtype="float64",
     return expected
 
 
+LONG = "many neurons a thread"
 HIDDEN = {
     "motif": [Motifs(96, size=16, seed=0)],
     "odd": [Motifs(105, size=5, seed=1), Feedforward(33)],
@@ -81,11 +82,11 @@ HIDDEN = {
     "supernet": [Supernet(40, sizes=(4, 5, 10))],
     "dense": [Dense(37)],
     "one neuron": [Dense(1)],
-    "many neurons a thread": [Motifs(1600, size=16, seed=0)],
+    LONG: [Motifs(1600, size=16, seed=0)],
 }
 
 
-@pytest.mark.parametrize("name", HIDDEN)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == LONG)) for name in HIDDEN])
 def test_the_cpu_finds_the_same_whatever_the_order_of_threads(emulator, name):
     expected = compare(emulator, HIDDEN[name])
     assert all(rate > 0 for rate in expected.rates[:1]), "nothing spiked: nothing was tested"
@@ -95,6 +96,7 @@ def test_cross_entropy(emulator):
     compare(emulator, HIDDEN["motif"], loss="cross_entropy")
 
 
+@pytest.mark.slow
 def test_surrogate_gradient_through_time(emulator):
     compare(emulator, HIDDEN["motif"], rule="surrogate", orders=[RISING])
     assert [name for name, *_ in emulator.launches].count("output") == 1
