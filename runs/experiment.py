@@ -20,7 +20,7 @@ from hrmas_sparse.run.footprint import estimate
 from hrmas_sparse.engine.backends import check_usable, on_gpu
 from hrmas_sparse.engine.selftest import examine_at_first
 from hrmas_sparse.run.signals import stop_on_signals
-from hrmas_sparse.settings.validators import PLAIN_NAME, plain, shown
+from hrmas_sparse.settings.validators import check_name
 from hrmas_sparse.storage.atomic import write_text
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import locked
@@ -145,8 +145,7 @@ def check_options(experiment, options):
                          f'{option("set")} "network.neurons=..."')
     if options.raw and len(options.data or experiment.data) > 1:
         raise InputError(f"{option('raw')}: goes with one data set; name it with {option('data')}")
-    if options.name is not None and not plain(options.name):
-        raise InputError(f"{option('name')}: expected {PLAIN_NAME}, found {shown(options.name)}")
+    check_name(options.name, option("name"))
     methods = [row for row in options.rows or experiment.rows if experiment.rows[row].method]
     if options.apart and methods:
         raise InputError(f"{option('apart')}: does not go with the rows {', '.join(methods)}, which need a common "

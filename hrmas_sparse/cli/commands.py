@@ -8,7 +8,7 @@ from hrmas_sparse.cli.data import configured, prepared
 from hrmas_sparse.run.folder import all_runs, open_run, status_line
 from hrmas_sparse.process import end_with_stdin
 from hrmas_sparse.settings.load import with_overrides
-from hrmas_sparse.settings.validators import PLAIN_NAME, plain, shown
+from hrmas_sparse.settings.validators import check_name
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -22,8 +22,7 @@ def _check_names(options, default):
     """The names of the runs, one a seed, before any work is done for them."""
     names = [_run_name(options, default, seed) for seed in options.seeds]
     for name in names:
-        if not plain(name):
-            raise InputError(f"--name: expected {PLAIN_NAME}, found {shown(name)}")
+        check_name(name, "--name")
     return names
 
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from hrmas_sparse.storage.errors import InputError
+
 Check = Callable[[Any], Any]      # value -> normalised value, or ValueError(what was expected)
 
 # Whole numbers end here (or where a setting says). What is larger is a slip: it would take for ever, or overflow.
@@ -24,7 +26,6 @@ MOST_SEEDS = 10_000
 LAST_SEED = 2**53 - 1             # larger ones are no exact numbers in JSON readers that use doubles
 MOST_PARTITIONS = 1000
 LONGEST_NAME = 200                # bytes, of a folder: a file system takes 255, and endings are added (-s0)
-PLAIN_NAME = f"a plain name of at most {LONGEST_NAME} bytes"
 
 
 def shown(value: Any, width: int = 60) -> str:
@@ -127,9 +128,15 @@ def name(value: Any) -> str:
 
 
 def plain(text: str) -> bool:
-    """Whether a text is the name of a folder, not a path: :data:`PLAIN_NAME`."""
+    """Whether a text is the name of a folder, not a path, of at most ``LONGEST_NAME`` bytes."""
     return (text == Path(text).name and text not in ("", ".", "..") and "\0" not in text
             and len(os.fsencode(text)) <= LONGEST_NAME)
+
+
+def check_name(text: str | None, option: str) -> None:
+    """Raise InputError, naming the option it was given by, unless a text is plain; None stands for the default."""
+    if text is not None and not plain(text):
+        raise InputError(f"{option}: expected a plain name of at most {LONGEST_NAME} bytes, found {shown(text)}")
 
 
 def word(none: str, check: Check) -> Check:

@@ -18,7 +18,7 @@ from pathlib import Path
 from hrmas_sparse import environment
 from hrmas_sparse.process import Signalled
 from hrmas_sparse.settings.load import override_names
-from hrmas_sparse.settings.validators import PLAIN_NAME, plain, shown
+from hrmas_sparse.settings.validators import check_name
 from hrmas_sparse.storage.errors import InputError
 from runs.comparison import jobs, tables, worker
 
@@ -95,8 +95,7 @@ def _say(text):
 
 def run(options):
     """Compute what `hrmas compare` asks for and is not there yet; returns the exit status."""
-    if options.name is not None and not plain(options.name):
-        raise InputError(f"--name: expected {PLAIN_NAME}, found {shown(options.name)}")
+    check_name(options.name, "--name")
     for section, key in (name for text in options.set for name in override_names(text)):
         if (section, key) == ("data", "partition"):
             raise InputError("--set: data.partition: here it is --partitions (PARTITIONS=) that says them")

@@ -22,7 +22,7 @@ from hrmas_sparse.engine.backends import check_usable
 from hrmas_sparse.environment import option
 from hrmas_sparse.run.signals import stop_on_signals
 from hrmas_sparse.settings.load import override_names
-from hrmas_sparse.settings.validators import PLAIN_NAME, plain, shown
+from hrmas_sparse.settings.validators import check_name
 from hrmas_sparse.storage import files
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.locks import locked
@@ -67,8 +67,7 @@ def run(options):
 
 def _check(options):
     """Refuse a name that is none, and partitions that hold a sample of the official test part."""
-    if options.name is not None and not plain(options.name):
-        raise InputError(f"{option('name')}: expected {PLAIN_NAME}, found {shown(options.name)}")
+    check_name(options.name, option("name"))
     for name in options.partitions:
         if not name.startswith("valid-"):
             raise InputError(f"{option('partitions')}: expected valid-1 or the like, found {name!r}: settings are "
