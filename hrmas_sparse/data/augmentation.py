@@ -6,7 +6,7 @@ from hrmas_sparse.data.events import Events
 
 
 def augmented(events, grid, settings, rng):
-    """A batch with every sample shifted and thinned at random; the batch itself where nothing is asked for.
+    """A batch with every sample stretched, shifted and thinned at random; the batch itself where nothing is asked for.
 
     Parameters
     ----------
@@ -18,10 +18,12 @@ def augmented(events, grid, settings, rng):
 
     Returns
     -------
-    Events; what is shifted out of the sample is gone
+    Events; what is stretched or shifted out of the sample is gone
     """
-    if not (settings.shift_steps or settings.shift_channels or settings.drop):
+    if not (settings.shift_steps or settings.shift_channels or settings.drop or settings.stretch):
         return events
+    if settings.stretch:
+        events = _stretched(events, settings.stretch, rng)
     samples = len(events)
     owner = np.repeat(np.arange(samples), np.diff(events.indptr))
 
@@ -40,6 +42,32 @@ def augmented(events, grid, settings, rng):
     return Events._of(
         indptr=np.concatenate([[0], np.cumsum(np.bincount(owner[kept], minlength=samples))]).astype(np.int64),
         step=step[kept].astype(np.uint16), channel=channel.astype(np.uint16), value=value[kept],
+        labels=events.labels, steps=events.steps, channels=events.channels)
+
+
+def _stretched(events, most, rng):
+    """Time of every sample multiplied by a factor of its own, uniform in 1 - most .. 1 + most.
+
+    What falls into one bin adds up, to no more than the fullest bin of the batch held: a bin of 0 or 1 stays one.
+    """
+    samples = len(events)
+    owner = np.repeat(np.arange(samples), np.diff(events.indptr))
+    factor = 1 + most * (2 * rng.random(samples) - 1)
+    step = (events.step * factor[owner]).astype(np.int64)
+    inside = step < events.steps
+    key = ((owner * events.steps + step) * events.channels + events.channel)[inside]
+    order = np.argsort(key, kind="stable")      # quick, for the steps are in order
+    key = key[order]
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    value = events.value[inside][order]
+    if value.size:
+        total = np.add.reduceat(value, first, dtype=np.float64 if value.dtype.kind == "f" else np.int64)
+        value = np.minimum(total, events.value.max()).astype(value.dtype)
+    key = key[first]
+    owner, step = key // (events.steps * events.channels), key // events.channels % events.steps
+    return Events._of(
+        indptr=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=samples))]).astype(np.int64),
+        step=step.astype(np.uint16), channel=(key % events.channels).astype(np.uint16), value=value,
         labels=events.labels, steps=events.steps, channels=events.channels)
 
 

@@ -162,6 +162,7 @@ class AugmentationConfig(_Section):
     shift_steps: int = _setting(validators.integer(0, 65536), 0)      # shifts in time, uniform in -n .. n steps
     shift_channels: int = _setting(validators.integer(0, 65536), 0)   # shifts along the channels, likewise
     drop: float = _setting(validators.real(0.0, 1.0), 0.0)            # chance that a spike is left out
+    stretch: float = _setting(validators.real(0.0, 0.9), 0.0)         # time times a factor, uniform in 1-n .. 1+n
 
 
 ITERATION = 5  # training steps that an iteration of the search costs, about

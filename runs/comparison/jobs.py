@@ -19,6 +19,7 @@ _FORM = {"method": str, "title": str, "settings": {str: (bool, int, float, str)}
 # What a setting may be beside a value of its usual kind: any number from 0, where nothing is said.
 _CHECKS = {**dict.fromkeys(("bins", "hidden", "layers", "batch", "epochs"), integer(1)),
            **dict.fromkeys(("dropout_in", "dropout", "smoothing", "drop", "alpha", "beta"), real(0.0, 1.0)),
+           "stretch": real(0.0, 0.9),
            "surrogate": choice("fast_sigmoid", "atan"), "reset": choice("subtract", "zero", "none")}
 
 

@@ -134,7 +134,7 @@ def _trained(kind, cache, s, seed, progress):
 def _epoch(network, cache, s, seed, gain, optimiser, schedule):
     """One epoch over the training part; `seed` says everything about its order and augmentation."""
     network.train()
-    changes = SimpleNamespace(**{name: s[name] for name in ("shift_steps", "shift_channels", "drop")})
+    changes = SimpleNamespace(**{name: s[name] for name in ("shift_steps", "shift_channels", "drop", "stretch")})
     rng = np.random.default_rng([*seed, AUGMENTATION])
     for index in epoch_order(len(cache.train), s["batch"], seed):
         batch = augmented(cache.train[index], cache.grid, changes, rng)

@@ -68,6 +68,33 @@ def test_images_shift_along_rows_and_columns():
         assert any((moved(moved(was, r, 2), c, 3) == one).all() for r in range(-2, 3) for c in range(-2, 3))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("samples, density", [(0, 0.5), (1, 0.0), (6, 0.5)])
+def test_time_is_stretched_sample_by_sample(samples, density, dtype):
+    events = batch(9, samples, density=density)[0]
+    strength = np.random.default_rng(8).integers(1, 6, events.step.size).astype(dtype)
+    events = dataclasses.replace(events, value=strength)
+    found = augmented(events, (1, 1, 9), AugmentationConfig(stretch=0.6), np.random.default_rng(5))
+    factor = 0.4 + 1.2 * np.random.default_rng(5).random(samples)
+    wanted = np.zeros((samples, STEPS, 9))
+    for s in range(samples):
+        for e in range(events.indptr[s], events.indptr[s + 1]):
+            step = int(events.step[e] * factor[s])
+            if step < STEPS:
+                wanted[s, step, events.channel[e]] += events.value[e]
+    wanted = np.minimum(wanted, strength.max(initial=0))
+    dense = np.zeros_like(wanted)
+    dense[np.repeat(np.arange(samples), np.diff(found.indptr)), found.step, found.channel] = found.value
+    assert (dense == wanted).all() and found.value.dtype == dtype
+    found.check()
+
+
+def test_a_bin_of_0_or_1_stays_one_when_time_is_pressed():
+    events = batch(9, 20, density=0.8)[0]
+    found = augmented(events, (1, 1, 9), AugmentationConfig(stretch=0.9), np.random.default_rng(5))
+    assert set(found.value.tolist()) == {1} and found.step.size < events.step.size
+
+
 def test_dropping_keeps_a_share_and_the_order():
     events, dense = batch(40, 20, density=0.5)
     thin = augmented(events, (1, 1, events.channels), AugmentationConfig(drop=0.25), np.random.default_rng(2))
