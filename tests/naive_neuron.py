@@ -1,14 +1,14 @@
-"""Gradients of each neuron's time constant and threshold (mathematics 5, the end), in float64, twice.
+"""Gradients of each neuron's time constant and resistance (mathematics 5, the end), in float64, twice.
 
 :func:`gradients` are the sums of the section, of the errors that naive.py finds backward. :func:`followed` moves one
-neuron's tau or threshold a little and follows what comes of it through the layer, forward in time.
+neuron's tau or R a little and follows what comes of it through the layer, forward in time.
 Arguments are those of naive.py: a tape of forward_layer, (B, T, N).
 """
 
 import numpy as np
 from naive import per_step, surrogate
 
-LOG_TAU, V_TH = "log tau", "v_th"
+LOG_R, LOG_TAU = "log R", "log tau"
 
 
 def before(x):
@@ -16,19 +16,15 @@ def before(x):
     return np.concatenate([np.zeros_like(x[:, :1]), x[:, :-1]], axis=1)
 
 
-def after(x):
-    """x[t+1], 0 after the last step."""
-    return np.concatenate([x[:, 1:], np.zeros_like(x[:, :1])], axis=1)
+def change(tape, tau):
+    """-> {LOG_R, LOG_TAU: (B, T, N)}, what v gains from one unit of either where u and c are held."""
+    v, u = tape["v"], before(tape["u"])
+    return {LOG_R: v - (1 - 1 / per_step(tau, *v.shape)) * u, LOG_TAU: u - v}
 
 
-def gradients(tape, delta, tau, rule):
-    """-> {LOG_TAU, V_TH: (N,)}, summed over samples and steps; rule "tssl-bp", "surrogate" or "smooth"."""
-    v, s = tape["v"], tape["s"]
-    if rule == "tssl-bp":
-        crossing = np.where((s == 1) | (tape["a"] < 0.25), delta, 0)
-    else:
-        crossing = delta - (1 - s) * (1 - 1 / per_step(tau, *v.shape)) * after(delta)
-    return {LOG_TAU: (delta * (before(tape["u"]) - v)).sum(axis=(0, 1)), V_TH: -crossing.sum(axis=(0, 1))}
+def gradients(tape, delta, tau):
+    """-> {LOG_R, LOG_TAU: (N,)}, summed over samples and steps."""
+    return {which: (delta * x).sum(axis=(0, 1)) for which, x in change(tape, tau).items()}
 
 
 def followed(tape, g, W_rec, R, tau, tau_s, v_th, which, rule, slope_cap=8.0, width=0.2):
@@ -45,24 +41,22 @@ def followed(tape, g, W_rec, R, tau, tau_s, v_th, which, rule, slope_cap=8.0, wi
             dc, ds, da, carried = (np.zeros(N) for _ in range(4))
             own = np.eye(N)[i]
             for t in range(T):
-                v, s, a = (tape[key][b, t] for key in ("v", "s", "a"))
+                v, s, a, c = (tape[key][b, t] for key in ("v", "s", "a", "c"))
                 u_before = tape["u"][b, t - 1] if t else np.zeros(N)
                 dc = (1 - 1 / tau_s) * dc + W @ ds
-                new = R / tau * dc
-                if which == LOG_TAU:
-                    new = new - own * (v - u_before)           # d/d(ln tau) of u - u / tau + R c / tau
-                lowered = -own * (which == V_TH)               # v - v_th, where v itself stays
+                # v = u - u / tau + R c / tau, and its derivative by ln R or by ln tau
+                new = R / tau * dc + own * (R * c / tau if which == LOG_R else (u_before - R * c) / tau)
                 if rule == "tssl-bp":
                     with np.errstate(divide="ignore"):
                         p = np.where(s == 1, np.minimum(1 / (v - u_before), slope_cap / v_th), 0.0)
                     silent = a < 0.25
                     through = carried + np.where(silent, 0, new)
-                    ds = p * (through + lowered) + np.where(silent, surrogate(v, v_th, width) * (new + lowered), 0)
-                    carried = np.where(s == 1, p * v / tau * (through + lowered), (1 - 1 / tau) * through)
+                    ds = p * through + np.where(silent, surrogate(v, v_th, width) * new, 0)
+                    carried = np.where(s == 1, p * v / tau * through, (1 - 1 / tau) * through)
                 else:
                     slope = s * (1 - s) / (width * v_th) if rule == "smooth" else surrogate(v, v_th, width)
                     dv = carried + new
-                    ds = slope * (dv + lowered)
+                    ds = slope * dv
                     carried = (1 - 1 / tau) * ((1 - s) * dv - (v * ds if rule == "smooth" else 0))
                 da = (1 - 1 / tau_s) * da + ds
                 result[i] += g[b, t] @ da

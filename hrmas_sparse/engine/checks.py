@@ -62,6 +62,17 @@ def check_parameters(parameters: Any, shapes: list[dict[str, Any]], dtype: np.dt
                                  f"{' or '.join(map(str, fits))}, found {shown}")
 
 
+def check_constant(parameters: Any, plasticity: Any) -> None:
+    """Refuse R and tau that change during a pass: gradients are those of one value a neuron."""
+    if plasticity is not None:
+        raise InputError("intrinsic: expected False where plasticity moves R and tau during the pass, found True")
+    for n, layer in enumerate(getattr(parameters, "layers", ())):
+        for name in INTRINSIC:
+            if np.ndim(layer.get(name, 0)) > 1:
+                raise InputError(f"intrinsic: expected False where layer {n}, {name}, is a trajectory "
+                                 f"{layer[name].shape}: gradients are those of one value a neuron")
+
+
 def check_finite(parameters: Parameters) -> None:
     """Refuse NaN and Inf, and a tau that is not above 0: scores of such a network would mean nothing."""
     for (n, name), array in parameters.items():

@@ -22,7 +22,7 @@ from hrmas_sparse.engine import described
 from hrmas_sparse.engine import neuron as formulas
 from hrmas_sparse.engine.architecture import generator
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.checks import check_events, check_finite, check_parameters
+from hrmas_sparse.engine.checks import check_constant, check_events, check_finite, check_parameters
 from hrmas_sparse.engine.layers import LIF, HiddenLayer, Integrator, windows_of
 from hrmas_sparse.engine.losses import Loss, make_loss
 from hrmas_sparse.engine.parameters import INTRINSIC, Entry, Parameters
@@ -44,7 +44,7 @@ class Outcome:
     scores : (B, classes) float64, the summed output psc; the largest decides
     predicted : (B,) int64, the decided class; the lower one of a tie
     rates : list of L floats, mean spikes per neuron and step
-    gradients : Parameters without R and tau, of the mean loss; None after a forward pass
+    gradients : Parameters, of the mean loss, without R and tau unless asked for; None after a forward pass
     intrinsic : Parameters of R and tau after SpiKL-IP, or None
     records : list of L dicts of arrays, or None
     """
@@ -99,7 +99,6 @@ class Network:
         "float32" or "float64".
     smooth : bool
         The variant whose spikes are a logistic function of v, so that its loss has a derivative (mathematics 12).
-
     rule : str
         How gradients are made: "tssl-bp", or "surrogate", backpropagation through time with the logistic's derivative
         for that of a spike.
@@ -281,13 +280,17 @@ class Network:
         return self._outcome(params, events, True, record=record)
 
     def gradients(self, params: Parameters, events: Events, plasticity: Plasticity | None = None,
-                  record: bool = False) -> Outcome:
+                  record: bool = False, intrinsic: bool = False) -> Outcome:
         """Run forward and backward: as :meth:`evaluate`, with the gradients of the mean loss (TSSL-BP, mathematics 5).
 
-        With ``plasticity``, SpiKL-IP runs during the pass (online mode, [27, 28]). A NaN among the parameters is not
-        refused: it reaches loss or gradients, where a training loop looks for it.
+        With ``plasticity``, SpiKL-IP runs during the pass (online mode, [27, 28]). With ``intrinsic`` there are
+        gradients of R and tau too, by their logarithms. A NaN among the parameters is not refused: it reaches loss
+        or gradients, where a training loop looks for it.
         """
-        return self._outcome(params, events, False, backward=True, plasticity=plasticity, record=record)
+        if intrinsic:
+            check_constant(params, plasticity)
+        return self._outcome(params, events, False, backward=True, plasticity=plasticity, record=record,
+                             intrinsic=intrinsic)
 
     def adapt(self, params: Parameters, events: Events, plasticity: Plasticity, record: bool = False) -> Outcome:
         """Run the IP window (mathematics 8): forward only, SpiKL-IP adapts R and tau of every recurrent layer."""
@@ -314,8 +317,7 @@ class Network:
         check_parameters(params, self.shapes(), self.dtype, len(events), events.steps)
         return events
 
-    def passes(self, points: list[Parameters], events: Events, backward: bool = False,
-               plasticity: Plasticity | None = None, record: bool = False, feedforward: bool = True) -> list[Result]:
+    def passes(self, points: list[Parameters], events: Events, **options: Any) -> list[Result]:
         """Run passes over one batch, one for each set of parameters, side by side; their numbers are not fetched.
 
         The CPU has more chunks at hand; a GPU runs the samples of all sets in the same launches. Nothing is checked,
@@ -326,17 +328,14 @@ class Network:
         ----------
         points : list of Parameters
         events : the batch
-        backward : make gradients, of recurrent parameters only without ``feedforward``
-        plasticity : :class:`Plasticity` that runs during the pass, or None
-        record : keep everything
+        options : see :class:`passes.PassOptions`
 
         Returns
         -------
         list of :class:`passes.Result`
         """
         as_given, points = self._on_device(points)
-        options = PassOptions(backward, plasticity, record, feedforward)
-        requests = [Request(self.stack, params, events, options) for params in points]
+        requests = [Request(self.stack, params, events, PassOptions(**options)) for params in points]
         try:
             passed = self.backend.run(run, requests, requests[0].kind)
         except MemoryError as error:

@@ -18,6 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 
+BOUNDS = 0.5, 8.0    # of R and tau, in units of tau_m, whatever moves them
+
+
 class Constants(NamedTuple):
     """What the formulas of one layer need, all of the run's dtype."""
 
@@ -71,7 +74,7 @@ def plasticity_constants(dtype, tau_m, tau_cal, v_th, gamma, mu):
     Parameters
     ----------
     dtype : numpy dtype of the run
-    tau_m : membrane time constant at the start of the run, steps; R and tau stay in [1/2, 8] times it
+    tau_m : membrane time constant at the start of the run, steps; R and tau stay in BOUNDS times it
     tau_cal : time constant of the calcium trace, steps
     v_th : threshold, unit of psc
     gamma : learning rate
@@ -81,7 +84,7 @@ def plasticity_constants(dtype, tau_m, tau_cal, v_th, gamma, mu):
     return PlasticityConstants(
         decay_cal=real(1 - 1 / tau_cal), inv_tau_cal=real(1 / tau_cal), gamma=real(gamma),
         inv_mu=real(1 / mu), two=real(2), one=real(1), v_th=real(v_th), rate_floor=real(0.64),
-        drift=real(0.1 * gamma), low=real(0.5 * tau_m), high=real(8 * tau_m),
+        drift=real(0.1 * gamma), low=real(BOUNDS[0] * tau_m), high=real(BOUNDS[1] * tau_m),
     )
 
 
@@ -138,6 +141,19 @@ def through_time_error(k, v, effect, slope, inv_tau_next, error_next):
     """delta[t] from delta[t+1]; ``slope`` is the logistic derivative at (v - v_th)/h. The reset is left out."""
     kept = k.zero if v > k.v_th else (k.one - inv_tau_next) * error_next
     return effect * slope * k.inv_width + kept
+
+
+# ---- backward: a neuron's own R and tau (mathematics 5, "Time constants and thresholds") -----------------------
+
+
+def by_resistance(k, inv_tau, u_before, v, error):
+    """What a step adds to the gradient of ln R: R scales v but for what is left of u; ``error`` is delta[t]."""
+    return error * (v - (k.one - inv_tau) * u_before)
+
+
+def by_time_constant(u_before, v, error):
+    """What a step adds to the gradient of ln tau; ``error`` is delta[t]."""
+    return error * (u_before - v)
 
 
 # ---- the smooth variant (mathematics 12a): a real derivative, to check everything around the spikes ---------

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hrmas_sparse.data.events import Events
-from hrmas_sparse.engine.backends.base import Chunk, Gradients, Intrinsic, Plastic, Synapses, Tape, is_dense
+from hrmas_sparse.engine.backends.base import Chunk, Intrinsic, Plastic, Synapses, Tape, is_dense
 from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.engine.stack import Plasticity, Stack
 
@@ -31,6 +31,7 @@ class PassOptions(NamedTuple):
     plasticity: Plasticity | None = None   # SpiKL-IP runs during the pass
     record: bool = False                   # keep everything
     feedforward: bool = True               # make gradients of feedforward weights too
+    intrinsic: bool = False                # make gradients of hidden neurons' ln R and ln tau too
 
 
 class Request(NamedTuple):
@@ -137,7 +138,7 @@ class Pass:
         self.layers = self._bound()
         self.chunks = self.stack.backend.chunks([request.batch for request in requests], self.stack.dtype)
         self.parts: list[Any] = [None] * len(self.chunks)
-        self.total: list[Gradients] | None = None
+        self.total: list[list[Any]] | None = None   # of each layer, see _backward
         self.turns = _Turns()
 
     def _bound(self):
@@ -186,14 +187,18 @@ class Pass:
                                                   record)
         return [*tapes, tape], *judged
 
-    def _backward(self, tapes, psc_gradient, records, chunk) -> list[Gradients]:
-        """A chunk's gradients of each layer; errors at v go into the records."""
-        gradients = [layer.room_for_gradients(self.options.feedforward) for layer in self.layers]
+    def _backward(self, tapes, psc_gradient, records, chunk) -> list[list]:
+        """A chunk's gradients of each layer: dw, dlinks, and if wanted those of R and tau; delta goes into records."""
+        room = [layer.room_for_gradients(self.options.feedforward) for layer in self.layers]
+        gradients = [list(layer) for layer in room]
         above = self.layers[-1].effect_of_loss(tapes[-1], psc_gradient)
-        for slot in reversed(range(len(tapes))):
-            above, delta = self.layers[slot].backward(tapes[slot], above, gradients[slot], keep_errors=slot > 0,
-                                                      keep_delta=records is not None)
-            if delta is not None:
+        for slot, layer in reversed([*enumerate(self.layers)]):
+            intrinsic = self.options.intrinsic and slot < len(tapes) - 1
+            above, delta = layer.backward(tapes[slot], above, room[slot], keep_errors=slot > 0,
+                                          keep_delta=intrinsic or records is not None)
+            if intrinsic:
+                gradients[slot].append(layer.intrinsic_gradients(tapes[slot], delta))
+            if records is not None and delta is not None:
                 records[slot]["delta"] = self.stack.backend.unpack(delta, chunk.size)
         return gradients
 
@@ -201,7 +206,7 @@ class Pass:
         """Add a chunk's gradients to the sum, in the order of the chunks."""
         with self.turns.taken(index):
             if self.total is None:
-                self.total = [Gradients(*map(self.stack.backend.kept, layer)) for layer in gradients]
+                self.total = [[*map(self.stack.backend.kept, layer)] for layer in gradients]
             else:
                 for layer, sums in zip(gradients, self.total):
                     for array, total in zip(layer, sums):
@@ -232,15 +237,17 @@ class Pass:
         scale = self.stack.dtype.type(1 / len(self.requests[0].batch))
         networks = [[] for _ in self.requests]
         self.stack.backend.learning.scale([array for total in self.total for array in total if array.size], scale)
-        for n, total in enumerate(self.total):
-            dw, start = total.dw.reshape(len(networks), -1, total.dw.shape[-1]), 0
+        for n, (dw, dlinks, *intrinsic) in enumerate(self.total):
+            dw, start = dw.reshape(len(networks), -1, dw.shape[-1]), 0
             for m, (request, layers) in enumerate(zip(self.requests, networks)):
                 arrays = {"w": dw[m]} if self.options.feedforward else {}
                 recurrence = request.stack.layers[n].recurrence
                 if recurrence is not None:
                     end = start + recurrence.indices.size
-                    arrays |= recurrence.pullback(request.parameters.layers[n], total.dlinks[start:end])
+                    arrays |= recurrence.pullback(request.parameters.layers[n], dlinks[start:end])
                     start = end
+                for both in intrinsic:
+                    arrays |= dict(zip(INTRINSIC, both[m]))
                 layers.append(arrays)
         return [Parameters(layers) for layers in networks]
 

@@ -121,9 +121,14 @@ class Layer(Protocol):
     def backward(self, tape: Tape, above: Above, gradients: Gradients, keep_errors=True, keep_delta=False):
         """Run TSSL-BP back through all steps and leave the weight gradients (mathematics 5, 6, 12a).
 
-        Returns what the layer below has above it, and delta, opaque; each None unless kept. The smooth variant has no
-        delta. The errors of an ``above`` without w are consumed. With plasticity the tape must hold the trajectory
-        [27, 28].
+        Returns what the layer below has above it, and delta, opaque; each None unless kept. The errors of an ``above``
+        without w are consumed. With plasticity the tape must hold the trajectory [27, 28].
+        """
+
+    def intrinsic_gradients(self, tape: Tape, delta):
+        """Return a chunk's gradients of ln R and of ln tau, (M, 2, N), where the backend computes (mathematics 5).
+
+        Of a hidden layer whose R and tau are the same in every step, and that ran without plasticity.
         """
 
     def psc(self, tape: Tape, chunk: Chunk):

@@ -9,7 +9,7 @@ import numpy as np
 
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plastic, Tape
-from hrmas_sparse.engine.backends.cpu import LANES, ahead, blocks, bundles, chunks, lists, smooth, step
+from hrmas_sparse.engine.backends.cpu import LANES, ahead, blocks, bundles, chunks, intrinsic, lists, smooth, step
 from hrmas_sparse.engine.backends.cpu import synapses as kernels
 
 
@@ -120,22 +120,30 @@ class Layer(base.Layer):
         if tape.plastic is not None:
             R, tau = tape.plastic.trajectory
             membrane = Membrane(1 / tau, R / tau)
-        if self._neurons.smooth:
-            return Above(self._synapses.w, self._back_smooth(tape, membrane, above, gradients)), None
         steps = len(tape.v)
+        delta = self._buffers.get(("delta of all", self._slot, keep_delta), (steps if keep_delta else 0, self._width,
+                                                                             LANES), self._dtype)
+        kept = delta if keep_delta else None
+        if self._neurons.smooth:
+            return Above(self._synapses.w, self._back_smooth(tape, membrane, above, gradients, delta)), kept
         span = blocks.span_of(steps)
         errors = above.errors
         if above.w.size:
             length = steps if keep_errors or not tape.received.mask.size else span
             errors = self._buffers.get(("errors", self._slot, length), (length, self._width, LANES), self._dtype)
-        delta = np.empty((steps if keep_delta else 0, self._width, LANES), self._dtype)
         blocks.backward(self._neurons.k, membrane, self._synapses, _signals(tape), above, gradients, errors, delta,
                         self._scratch(tape, steps, span), span, self._neurons.through_time)
-        return Above(self._synapses.w, errors) if keep_errors else None, delta if keep_delta else None
+        return Above(self._synapses.w, errors) if keep_errors else None, kept
 
-    def _back_smooth(self, tape, membrane, above, gradients):
+    def intrinsic_gradients(self, tape, delta):
+        result = np.empty((2, self._width), self._dtype)
+        intrinsic.gradients(self._neurons.k, tape.membrane.inv_tau, tape.v, tape.spikes.values, delta, self._state(),
+                            result)
+        return result[None]
+
+    def _back_smooth(self, tape, membrane, above, gradients, delta):
         errors = self._effect(above) if above.w.size else above.errors
-        smooth.backward(self._neurons.k, *membrane, self._bundles, tape.v, tape.spikes, errors,
+        smooth.backward(self._neurons.k, *membrane, self._bundles, tape.v, tape.spikes, errors, delta,
                         self._state()[:2])
         self.weight_gradients(tape, errors, gradients)
         return errors

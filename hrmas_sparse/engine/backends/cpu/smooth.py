@@ -38,8 +38,11 @@ def forward(k, inv_tau, gain, links, v, spikes, psc, state):
 
 
 @jit
-def backward(k, inv_tau, gain, bundles, v, spikes, errors, state):
-    """The exact derivative of :func:`forward`; errors (T, N, L) hold A and become E, state zeroed (2, N, L)."""
+def backward(k, inv_tau, gain, bundles, v, spikes, errors, kept, state):
+    """The exact derivative of :func:`forward`; errors (T, N, L) hold A and become E, state zeroed (2, N, L).
+
+    kept : (T, N, L) to keep delta, or (0, N, L)
+    """
     delta, filtered_error = state[0].reshape(-1), state[1].reshape(-1)
     steps = v.shape[0]
     for t in range(steps - 1, -1, -1):
@@ -53,3 +56,5 @@ def backward(k, inv_tau, gain, bundles, v, spikes, errors, state):
             delta[j] = smooth_error(k, potential[j], sent[j], inv_tau_next[j], effect, delta[j])
             filtered_error[j] = filtered(k, filtered_error[j], gain_now[j] * delta[j])
             error[j] = filtered_error[j]
+        if kept.shape[0]:
+            copy(state[0], 0, kept[t], 0, errors.shape[1])

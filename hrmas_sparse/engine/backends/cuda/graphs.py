@@ -127,9 +127,10 @@ class Graphs:
     def _key(self, function, requests):
         """What passes have in common that one graph is good for; None where there can be none."""
         stack, _, batch, options = requests[0]
-        if (options.record or options.plasticity is not None or stack.smooth or stack.layers[-1].windows
-                or losses.known(stack.loss) is None or not is_dense(batch, self._backend.dense)
-                or len(requests) > self._backend.networks(len(batch)) or len(batch) > self._backend.chunk):
+        if (options.record or options.intrinsic or options.plasticity is not None or stack.smooth
+                or stack.layers[-1].windows or losses.known(stack.loss) is None
+                or not is_dense(batch, self._backend.dense) or len(requests) > self._backend.networks(len(batch))
+                or len(batch) > self._backend.chunk):
             return None
         return (function, options, len(batch), batch.steps, batch.channels, *(
             (id(request.stack), *(array.shape for array in _arrays(request.parameters))) for request in requests))

@@ -10,7 +10,7 @@ import numpy as np
 
 from hrmas_sparse.engine.backends import base
 from hrmas_sparse.engine.backends.base import Above, Gradients, Membrane, Plastic, Tape
-from hrmas_sparse.engine.backends.cuda import chunks, launch, links, losses, output, smooth, step
+from hrmas_sparse.engine.backends.cuda import chunks, intrinsic, launch, links, losses, output, smooth, step
 from hrmas_sparse.engine.backends.cuda import synapses as kernels
 from hrmas_sparse.engine.backends.cuda.arrays import filled, to_device, xp
 from hrmas_sparse.engine.backends.cuda.products import product
@@ -217,10 +217,23 @@ class Layer(base.Layer):
         return delta if keep_delta else None
 
     def _back_smooth(self, tape, membrane, errors, keep_delta):
-        """As :meth:`_back`; there is no delta."""
+        """As :meth:`_back`."""
+        delta = xp.empty((len(errors), errors.shape[1] if keep_delta else 0, errors.shape[2]), errors.dtype)
         grid, block, per = launch.layer(errors.shape[0], errors.shape[2], True)
         smooth.backward(per)[grid, block](
-            self._neurons.k, *membrane, *self._outgoing, tape.v, tape.spikes.values, errors)
+            self._neurons.k, *membrane, *self._outgoing, tape.v, tape.spikes.values, errors,
+            _kept(delta, keep_delta), keep_delta)
+        return delta if keep_delta else None
+
+    def intrinsic_gradients(self, tape, delta):
+        samples, _, neurons = delta.shape
+        shares = xp.empty((samples, 2, neurons), delta.dtype)
+        result = xp.empty((len(self._links), 2 * neurons), delta.dtype)
+        intrinsic.sums(self._neurons.smooth)[launch.over(samples, neurons)](
+            self._neurons.k, tape.membrane.inv_tau, tape.v, tape.spikes.values if self._neurons.smooth else tape.v,
+            delta, shares)
+        kernels.sum_samples[launch.over(len(result), 2 * neurons)](shares.reshape(samples, -1), result)
+        return result.reshape(-1, 2, neurons)
 
     def room_for_gradients(self, feedforward=True):
         w = self._synapses.w

@@ -48,9 +48,9 @@ def forward(per):
 
 @functools.cache
 def backward(per):
-    """The exact derivative of the smooth variant; ``errors`` holds A and becomes E."""
+    """The exact derivative of the smooth variant; ``errors`` holds A and becomes E, ``kept`` delta if it is kept."""
     @jit
-    def kernel(k, inv_tau, gain, degree, targets, weights, v, spikes, errors):
+    def kernel(k, inv_tau, gain, degree, targets, weights, v, spikes, errors, kept, keep):
         b, samples, steps, neurons = U(cuda.blockIdx.x), U(v.shape[0]), np.int32(v.shape[1]), U(v.shape[2])
         width, first = U(cuda.blockDim.x), U(cuda.threadIdx.x)
         inv_tau_row, gain_row, row = row_of(inv_tau, b, samples), row_of(gain, b, samples), row_of(degree, b, samples)
@@ -73,5 +73,7 @@ def backward(per):
                     gain_now = gain[gain_row, t if gain.shape[1] > 1 else 0, i]
                     filtered_error[j] = filtered(k, filtered_error[j], gain_now * delta[j])
                     errors[b, t, i] = filtered_error[j]
+                    if keep:
+                        kept[b, t, i] = delta[j]
             cuda.syncthreads()
     return kernel
