@@ -117,6 +117,13 @@ def adam(k, parameters, gradients, moments, squares, limit):
                 np.maximum(w, 0, out=w)
 
 
+def stretched(parameters, moves, low, high):
+    """Return the parameters with every array that ``moves`` has exp(move) times as large, kept within bounds."""
+    return parameters.replaced(Parameters({name: np.clip(arrays[name] * np.exp(move), low, high)
+                                           for name, move in layer.items()}
+                                          for arrays, layer in zip(parameters.layers, moves.layers)))
+
+
 def descended(parameters, gradients, squares, limit, eta):
     """Return the parameters after a step of ``eta`` down their gradients, clipped to a norm of ``limit``."""
     shrink = shrinkage(norm_of(squares), limit)

@@ -8,6 +8,7 @@ import numpy as np
 
 from hrmas_sparse.engine.architecture import Architecture
 from hrmas_sparse.engine.layers import Feedforward, Integrator, Motifs, Supernet
+from hrmas_sparse.engine.parameters import INTRINSIC
 from hrmas_sparse.gradcheck.lines import Line, relative_error
 from hrmas_sparse.gradcheck.problems import (
     FEW,
@@ -77,11 +78,16 @@ def lines(backend):
     rows = []
     for case in CASES:
         net, parameters, events = problem(backend, case)
-        gradients = net.gradients(parameters, events).gradients.flatten()
+        own = not any(case[5])   # R and tau have gradients where each neuron has one of either
+        gradients = net.gradients(parameters, events, intrinsic=own).gradients
         title = f"smooth, {case[0]}, {case[2]}" + (f" period {case[3]}" if case[2] == "psc" else "")
-        for name, value in parameters.trained().flatten().items():
+        for entry, gradient in gradients.items():
+            name, = parameters.only([entry]).flatten()
+            value = parameters.layers[entry[0]][entry[1]]
             expected = central_differences(
                 lambda: net.evaluate(parameters, events).loss, value, STEP)  # noqa: B023
+            if entry[1] in INTRINSIC:
+                name, expected = f"ln {name}", value * expected
             rows.append(Line(f"{title}: {name}", "central differences of the loss",
-                              relative_error(gradients[name], expected), BOUND))
+                              relative_error(gradient, expected), BOUND))
     return rows

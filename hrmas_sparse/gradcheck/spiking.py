@@ -103,7 +103,11 @@ def sample_sums(dense, label, stack):
         delta, e = backward_sum(layers[n - 1], tau, R / tau, W, v_th, effect)
         sums[f"w, layer {n}"] = sum(np.outer(received[n - 1][t], e[t]) for t in range(STEPS))
         sums[f"W, layer {n}"] = sum(np.outer(e[t + 1], layers[n - 1][2][t]) for t in range(STEPS - 1))
-        sums |= {f"v, layer {n}": layers[n - 1][0], f"spikes, layer {n}": layers[n - 1][1], f"delta, layer {n}": delta}
+        v, s, _ = layers[n - 1]
+        sums |= {f"v, layer {n}": v, f"spikes, layer {n}": s, f"delta, layer {n}": delta}
+        u = np.concatenate([np.zeros_like(v[:1]), (v * (1 - s))[:-1]])
+        sums |= {f"ln R, layer {n}": (delta * (v - (1 - 1 / tau) * u)).sum(axis=0),
+                 f"ln tau, layer {n}": (delta * (u - v)).sum(axis=0)}
         effect = e @ w.T
     return sums
 
@@ -155,7 +159,7 @@ def lines(backend):
     rows = []
     for trajectory, title in ((False, "R, tau constant"), (True, "R, tau moving")):
         net, parameters, events = problem(backend, trajectory)
-        outcome = net.gradients(parameters, events, record=True)
+        outcome = net.gradients(parameters, events, record=True, intrinsic=not trajectory)
         sums = expected(net, parameters, events)
         mean = {key: sum(s[key] for s in sums) / BATCH for key in sums[0]}
         pairs = [("loss", outcome.loss, mean["loss"])]
@@ -167,6 +171,8 @@ def lines(backend):
             if layer.recurrence is not None:
                 links = mean[f"W, layer {n}"][layer.recurrence.target, layer.recurrence.source]
                 pairs.append((f"gradient of W, layer {n}", gradients.w_rec, links))
+            pairs += [(f"gradient of ln {name}, layer {n}", gradients[name], mean[f"ln {name}, layer {n}"])
+                      for name in INTRINSIC if name in gradients]
         rows += [Line(f"spiking, {title}: {what}", "double sums over all steps", relative_error(a, b), BOUND)
                   for what, a, b in pairs]
     return rows

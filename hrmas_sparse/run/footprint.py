@@ -73,12 +73,13 @@ def estimate(settings, data, threads):
     weights = sizes.forward + sizes.links
     learnt = real * (weights + sizes.alphas)
     chunks = -(-batch // cpu.LANES)
-    # A worker's buffers of a layer: v, errors, and as many again for plasticity's trajectory in online mode.
-    online = settings.plasticity.mode == "online"
+    # A worker's buffers of a layer: v, errors, as many again for plasticity's trajectory in online mode, and what is
+    # kept where R or tau are trained.
+    online, kept = settings.plasticity.mode == "online", bool(settings.training.trains)
     wide = sum(net.neurons) + classes
     sums = 2 * cpu.LANES * real * net.windows * net.neurons[-1] if net.readout == "integrator" else 0
-    worker = (wide * steps * (cpu.LANES * real * (6 if online else 2) + 4) + classes * steps * cpu.LANES * (real + 16)
-              + sums)
+    worker = (wide * steps * (cpu.LANES * real * (2 + 4 * online + kept) + 4)
+              + classes * steps * cpu.LANES * (real + 16) + sums)
     chunk = channels * steps * (cpu.LANES * real if dense else 2)
     return {
         "the program": PROGRAM,
@@ -111,12 +112,13 @@ def estimate_on_device(settings, data, networks, together, density, free):
     batch = max(2 * settings.training.batch, EVALUATION_BATCH)
     samples = max(batch, min(networks * batch, together))
     bins, events = samples * steps * data.meta.channels, sizes.events * samples // max(1, len(data.train))
-    trajectory = 4 * samples * steps * sum(settings.network.neurons) if settings.plasticity.mode == "online" else 0
+    # R and tau of every step and what is made of them; errors at v where R or tau are trained
+    kept = 4 * (settings.plasticity.mode == "online") + bool(settings.training.trains)
     resident = sizes.events * (4 + data.train.value.itemsize)
     return {
         "weights, alpha and Adam's moments": 3 * learnt,
         "steps of the bi-level gradient": 8 * learnt,
-        f"simulation, {samples} samples": real * trajectory + simulation(
+        f"simulation, {samples} samples": real * kept * samples * steps * sum(settings.network.neurons) + simulation(
             samples, steps, sizes.layers, 2 * networks * sizes.links, real, 2 * networks),
         "input of a batch": 100 * events + (real * bins if events > density * bins else 0),
         "the spike cache": resident if resident < cuda.RESIDENT * free else 0,

@@ -39,7 +39,7 @@ from hrmas_sparse.run.score import evaluate
 from hrmas_sparse.run.state import Position
 from hrmas_sparse.run.stop import never
 from hrmas_sparse.search.baselines import random_architectures
-from hrmas_sparse.search.hrmas import Learner, discretize, drawn, keep_best_sizes
+from hrmas_sparse.search.hrmas import Learner, discretize, drawn, keep_best_sizes, own_names
 from hrmas_sparse.search.optim import Adam
 from hrmas_sparse.storage.errors import Damaged, InputError
 
@@ -123,6 +123,7 @@ class Job:
 
     def expected(self, position):
         """What a checkpoint at a position holds, see :func:`hrmas_sparse.run.state.load_state`."""
+        trains = self.context.settings.training.trains if position.phase in ("candidates", "retrain") else ()
         if position.phase == "retrain":
             network = self._final_network()
         elif position.phase == "candidates":
@@ -133,8 +134,8 @@ class Job:
             if position.phase == "search-2" and not self._sizes_fit(position.sizes):
                 raise Damaged(f"damaged: motif sizes {position.sizes}")
             network = self.networks.search(position.sizes if position.phase == "search-2" else None)
-        parameters = network.init(0)
-        return parameters, parameters.only(network.weight_names), parameters.only(network.alpha_names)
+        parameters, learnt = network.init(0), [*network.weight_names, *own_names(network, trains)]
+        return parameters, parameters.only(learnt), parameters.only(network.alpha_names)
 
     def _sizes_fit(self, sizes):
         net = self.context.settings.network

@@ -77,7 +77,7 @@ class Context(NamedTuple):
         training, plastic = self.settings.training, self.settings.plasticity
         return StepSettings(scheduled(training.lr, training.schedule, progress), training.clip, self.plasticity,
                             plastic.mode if stage in (1, 2) or plastic.retrain else "off", training.weight_decay,
-                            self.dropout(network, stage, update))
+                            self.dropout(network, stage, update), () if stage in (1, 2) else training.trains)
 
 
 def search_phase(context, network, learner, stage, epochs):
@@ -176,6 +176,8 @@ def _in_words(name):
     """"rec1.w_exc" -> "rec1.w_exc (recurrence of layer 1)" """
     if name.startswith("rec"):
         return f"{name} (recurrence of layer {name[3:].partition('.')[0]})"
+    if name[0] in "Rt":
+        return f"{name} (of layer {name.lstrip('Rtau')})"
     return f"{name} ({'output layer' if name == 'w_out' else 'into layer ' + name[1:]})"
 
 

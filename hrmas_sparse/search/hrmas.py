@@ -19,6 +19,7 @@ import numpy as np
 
 from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.network import Network, Outcome, Plasticity
+from hrmas_sparse.engine.neuron import BOUNDS
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.engine.relaxation import softmax
 from hrmas_sparse.search.optim import Adam
@@ -34,6 +35,7 @@ class StepSettings(NamedTuple):
     mode: str = "off"                       # when it runs: "window", "online" or "off"
     decay: float = 0.0                      # of the weights, see Adam.update
     scales: dict | None = None              # of the w step, see dropout_scales
+    trains: tuple[str, ...] = ()            # which of R and tau of the hidden neurons are trained with w
 
     @property
     def online(self):
@@ -165,8 +167,13 @@ def dropout_scales(network, chance, rng):
     return scales
 
 
+def own_names(network, trains):
+    """Which parameters are hidden neurons' own, of the names ``trains``: (layer, name)."""
+    return [(n, name) for n in range(len(network.hidden)) for name in trains]
+
+
 def weight_step(network, learner, batch, step):
-    """One step of w on a batch, and the IP step that goes with it.
+    """One step of w on a batch, of R and tau if they are trained, and the IP step that goes with it.
 
     Parameters
     ----------
@@ -182,23 +189,39 @@ def weight_step(network, learner, batch, step):
     thinned = Parameters(learner.parameters.layers)
     for n, scale in scales.items():
         thinned.layers[n].w = thinned.layers[n].w * scale
-    passed, = network.passes([thinned], batch, backward=True, plasticity=step.online)
+    passed, = network.passes([thinned], batch, backward=True, plasticity=step.online, intrinsic=bool(step.trains))
     for n, scale in scales.items():
         passed.gradients.layers[n].w *= scale
     gradients, on = passed.gradients.only(network.weight_names), network.backend.learning
-    squares = on.squares(gradients)
-    (outcome,), (fetched,) = network.outcomes([passed], batch, squares)
-    norm = float(on.norm_of(fetched))
-    result = StepResult(outcome, norm, _layer_norms(on, gradients, fetched), None)
+    own = passed.gradients.only(own_names(network, step.trains))
+    squares = [on.squares(part) for part in ((gradients, own) if step.trains else (gradients,))]
+    (outcome,), fetched = network.outcomes([passed], batch, *squares)
+    norm, *of_own = (float(on.norm_of(each)) for each in fetched)
+    norm = norm if np.isfinite(of_own).all() else np.nan
+    result = StepResult(outcome, norm, _layer_norms(on, gradients, fetched[0]), None)
     if not (np.isfinite(outcome.loss) and np.isfinite(norm)):
         return result  # the caller stops the run; nothing has changed
-    learner.w_adam.update(learner.parameters, gradients, step.rate, step.decay, step.clip, squares, on)
+    _learn(network, learner, gradients, own, squares[0], step)
     if step.mode == "online":
         learner.parameters = learner.parameters.replaced(outcome.intrinsic)
     if step.mode == "window":
         adapted, = network.passes([learner.parameters], batch, plasticity=step.plasticity)
         learner.parameters = learner.parameters.replaced(adapted.intrinsic)
     return result
+
+
+def _learn(network, learner, gradients, own, squares, step):
+    """Move the weights, and what is trained of R and tau.
+
+    These are moved by their logarithms, which start from 0: a step is a share of the value, and decay has no hold on
+    it. Their gradients, ``own``, are scaled down as those of w are, by the norm of w's alone.
+    """
+    moves, on = own.map(np.zeros_like), network.backend.learning
+    learner.w_adam.update(learner.parameters.replaced(moves), gradients.replaced(own), step.rate, step.decay, step.clip,
+                          squares, on)
+    if step.trains:
+        low, high = (bound * network.neuron.tau_m for bound in BOUNDS)
+        learner.parameters = on.stretched(learner.parameters, moves, low, high)
 
 
 def _layer_norms(on, gradients, squares):

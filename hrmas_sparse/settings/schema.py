@@ -142,6 +142,8 @@ class TrainingConfig(_Section):
     betas: tuple[float, float] = _setting(validators.betas)
     clip: float = _setting(validators.real(0.0, above=True))
     rule: str = _setting(validators.choice("tssl-bp", "surrogate"), "tssl-bp")   # how gradients are made
+    tau: str = _setting(validators.choice("fixed", "trained"), "fixed")           # of each hidden neuron, with w
+    threshold: str = _setting(validators.choice("fixed", "trained"), "fixed")     # likewise, by its R
     weight_decay: float = _setting(validators.real(0.0), 0.0)         # decoupled from Adam
     dropout: float = _setting(validators.real(0.0, 0.99), 0.0)        # chance that a batch does without a hidden neuron
     search_epochs: int = _setting(validators.integer(1))
@@ -152,6 +154,11 @@ class TrainingConfig(_Section):
         if self.lr * self.weight_decay > 1:
             self._refuse("weight_decay", f"expected at most 1 / training.lr = {1 / self.lr:g}, found "
                          f"{self.weight_decay:g}: every step would turn the weights round")
+
+    @property
+    def trains(self) -> tuple[str, ...]:
+        """Which of R and tau are trained: a neuron's threshold is, as its R (mathematics 5)."""
+        return tuple(name for name, how in (("R", self.threshold), ("tau", self.tau)) if how == "trained")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +248,9 @@ class Config:
         if self.plasticity.retrain and self.network.recurrence == "none":
             raise InvalidSetting("plasticity", "retrain", "expected false where network.recurrence is none: only "
                                   "recurrent layers adapt")
+        if self.plasticity.retrain and self.training.trains:
+            raise InvalidSetting("plasticity", "retrain", "expected false where training.tau or training.threshold is "
+                                  "trained: SpiKL-IP would move the same R and tau, found true")
         if self.search.method == "size" and self.network.recurrence != "motif":
             raise InvalidSetting("search", "method", "expected hrmas where network.recurrence is not motif: only "
                                   "motifs have a size to search for, found size")

@@ -75,7 +75,7 @@ def kernels(dtype):
     import numba
     from numba import boolean, int32, int64, types, typeof, uint32
 
-    from hrmas_sparse.engine.backends.cuda import launch, smooth, step, synapses, windows
+    from hrmas_sparse.engine.backends.cuda import intrinsic, launch, smooth, step, synapses, windows
 
     def array(kind, dimensions):
         return types.Array(kind, dimensions, "C")
@@ -110,7 +110,9 @@ def kernels(dtype):
         "surrogate backward": (step.backward(1, True, True, through_time=True), (k, r1, r1, *links, r1, u1, r1, r1)),
         "filter_back": (step.filter_back, (k, r3)),
         "smooth forward": (smooth.forward(2), (k, r3, r3, *links, r3, r3, r3, boolean)),
-        "smooth backward": (smooth.backward(2), (k, r3, r3, *links, r3, r3, r3)),
+        "smooth backward": (smooth.backward(2), (k, r3, r3, *links, r3, r3, r3, r3, boolean)),
+        "R and tau": (intrinsic.sums(False), (k, *[r3] * 5)),
+        "smooth R and tau": (intrinsic.sums(True), (k, *[r3] * 5)),
         "spread": (synapses.spread, (bits, r3)),
         "feedforward": (synapses.feedforward, (l1, i1, r1, r3, r2)),
         "feedforward_gradient": (synapses.feedforward_gradient, (l1, i1, r1, r2, r2)),
@@ -157,6 +159,7 @@ def _of_whole_networks(dtype):
         "sum_squares": (learning.sum_squares, (arrays, f2)),
         "multiply": (learning.multiply, (arrays, real)),
         "update": (learning.update, (adam, *[arrays] * 4, f2, float64, int32)),
+        "stretch": (learning.stretch, (arrays, arrays, float64, float64, arrays)),
         "descend": (learning.descend, (arrays, arrays, f2, float64, float64, arrays)),
         "part": (learning.part, (arrays, arrays, f2, arrays, arrays)),
         "mix": (learning.mix, (arrays, arrays, arrays, f2, float64, arrays)),

@@ -54,7 +54,7 @@ class OneLayer:
                                   Intrinsic(self.cast(self.R), self.cast(self.tau)))
 
     def engine(self, smooth=False):
-        """What the backend finds, as plain arrays: v, s, a, delta (not when smooth), E."""
+        """What the backend finds, as plain arrays: v, s, a, delta, E."""
         layer, chunk, synapses = self.bound(smooth=smooth), self.chunk(), self.synapses()
 
         def unpack(opaque):
@@ -68,9 +68,8 @@ class OneLayer:
         # the effects from above, as the output layer gets them: dL/da, filtered back
         above = layer.effect_of_loss(tape, self.above)
         gradients = Gradients(np.zeros_like(synapses.w), np.zeros_like(synapses.links.data))
-        below, delta = layer.backward(tape, above, gradients, keep_delta=not smooth)
-        found["E"] = unpack(below.errors)
-        return found if smooth else dict(found, delta=unpack(delta))
+        below, delta = layer.backward(tape, above, gradients, keep_delta=True)
+        return dict(found, E=unpack(below.errors), delta=unpack(delta))
 
     def reference(self, smooth=False):
         constants = dict(tau_s=self.tau_s, v_th=self.v_th)
@@ -80,8 +79,7 @@ class OneLayer:
                                     A_above=naive.filter_back(self.above, self.tau_s), smooth=smooth)
         if self.through_time:
             back = naive.through_time(tape, self.above, self.W_rec, self.R, self.tau, **constants, width=WIDTH)
-        found = {key: tape[key] for key in "vsa"} | {"E": back["E"]}
-        return found if smooth else dict(found, delta=back["delta"])
+        return {key: tape[key] for key in "vsa"} | {"E": back["E"], "delta": back["delta"]}
 
     def check(self, smooth=False):
         expected = self.reference(smooth)

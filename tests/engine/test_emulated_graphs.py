@@ -84,7 +84,7 @@ def test_what_differs_has_a_graph_of_its_own(recorder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["events", "plasticity", "record", "integrator", "many samples"])
+@pytest.mark.parametrize("what", ["events", "plasticity", "record", "intrinsic", "integrator", "many samples"])
 def test_what_has_no_graph(recorder, monkeypatch, what):
     net = network(HIDDEN["odd"], recording(recorder), "float32",
                   **(dict(readout=Integrator(2), loss="cross_entropy") if what == "integrator" else {}))
@@ -92,7 +92,7 @@ def test_what_has_no_graph(recorder, monkeypatch, what):
         monkeypatch.setattr(CudaBackend, "chunk", 2)
     for _ in range(graphs.PLAIN + 1):
         net.gradients(net.init(seed=0), batch(3, 10, 40, 7, 0.02 if what == "events" else DENSE),
-                      PLASTICITY if what == "plasticity" else None, record=what == "record")
+                      PLASTICITY if what == "plasticity" else None, what == "record", what == "intrinsic")
     assert recorder.recordings == 0
 
 

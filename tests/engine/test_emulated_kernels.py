@@ -52,7 +52,7 @@ def network(hidden, backend, dtype="float64", channels=40, classes=7, **options)
 
 
 def compare(emulator, hidden, samples=3, steps=40, density=0.1, dtype="float64", plasticity=None, orders=ORDERS,
-            plain=True, **options):
+            plain=True, intrinsic=False, **options):
     """Gradients of both backends, in all orders of threads; the CPU's, and how often its layers spiked.
 
     With everything recorded, and ``plain``, as in training, where the output layer has a kernel of its own.
@@ -60,11 +60,11 @@ def compare(emulator, hidden, samples=3, steps=40, density=0.1, dtype="float64",
     events, found = batch(samples, steps, 40, 7, density), []
     reference = network(hidden, get_backend("cpu"), dtype, **options)
     params = reference.init(seed=1)
-    expected = reference.gradients(params, events, plasticity, record=True)
+    expected = reference.gradients(params, events, plasticity, True, intrinsic)
     net = network(hidden, CudaBackend(), dtype, **options)
     for emulator.order in orders:
-        found.append(net.gradients(params, events, plasticity, record=True))
-        for out in [found[-1], *([net.gradients(params, events, plasticity)] if plain else [])]:
+        found.append(net.gradients(params, events, plasticity, True, intrinsic))
+        for out in [found[-1], *([net.gradients(params, events, plasticity, False, intrinsic)] if plain else [])]:
             assert_same_bits(*([x.loss, x.scores, x.rates, x.gradients] for x in (out, found[0])))
     for out in found:
         flips = sum(int((a != b).sum()) for a, b in zip(out.spikes, expected.spikes) if b is not None)
@@ -100,6 +100,32 @@ def test_cross_entropy(emulator):
 def test_surrogate_gradient_through_time(emulator):
     compare(emulator, HIDDEN["motif"], rule="surrogate", orders=[RISING])
     assert [name for name, *_ in emulator.launches].count("output") == 1
+
+
+@pytest.mark.parametrize("rule", [pytest.param("tssl-bp"), pytest.param("surrogate", marks=pytest.mark.slow)])
+def test_gradients_of_R_and_tau(emulator, rule):
+    expected = compare(emulator, HIDDEN["odd"], rule=rule, intrinsic=True, orders=[RISING])
+    assert all((layer[name] != 0).any() for layer in expected.gradients.layers[:-1] for name in ("R", "tau"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("smooth", [False, True])
+def test_gradients_of_R_and_tau_whatever_the_order_of_threads(emulator, smooth):
+    """R and tau of two layers that all differ, and several networks in one pass."""
+    rng, nets = np.random.default_rng(0), {}
+    for name, backend in (("cpu", get_backend("cpu")), ("cuda", CudaBackend())):
+        nets[name] = network([Motifs(64, size=16, seed=0), Feedforward(33)], backend, smooth=smooth)
+    points = [nets["cpu"].init(seed=seed) for seed in range(2)]
+    for params in points:
+        for layer in params.layers[:-1]:
+            layer.R, layer.tau = (rng.uniform(10, 24, layer.R.shape) for _ in range(2))
+    events, options = batch(3, 40, 40, 7, 0.2), dict(backward=True, intrinsic=True)
+    expected, bits = nets["cpu"].passes(points, events, **options), []
+    for emulator.order in ORDERS:
+        bits.append([x.gradients.flatten() for x in nets["cuda"].passes(points, events, **options)])
+        assert_same_bits(bits[-1], bits[0])
+    for one, other in zip(bits[0], expected):
+        assert_close(one, other.gradients.flatten(), 1e-9)
 
 
 @pytest.mark.parametrize("windows", [1, 7])

@@ -67,8 +67,8 @@ def test_finite_differences_where_the_network_is_smooth(seed):
     found, step = gradients(tape, delta, below["tau"]), 1e-6
     for which, name in ((LOG_R, "R"), (LOG_TAU, "tau")):
         for i in range(N):
-            loss = [naive.loss_psc(run(below | {name: below[name] * np.exp(sign * step * np.eye(N)[i])})[1]["a"], labels,
-                                   TAU_S)[0] for sign in (1, -1)]
+            moved = [below | {name: below[name] * np.exp(sign * step * np.eye(N)[i])} for sign in (1, -1)]
+            loss = [naive.loss_psc(run(one)[1]["a"], labels, TAU_S)[0] for one in moved]
             assert found[which][i] / B == pytest.approx((loss[0] - loss[1]) / (2 * step), rel=1e-6, abs=1e-8), which
 
 

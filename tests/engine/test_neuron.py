@@ -19,7 +19,8 @@ TYPES = (np.float32, np.float64)
 CAP, WIDTH, V_TH = 8.0, 0.2, 9.5
 SETTINGS = dict(tau_cal=16.0, gamma=2.0, mu=0.2)
 FORMULAS = ("filtered", "membrane", "fires", "after_reset", "timing_error", "surrogate_error", "smooth_error",
-            "calcium", "plastic_resistance", "plastic_time_constant", "through_time_error")
+            "calcium", "plastic_resistance", "plastic_time_constant", "through_time_error", "by_resistance",
+            "by_time_constant")
 
 
 def constants(real=np.float64, v_th=V_TH):
@@ -66,17 +67,17 @@ def test_compiled_as_written_in_the_runs_type(name, real):
     """No formula promotes float32 work to float64, compiled or not, and both give the same but for a fused step."""
     formula, kernel = getattr(neuron, name), getattr(compiled, name)
     rng = np.random.default_rng(FORMULAS.index(name))
-    first, *rest = inspect.signature(formula).parameters
-    tuples = constants(real) if first == "k" else plastic(real)
+    tuples = {"k": constants(real), "p": plastic(real)}
+    wanted = inspect.signature(formula).parameters
     for _ in range(200):
-        numbers = [real(x) for x in rng.uniform(0.1, 20, len(rest))]
-        found, expected = kernel(tuples, *numbers), formula(tuples, *numbers)
+        given = [tuples.get(parameter, real(rng.uniform(0.1, 20))) for parameter in wanted]
+        found, expected = kernel(*given), formula(*given)
         if name == "fires":
             assert found == expected
             continue
         assert type(expected) is real
         assert found == pytest.approx(expected, rel=2e-5 if real is np.float32 else 1e-12, abs=1e-4)
-    returned = {str(s.return_type) for s in kernel.nopython_signatures if s.args[1] == from_dtype(np.dtype(real))}
+    returned = {str(s.return_type) for s in kernel.nopython_signatures if s.args[-1] == from_dtype(np.dtype(real))}
     assert returned == {"bool" if name == "fires" else np.dtype(real).name}
 
 
@@ -145,6 +146,13 @@ def test_timing_error_where_the_potential_did_not_move(compute):
         for real in TYPES:
             found = compute(constants(real), real(3), real(3), real(0.25), real(1), real(2))
             assert found == 1.5
+
+
+def test_what_R_and_tau_do_by_hand():
+    """v = u - u/tau + R c / tau, with u = 8, tau = 16 and R c = 24."""
+    k, v = constants(), 8 - 0.5 + 1.5
+    assert neuron.by_resistance(k, 1 / 16, 8.0, v, 2.0) == 2 * 1.5
+    assert neuron.by_time_constant(8.0, v, 2.0) == 2 * (0.5 - 1.5)
 
 
 def test_smooth_error():

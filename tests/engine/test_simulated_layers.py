@@ -6,6 +6,7 @@ The simulator runs one Python thread per CUDA thread, so everything here is tiny
 import numpy as np
 import pytest
 from dense import assert_close, assert_same_bits, error, random_case
+from test_intrinsic import check as check_own
 from test_plasticity import SETTINGS, check_window, windows
 
 from hrmas_sparse.engine.backends import get_backend
@@ -57,6 +58,12 @@ def test_surrogate_gradient_through_time(cuda):
     for R, tau in (("neuron", "neuron"), ("step", "sample")):
         case = random_case(12, STACKS["feedforward, supernet, motif"], R=R, tau=tau, rule="surrogate", **TINY)
         case.check(cuda, busy=False)
+
+
+@pytest.mark.parametrize("options", [{}, dict(rule="surrogate"), dict(smooth=True), dict(windows=2)], ids=str)
+def test_gradients_of_R_and_tau(cuda, options):
+    own = dict(R="neuron", tau="neuron", **options)
+    check_own(random_case(14, STACKS["feedforward, supernet, motif"], **own, **TINY), cuda)
 
 
 @pytest.mark.parametrize("smooth", [False, True])

@@ -55,6 +55,26 @@ def test_a_step_of_the_search(cuda, order, mode):
         assert all(type(array) is np.ndarray for _, array in getattr(one, name).v.items())
 
 
+@pytest.mark.parametrize("trains", [("R", "tau"), ("tau",)])
+def test_steps_that_train_R_and_tau(cuda, trains):
+    """On the device, as on the CPU."""
+    found = []
+    for backend in (cuda, get_backend("cpu", 1)):
+        case = random_case(24, (("feedforward", 5), ("motif", 4, 2)), B=3, T=6, density=0.5, R="neuron", tau="neuron")
+        learner = search.Learner(case.parameters(), Adam(), Adam()).to(backend.to_device)
+        network, batch = case.network(backend), backend.loader(case.events())[np.arange(3)]
+        for _ in range(2):
+            search.weight_step(network, learner, batch, search.StepSettings(0.02, 1e-3, trains=trains))
+        if backend is cuda:
+            assert all(isinstance(x, simulator.DeviceArray) for _, x in learner.parameters.items())
+        found.append(learner.to(backend.to_host))
+    for one, other in zip(*([x.parameters, x.w_adam.m, x.w_adam.v] for x in found)):
+        assert_close(one, other, 1e-9)
+    start = case.parameters().flatten()
+    moved = {name for name, x in found[0].parameters.flatten().items() if (x != start[name]).any()}
+    assert {name for name in moved if name[0] in "Rt"} == {f"{name}{n}" for name in trains for n in (1, 2)}
+
+
 def test_batches_taken_on_the_device(cuda):
     events = random_case(21, B=9, T=7, density=0.3).events()
     events.indptr.flags.writeable = False
@@ -161,3 +181,6 @@ def test_what_the_host_waits_for(cuda, monkeypatch, order, mode, clip):
     assert all(type(x) is np.ndarray for x in (result.outcome.predicted, result.valid.scores))
     result = search.weight_step(network, learner, batch, step)
     assert len(result.outcome.rates) == 2 and len(copies) == 3 and simulator.DeviceArray.waited() == 0
+    learner = search.Learner(case.parameters(), Adam(), Adam()).to(cuda.to_device)
+    search.weight_step(network, learner, batch, step._replace(mode="off", trains=("R", "tau")))
+    assert len(copies) == 4 and simulator.DeviceArray.waited() == 0

@@ -82,7 +82,7 @@ def in_lockstep(cuda, way, jobs):
 STACKS = {"free": (("free", 6),), "motif": (("motif", 6, 3),), "supernet, feedforward": (("supernet", 6, (2, 3)),
                                                                                         ("feedforward", 4))}
 WAYS = {"gradients": dict(), "recurrent alone": dict(feedforward=False),
-        "online": dict(plasticity=Plasticity(**SETTINGS))}
+        "online": dict(plasticity=Plasticity(**SETTINGS)), "R and tau too": dict(intrinsic=True)}
 
 
 def gradients(network, parameters, events, **options):
@@ -267,6 +267,12 @@ def test_seeds_at_different_places(tmp_path, cuda, events, alone, monkeypatch, m
 def test_plasticity_on_the_way_and_two_layers(tmp_path, cuda, events):
     own = ("search.method=random", "plasticity.mode=online", "plasticity.retrain=true", "network.neurons=[6,6]",
            "training.dropout=0.3", "augmentation.drop=0.1", "network.dtype=float64")
+    _, runs = run_together(tmp_path / "together", cuda, events, *own)
+    assert_as_alone(runs, [run_alone(tmp_path, cuda, events, seed, *own) for seed in SEEDS])
+
+
+def test_trained_time_constants_and_thresholds(tmp_path, cuda, events):
+    own = ("search.method=random", "training.tau=trained", "training.threshold=trained", "network.neurons=[6,6]")
     _, runs = run_together(tmp_path / "together", cuda, events, *own)
     assert_as_alone(runs, [run_alone(tmp_path, cuda, events, seed, *own) for seed in SEEDS])
 

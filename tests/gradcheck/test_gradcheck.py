@@ -54,7 +54,8 @@ def test_all_is_well(capsys):
     assert "golden numbers" in text and "--golden DIR" in text and "not checked" in text
     for what in ("smooth", "spiking", "adjoint", "SpiKL-IP", "second order"):
         assert what in text
-    for kind in ("tied", "untied", "stacked", "psc period 1", "psc period 2", "cross_entropy", "alpha_size", "w_exc"):
+    for kind in ("tied", "untied", "stacked", "psc period 1", "psc period 2", "cross_entropy", "alpha_size", "w_exc",
+                 "ln R1", "ln tau1", "ln tau, layer 2"):
         assert kind in text
 
 
@@ -182,6 +183,8 @@ SABOTAGES = {
     "psc loss": (spiking, scaled("judge", losses, 1 + 1e-8, 0)),
     "gradient of the cross entropy": (differences, scaled("__call__", CrossEntropyLoss, 1.001, 1)),
     "NaN": (differences, scaled("judge", losses, np.nan, 2)),
+    "gradient of tau": (differences, scaled("intrinsic_gradients", Layer, 1 + 1e-5)),
+    "gradient of R, spiking": (spiking, scaled("intrinsic_gradients", Layer, 1 + 1e-8)),
     "smooth errors": (differences, scaled("_back_smooth", Layer, 1.00001)),
     "pullback of alpha": (differences, scaled("pullback", Relaxed, 1.001, "alpha_size")),
     "relaxation": (differences, scaled("effective", Relaxed, 1.001)),

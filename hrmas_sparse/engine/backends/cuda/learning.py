@@ -76,6 +76,17 @@ def update(k, weights, gradients, m, v, sums, limit, positive):
 
 
 @jit
+def stretch(arrays, moves, low, high, made):
+    """made = arrays * exp(moves) within bounds; these are comparisons, for on a GPU min and max would hide a NaN."""
+    i, y = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y
+    array = arrays[y]
+    if i < array.size:
+        new = array[i] * math.exp(moves[y][i])
+        least, most = array.dtype.type(low), array.dtype.type(high)
+        made[y][i] = least if new < least else most if new > most else new
+
+
+@jit
 def descend(weights, gradients, sums, limit, eta, below):
     """below = weights - eta * gradients, clipped."""
     i, y = cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x, cuda.blockIdx.y
@@ -149,6 +160,14 @@ def adam(k, parameters, gradients, moments, squares, limit):
     for over, entries, arrays in _few(gradients, parameters, gradients, *moments):
         positive = sum((name == learning.POSITIVE) << y for y, (_, name) in enumerate(entries))
         update[over](k, *arrays, squares, np.float64(limit), np.int32(positive))
+
+
+def stretched(parameters, moves, low, high):
+    """See :func:`learning.stretched`."""
+    made = moves.map(xp.empty_like)
+    for over, _, (arrays, few, results) in _few(moves, parameters, moves, made):
+        stretch[over](arrays, few, np.float64(low), np.float64(high), results)
+    return parameters.replaced(made)
 
 
 def descended(parameters, gradients, squares, limit, eta):
