@@ -49,8 +49,18 @@ def test_more_of_everything_needs_more(events):
     least = sum(on_device(events).values())
     for more in (on_device(events, networks=2), on_device(events, "network.neurons=[24]"),
                  on_device(events, "network.dtype=float64"), on_device(events, "plasticity.mode=online"),
-                 on_device(events, "training.batch=200")):
+                 on_device(events, "training.batch=200"), on_device(events, "training.tau=trained")):
         assert sum(more.values()) > least
+
+
+@pytest.mark.parametrize("how", ["tau", "threshold"])
+def test_errors_are_kept_where_a_neurons_own_are_trained(events, how):
+    """12 neurons and 3 outputs, of 16 samples a thread; 256 samples on a device."""
+    trained = f"training.{how}=trained"
+    more, less = (estimate(toys.settings(*own), events, 2)["simulation, 2 threads"] for own in ((trained,), ()))
+    assert more - less == 2 * 15 * 12 * 16 * 4
+    more, less = (on_device(events, *own)["simulation, 256 samples"] for own in ((trained,), ()))
+    assert more - less == 256 * 12 * 12 * 4
 
 
 def test_the_links_of_every_kind_of_recurrence(events):
