@@ -159,7 +159,7 @@ def _of_whole_networks(dtype):
         "sum_squares": (learning.sum_squares, (arrays, f2)),
         "multiply": (learning.multiply, (arrays, real)),
         "update": (learning.update, (adam, *[arrays] * 4, f2, float64, int32)),
-        "stretch": (learning.stretch, (arrays, arrays, float64, float64, arrays)),
+        "stretch": (learning.stretch, (arrays, arrays, real, real, arrays)),
         "descend": (learning.descend, (arrays, arrays, f2, float64, float64, arrays)),
         "part": (learning.part, (arrays, arrays, f2, arrays, arrays)),
         "mix": (learning.mix, (arrays, arrays, arrays, f2, float64, arrays)),

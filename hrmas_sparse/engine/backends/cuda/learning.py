@@ -82,8 +82,7 @@ def stretch(arrays, moves, low, high, made):
     array = arrays[y]
     if i < array.size:
         new = array[i] * math.exp(moves[y][i])
-        least, most = array.dtype.type(low), array.dtype.type(high)
-        made[y][i] = least if new < least else most if new > most else new
+        made[y][i] = low if new < low else high if new > high else new
 
 
 @jit
@@ -166,7 +165,8 @@ def stretched(parameters, moves, low, high):
     """See :func:`learning.stretched`."""
     made = moves.map(xp.empty_like)
     for over, _, (arrays, few, results) in _few(moves, parameters, moves, made):
-        stretch[over](arrays, few, np.float64(low), np.float64(high), results)
+        real = arrays[0].dtype.type
+        stretch[over](arrays, few, real(low), real(high), results)
     return parameters.replaced(made)
 
 
