@@ -26,6 +26,8 @@ from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Integrator, Moti
 from hrmas_sparse.engine.network import Network, Plasticity
 from hrmas_sparse.engine.parameters import Parameters
 from hrmas_sparse.gradcheck import golden
+from hrmas_sparse.search.hrmas import Learner, StepSettings, weight_step
+from hrmas_sparse.search.optim import Adam
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 PLASTICITY = Plasticity(tau_cal=16.0, gamma=0.02, mu=0.1)
@@ -102,7 +104,21 @@ def test_surrogate_gradient_through_time(emulator):
     assert [name for name, *_ in emulator.launches].count("output") == 1
 
 
-@pytest.mark.parametrize("rule", [pytest.param("tssl-bp"), pytest.param("surrogate", marks=pytest.mark.slow)])
+def test_steps_that_train_R_and_tau(emulator):
+    found, start = [], []
+    for backend in (CudaBackend(), get_backend("cpu")):
+        net = network(HIDDEN["odd"], backend)
+        start.append(net.init(seed=1))
+        learner = Learner(start[-1].copy(), Adam(), Adam()).to(backend.to_device)
+        for n in range(2):
+            weight_step(net, learner, batch(3, 40, 40, 7, 0.1, n), StepSettings(0.01, 1e-3, trains=("R", "tau")))
+        found.append(learner.to(backend.to_host).parameters.flatten())
+    assert_close(*found, 1e-9)
+    assert all((found[0][name] != start[0].flatten()[name]).any() for name in ("R1", "tau1", "R2", "tau2", "w1"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["tssl-bp", "surrogate"])
 def test_gradients_of_R_and_tau(emulator, rule):
     expected = compare(emulator, HIDDEN["odd"], rule=rule, intrinsic=True, orders=[RISING])
     assert all((layer[name] != 0).any() for layer in expected.gradients.layers[:-1] for name in ("R", "tau"))
