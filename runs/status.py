@@ -121,7 +121,8 @@ def _look_at_job(run, found):
 def counted(found: list[Row]) -> str:
     """Return how many runs are in which state: "12 runs: 3 finished, 2 running, 7 waiting"."""
     counts = {state: sum(one.state == state for one in found) for state in STATES}
-    return f"{len(found)} runs: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+    total = "1 run" if len(found) == 1 else f"{len(found)} runs"
+    return f"{total}: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count)
 
 
 def cells(one: Row) -> list[str]:
