@@ -68,9 +68,10 @@ def check_constant(parameters: Any, plasticity: Any) -> None:
         raise InputError("intrinsic: expected False where plasticity moves R and tau during the pass, found True")
     for n, layer in enumerate(getattr(parameters, "layers", ())):
         for name in INTRINSIC:
-            if np.ndim(layer.get(name, 0)) > 1:
-                raise InputError(f"intrinsic: expected False where layer {n}, {name}, is a trajectory "
-                                 f"{layer[name].shape}: gradients are those of one value a neuron")
+            shape = getattr(layer.get(name), "shape", ())    # what is no array is refused with the other parameters
+            if len(shape) > 1:
+                raise InputError(f"intrinsic: expected False where layer {n}, {name}, is a trajectory {shape}: "
+                                 "gradients are those of one value a neuron")
 
 
 def check_finite(parameters: Parameters) -> None:

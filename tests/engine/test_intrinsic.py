@@ -98,3 +98,6 @@ def test_refusals(backend):
         hs.Network.gradients(*given, Plasticity(16.0, 0.02, 0.1), intrinsic=True)
     with pytest.raises(hs.InputError, match="parameters: expected hrmas_sparse.Parameters, found int"):
         given[0].gradients(5, given[2], intrinsic=True)
+    given[1].layers[0].tau = given[1].layers[0].tau.tolist()
+    with pytest.raises(hs.InputError, match="parameters: layer 0, tau: expected float64 .* found list"):
+        given[0].gradients(*given[1:], intrinsic=True)
