@@ -21,6 +21,8 @@ _CHECKS = {**dict.fromkeys(("bins", "hidden", "layers", "batch", "epochs"), inte
            **dict.fromkeys(("dropout_in", "dropout", "smoothing", "drop", "alpha", "beta"), real(0.0, 1.0)),
            "stretch": real(0.0, 0.9),
            "surrogate": choice("fast_sigmoid", "atan"), "reset": choice("subtract", "zero", "none")}
+# Settings that came later, and what they are in results that do not name them.
+_LATER = {"stretch": 0.0}
 
 
 def chosen(method, dataset, change=None):
@@ -144,7 +146,12 @@ def planned(names, caches, seeds, data, folder, git, tried=False, changes=None):
 
 
 def _key(settings):
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(named(settings), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def named(settings):
+    """Settings as they were named before some came later; the same where one of those changes something."""
+    return {key: value for key, value in settings.items() if value != _LATER.get(key)}
 
 
 def default_folder(dataset, name=None, tried=False):
@@ -175,9 +182,10 @@ def result(job):
     differs = [f"{key}: {stored[key]!r} != {job[key]!r}" for key in ("method", "partition", "seed", "fingerprint")
                if stored[key] != job[key]]
     for key in ("settings", "data"):
-        differs += [f"{key}.{name}: {stored[key].get(name)!r} != {job[key].get(name)!r}"
-                    for name in {**stored[key], **job[key]} if stored[key].get(name) != job[key].get(name)]
+        was, now = named(stored[key]), named(job[key])
+        differs += [f"{key}.{name}: {was.get(name)!r} != {now.get(name)!r}"
+                    for name in {**was, **now} if was.get(name) != now.get(name)]
     if differs:
         raise InputError(f"{path}: holds another result: {'; '.join(differs)}. Give another {option('name')}, or "
                          "delete that file to compute it anew")
-    return stored
+    return {**stored, "settings": job["settings"]}

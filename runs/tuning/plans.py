@@ -103,7 +103,7 @@ class OfMethod:
         self._caches, self._data = compare.caches_of(options, options.partitions)
         self.settings = jobs.chosen(self._method, self._data.dataset)[1]
         self.ranges = ranges_of.of_method(options.ranges, self._method, self.settings)
-        self.record = {"method": self._method, "settings": self.settings}
+        self.record = {"method": self._method, "settings": jobs.named(self.settings)}
 
     def runs(self, name, overrides):
         """Return the jobs of a trial."""

@@ -149,6 +149,23 @@ def test_a_result_of_other_settings_is_not_taken_for_ours(nmnist, capsys):
     assert hrmas_compare(*command, "--set", "data.value=count", "--name", "counts") == 0
 
 
+def test_results_from_before_samples_could_be_stretched_are_kept(tmp_path):
+    """Not stretched is what they are; stretched they are others."""
+    settings = jobs.chosen("gru", "ti46")[1]
+    before = {key: value for key, value in settings.items() if key != "stretch"}
+    assert settings["stretch"] == 0 and len(before) == len(settings) - 1
+    job = {"method": "gru", "title": "GRU", "settings": settings, "data": {}, "partition": "official", "seed": 0,
+           "fingerprint": "f", "folder": str(tmp_path)}
+    score = {"accuracy": 0.5, "samples": 2}
+    (tmp_path / "result.json").write_text(json.dumps(
+        {**job, "settings": before, "test": score, "train": score, "trained_weights": 1, "seconds": {"train": 1.0}}))
+    assert jobs.result(job)["settings"] == settings and jobs._key(settings) == jobs._key(before)
+    stretched = settings | {"stretch": 0.1}
+    assert jobs._key(stretched) != jobs._key(settings)
+    with pytest.raises(InputError, match="holds another result: settings.stretch: None != 0.1"):
+        jobs.result(job | {"settings": stretched})
+
+
 def test_an_interruption_keeps_what_is_computed(nmnist, tmp_path, capsys, monkeypatch):
     compute, computed = worker.compute, []
 
