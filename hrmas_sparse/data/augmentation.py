@@ -39,10 +39,14 @@ def augmented(events, grid, settings, rng):
     value = _thinned(events.value, settings.drop, rng)
     kept &= value > 0
     channel = ((plane * grid[1] + row) * grid[2] + column)[kept]
-    return Events._of(
-        indptr=np.concatenate([[0], np.cumsum(np.bincount(owner[kept], minlength=samples))]).astype(np.int64),
-        step=step[kept].astype(np.uint16), channel=channel.astype(np.uint16), value=value[kept],
-        labels=events.labels, steps=events.steps, channels=events.channels)
+    return _with(events, owner[kept], step[kept], channel, value[kept])
+
+
+def _with(events, owner, step, channel, value):
+    """The same samples with other events, in their order; ``owner``: the sample of each."""
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(events)))]).astype(np.int64)
+    return Events._of(indptr=indptr, step=step.astype(np.uint16), channel=channel.astype(np.uint16), value=value,
+                      labels=events.labels, steps=events.steps, channels=events.channels)
 
 
 def _stretched(events, most, rng):
@@ -65,10 +69,7 @@ def _stretched(events, most, rng):
         value = np.minimum(total, events.value.max()).astype(value.dtype)
     key = key[first]
     owner, step = key // (events.steps * events.channels), key // events.channels % events.steps
-    return Events._of(
-        indptr=np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=samples))]).astype(np.int64),
-        step=step.astype(np.uint16), channel=(key % events.channels).astype(np.uint16), value=value,
-        labels=events.labels, steps=events.steps, channels=events.channels)
+    return _with(events, owner, step, key % events.channels, value)
 
 
 def _thinned(value, drop, rng):
