@@ -95,6 +95,14 @@ def test_a_bin_of_0_or_1_stays_one_when_time_is_pressed():
     assert set(found.value.tolist()) == {1} and found.step.size < events.step.size
 
 
+def test_all_events_may_leave_when_time_is_drawn_out():
+    events = Events.from_arrays([0], [STEPS - 1], [3], [0], steps=STEPS, channels=9)
+    found = [augmented(events, (1, 1, 9), AugmentationConfig(stretch=0.9), np.random.default_rng(n)) for n in range(20)]
+    for each in found:
+        each.check()
+    assert {each.step.size for each in found} == {0, 1} and all(len(each) == 1 for each in found)
+
+
 def test_dropping_keeps_a_share_and_the_order():
     events, dense = batch(40, 20, density=0.5)
     thin = augmented(events, (1, 1, events.channels), AugmentationConfig(drop=0.25), np.random.default_rng(2))

@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,6 +69,7 @@ def test_the_table(home, capfd):
     assert "damaged" in states["hrmas-s2"] and "waiting" in states["hrmas-s3"] and "given up" in states["<b>-s4"]
     assert "warning: hrmas-s1: the hidden layer <1> is dead" in lines
     assert lines[-1].endswith("5 runs: 1 running, 1 waiting, 1 finished, 1 given up, 1 damaged")
+    assert status.counted([SimpleNamespace(state="finished")]) == "1 run: 1 finished"
 
 
 def test_the_states_of_a_method_s_results(tmp_path):
