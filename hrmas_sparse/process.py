@@ -24,6 +24,7 @@ SIGNALS = {getattr(signal, name): word for name, word in WORDS.items() if hasatt
 DEAF = ("<frozen importlib", f"{os.sep}numba{os.sep}", f"{os.sep}llvmlite{os.sep}",
         f"{os.sep}weakref.py")
 READER_GONE = (errno.EPIPE, errno.EIO)  # the other end of a pipe was closed; the terminal was
+unfinished: set[str] = set()            # files that this process is writing; its number stands in their names
 
 
 class Signalled(BaseException):
@@ -115,8 +116,18 @@ def _leaving(name: str) -> Callable[[int, FrameType | None], NoReturn]:
     def leave(signum: int, frame: FrameType | None) -> NoReturn:
         with contextlib.suppress(OSError):
             os.write(2, f"{name}: {SIGNALS[signum]}\n".encode())
+        _tidy()
         os._exit(128 + signum)
     return leave
+
+
+@atexit.register            # before begin() is called, so it is the last of all
+def _tidy() -> None:
+    """Remove what is half-written: a signal may end us at once, or between any two lines of what would remove it."""
+    for path in list(unfinished):
+        if f".{os.getpid()}-" in path:      # a forked process knows its parent's files, too
+            with contextlib.suppress(OSError):
+                os.unlink(path)
 
 
 def _deaf() -> None:

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from hrmas_sparse import process
 from hrmas_sparse.storage import files, locks
 from hrmas_sparse.storage.errors import InputError
 
@@ -21,6 +22,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     locks.check(path.parent)
     beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    process.unfinished.add(str(beside))
     try:
         yield beside
         _fsync(beside)
@@ -28,6 +30,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         _fsync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
+        process.unfinished.discard(str(beside))
 
 
 def remove_stale(folder: str | Path) -> None:

@@ -1,15 +1,19 @@
 """A signal that others' code answers with an error of its own, while it cleans up, still ends the program as asked."""
 
 import contextlib
+import itertools
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
 import toys
+from test_environment import quiet_environment
 
 from hrmas_sparse import cli, process
 from hrmas_sparse.cli import parser
+from hrmas_sparse.storage import atomic
 from hrmas_sparse.storage.errors import InputError
 
 
@@ -76,6 +80,63 @@ def test_a_signal_at_every_line_of_the_parser(argv, monkeypatch, capsys):
         seen += status == 128 + signal.SIGINT
         assert status in (0, 2, 128 + signal.SIGINT) and "Traceback" not in capsys.readouterr().err
     assert seen > 100
+
+
+def test_a_signal_at_every_line_of_a_write_leaves_nothing_half_written(tmp_path):
+    """Of one that fails, so that a signal may come while the file is removed."""
+    path, left = tmp_path / "x", 0
+
+    def write():
+        with atomic.atomic_write(path) as beside:
+            beside.write_text("new")
+            raise InputError("no more data")
+
+    for at in itertools.count(1):
+        path.write_text("old")
+        if interrupted_at(at, ("atomic.py", "contextlib.py"), write):
+            break
+        left += len(list(tmp_path.glob(".*")))
+        process._tidy()
+        assert not list(tmp_path.glob(".*")) and path.read_text() == "old"
+    assert at > 20 and left     # some signals do come where nothing else would remove the file
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_ends_the_program_at_once_leaves_nothing_half_written(tmp_path, signum):
+    """As one does that comes while something is imported or destroyed, where an exception would be lost."""
+    program = ("import os\nfrom hrmas_sparse import process\nprocess.begin('hrmas')\n"
+               "from hrmas_sparse.storage import atomic\n"
+               f"class Last:\n    def __del__(self):\n        os.kill(os.getpid(), {int(signum)})\n"
+               "with process.signals_raise(), atomic.atomic_write('x') as beside:\n"
+               "    beside.write_text('half')\n    Last()\n")
+    ended = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=quiet_environment(),
+                           capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (128 + signum, f"hrmas: {toys.LAST_WORDS[signum]}\n")
+    assert not list(tmp_path.iterdir())
+
+
+def interrupted_at(line, names, function):
+    """Call a function, Signalled raised at the n-th line of these files that runs; whether there were fewer lines."""
+    ahead = line
+
+    def trace(frame, event, argument):
+        nonlocal ahead
+        if not frame.f_code.co_filename.endswith(names):
+            return None
+        if event == "line":
+            ahead -= 1
+            if ahead == 0:
+                raise process.Signalled(signal.SIGTERM)
+        return trace
+
+    sys.settrace(trace)
+    try:
+        function()
+    except (process.Signalled, InputError):
+        pass
+    finally:
+        sys.settrace(None)
+    return ahead > 0
 
 
 @contextlib.contextmanager
