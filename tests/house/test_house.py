@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = [
     {"hrmas_sparse", "environment"},
-    {"process", "storage"},
+    {"process"},
+    {"storage"},
     {"settings", "places"},
     {"data"},
     {"export"},
