@@ -131,7 +131,7 @@ def test_our_ranges_of_methods_can_be_read(method):
 
 def test_a_stopped_study_goes_on_with_the_trials_it_had_begun(study, capfd):
     one = "--trials", "1", "--partitions", "valid-1"
-    long = SETTINGS.replace("retrain_epochs=2", "retrain_epochs=100")
+    long = SETTINGS.replace("retrain_epochs=2", "retrain_epochs=1000")     # longer than a signal is on its way
     client = subprocess.Popen([sys.executable, "-m", "hrmas_sparse", *words(*one, settings=long)],
                               stderr=subprocess.PIPE, text=True, env=_environment())
     begun = study / "trial-0000-valid-1-s0" / "checkpoint.h5"
