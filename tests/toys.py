@@ -3,6 +3,7 @@
 import signal
 
 import numpy as np
+import pytest
 
 from hrmas_sparse.data.cache import CacheWriter, Meta, open_cache
 from hrmas_sparse.engine.backends import get_backend
@@ -84,6 +85,14 @@ def resume_until_done(*arguments, **options):
         except Killed:
             pass
     raise AssertionError("no progress")
+
+
+def killed_every(batches, *arguments):
+    """As :func:`resume_until_done`, killed after so many batches each time, with a checkpoint of every batch."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "CHECKPOINT_SECONDS", -1)
+        kill_after(patch, batches)
+        return resume_until_done(*arguments)
 
 
 def after(looks):

@@ -30,17 +30,14 @@ def chosen(run, own):
 @pytest.mark.parametrize("more", [[], ["search.method=random"], ["search.method=size"],
                                   ["plasticity.carry_intrinsic=true"], ["network.v_th=auto"]],
                          ids=["hrmas", "random", "size", "carried", "auto"])
-def test_the_best_is_retrained_and_kills_change_nothing(tmp_path, events, monkeypatch, more):
+def test_the_best_is_retrained_and_kills_change_nothing(tmp_path, events, more):
     own = toys.settings(*SEVERAL, *more)
     whole = toys.run(tmp_path / "whole", own, events)
     phases = [line["phase"] for line in whole.metrics()]
     searched = [] if "search.method=random" in more else ["search-1"] * 2
     searched += ["search-2"] * 2 if len(searched) and "search.method=size" not in more else []
     assert phases == searched + ["candidates"] * 6 + ["retrain"] * 2 and len(phases) == epochs(own)
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "CHECKPOINT_SECONDS", -1)
-        toys.kill_after(patch, 4)
-        again, kills = toys.resume_until_done(tmp_path / "killed", own, events)
+    again, kills = toys.killed_every(4, tmp_path / "killed", own, events)
     assert kills > 5 and exact_differences(whole, again) == []
 
 

@@ -66,7 +66,7 @@ def straight(tmp_path, events):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_every_way_resumes_to_the_same_bits(tmp_path, events, way, monkeypatch):
+def test_every_way_resumes_to_the_same_bits(tmp_path, events, way):
     own = toys.settings(*WAYS[way])
     straight = toys.run(tmp_path / "straight", own, events)
     assert straight.finished and exact_differences(straight, straight) == []
@@ -78,9 +78,7 @@ def test_every_way_resumes_to_the_same_bits(tmp_path, events, way, monkeypatch):
     searched = 0 if straight.metrics()[0]["phase"] == "retrain" else 2 if way == "size alone" else \
         own.training.search_epochs
     assert len(straight.metrics()) == own.training.retrain_epochs + searched
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
-    toys.kill_after(monkeypatch, 1)
-    killed, stops = toys.resume_until_done(tmp_path / "killed", own, events)
+    killed, stops = toys.killed_every(1, tmp_path / "killed", own, events)
     assert exact_differences(straight, killed) == [] and stops >= len(straight.metrics()) - 1
 
 

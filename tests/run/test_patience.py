@@ -6,7 +6,6 @@ import toys
 
 from hrmas_sparse.engine.architecture import load_fitting
 from hrmas_sparse.engine.relaxation import softmax
-from hrmas_sparse.run import loop
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.run.folder import status_line, total_epochs
 from hrmas_sparse.run.networks import Networks
@@ -54,10 +53,8 @@ def test_a_stage_ends_in_the_first_epoch_that_fulfils_it_and_no_other(ended, eve
         assert over == [False] * (len(over) - 1) + [True]
 
 
-def test_kills_at_every_batch_change_nothing(ended, events, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
-    toys.kill_after(monkeypatch, 1)
-    again, kills = toys.resume_until_done(tmp_path / "killed", toys.settings(*PATIENT), events)
+def test_kills_at_every_batch_change_nothing(ended, events, tmp_path):
+    again, kills = toys.killed_every(1, tmp_path / "killed", toys.settings(*PATIENT), events)
     assert kills > 20 and exact_differences(ended, again) == []
 
 

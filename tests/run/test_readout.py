@@ -7,7 +7,6 @@ import pytest
 import toys
 
 from hrmas_sparse import cli
-from hrmas_sparse.run import loop
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.run.folder import RunDir
 from hrmas_sparse.run.networks import load_trained
@@ -18,13 +17,10 @@ from hrmas_sparse.search.hrmas import dropout_scales
 INTEGRATOR = ["network.readout=integrator", "network.windows=4", "loss.name=cross_entropy"]
 
 
-def test_a_search_ends_the_same_after_kills(tmp_path, monkeypatch):
+def test_a_search_ends_the_same_after_kills(tmp_path):
     events = toys.cache(tmp_path / "toy.h5")
     whole = toys.run(tmp_path / "whole", toys.settings(*INTEGRATOR), events)
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "CHECKPOINT_SECONDS", -1)
-        toys.kill_after(patch, 3)
-        again, kills = toys.resume_until_done(tmp_path / "killed", toys.settings(*INTEGRATOR), events)
+    again, kills = toys.killed_every(3, tmp_path / "killed", toys.settings(*INTEGRATOR), events)
     assert kills > 3 and exact_differences(whole, again) == []
     result = whole.result()
     assert result["test"]["output_rates"] == []

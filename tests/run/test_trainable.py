@@ -6,7 +6,6 @@ import toys
 
 import hrmas_sparse as hs
 from hrmas_sparse import cli
-from hrmas_sparse.run import loop
 from hrmas_sparse.run.diff import exact_differences
 from hrmas_sparse.run.networks import load_trained
 from hrmas_sparse.run.score import evaluate
@@ -25,10 +24,8 @@ def whole(tmp_path_factory, events):
     return toys.run(tmp_path_factory.mktemp("whole") / "run", toys.settings(*TRAINED), events)
 
 
-def test_a_run_ends_the_same_after_kills(tmp_path, monkeypatch, events, whole):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", -1)
-    toys.kill_after(monkeypatch, 3)
-    again, kills = toys.resume_until_done(tmp_path / "killed", toys.settings(*TRAINED), events)
+def test_a_run_ends_the_same_after_kills(tmp_path, events, whole):
+    again, kills = toys.killed_every(3, tmp_path / "killed", toys.settings(*TRAINED), events)
     assert kills > 5 and exact_differences(whole, again) == []
 
 
