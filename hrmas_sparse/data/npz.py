@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
-from numpy.lib import format as npy
 
 from hrmas_sparse.data import checks
-from hrmas_sparse.storage import memory
+from hrmas_sparse.storage import memory, npy
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.storage.files import opened
 
@@ -53,11 +52,7 @@ def _array(path: Path, name: str, archive: zipfile.ZipFile, info: zipfile.ZipInf
         raise InputError(f"{path}: {name}: {what}; write it with numpy.savez")
 
     with archive.open(info) as file:
-        version = npy.read_magic(file)
-        header = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-        if header is None:
-            refuse(f"format {version} is not read here")
-        shape, _, dtype = header(file, max_header_size=10_000)
+        shape, _, dtype = npy.heading(file)
         if dtype.hasobject or dtype.kind not in "biufU":
             refuse(f"expected numbers or text, found dtype {dtype}")
         if len(shape) != 1:

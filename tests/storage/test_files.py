@@ -5,12 +5,16 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
 import pytest
 
+from hrmas_sparse.data import npz
 from hrmas_sparse.storage import files, hdf5, memory, npy, records
 from hrmas_sparse.storage.atomic import append_line
 from hrmas_sparse.storage.errors import Damaged, InputError, printable
@@ -246,6 +250,28 @@ def test_numpy_files_that_claim_more_than_they_have(tmp_path):
         (tmp_path / f"{name}.npy").write_bytes(content)
         with pytest.raises(npy.BROKEN):
             npy.mapped(tmp_path / f"{name}.npy")
+
+
+def test_two_threads_never_parse_a_heading_at_once(tmp_path, monkeypatch):
+    """`ast.literal_eval` in two threads fails at random in some Pythons: a good file would be refused."""
+    parse, alone = np.lib.format.read_array_header_1_0, threading.Lock()
+
+    def watched(file, **options):
+        assert alone.acquire(blocking=False), "two at once"
+        time.sleep(0.005)
+        try:
+            return parse(file, **options)
+        finally:
+            alone.release()
+    monkeypatch.setattr(np.lib.format, "read_array_header_1_0", watched)
+    vector = np.arange(6)
+    np.save(tmp_path / "x.npy", vector)
+    np.savez(tmp_path / "x.npz", **dict.fromkeys(npz.REQUIRED, vector))
+    readers = [lambda: npy.mapped(tmp_path / "x.npy"), lambda: npy.load(tmp_path / "x.npz")["step"],
+               lambda: npz.read(tmp_path / "x.npz")["step"]]
+    with ThreadPoolExecutor(6) as pool:
+        for array in pool.map(lambda read: read(), 4 * readers):
+            np.testing.assert_array_equal(array, vector)
 
 
 def test_an_archive_that_unpacks_to_more_than_memory(tmp_path, monkeypatch):
