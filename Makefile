@@ -105,7 +105,7 @@ profile: $(VENV)/installed-core ## where the time of a training step goes
 	@$(BIN)/python -m runs.bench.profile $(ARGS)
 
 test: $(VENV)/tried-test-cuda ## the tests, the slow ones left out (ARGS="-k config" picks some)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 check-slow: $(VENV)/tried-test-cuda ## the slow tests
 	@$(BIN)/python -m pytest -m slow $(ARGS)
