@@ -8,14 +8,14 @@ import numpy as np
 
 from hrmas_sparse.data.events import Events
 from hrmas_sparse.engine.network import Network
-from hrmas_sparse.engine.parameters import Parameters
+from hrmas_sparse.engine.parameters import INTRINSIC, Parameters
 from hrmas_sparse.storage.errors import InputError
 
 
 class GradientRow(NamedTuple):
     """One entry of one parameter's gradient.
 
-    layer, name : the parameter, layer from 0; index : of the entry
+    layer, name : the parameter, layer from 0 (R and tau stand for their logarithms); index : of the entry
     by_hand : what :meth:`Network.gradients` says; by_difference : what the loss says
     error : their difference, in units of the parameter's largest gradient
     """
@@ -29,7 +29,7 @@ class GradientRow(NamedTuple):
 
 
 def check_gradients(net: Network, params: Parameters, events: Events, eps: float = 1e-5,
-                    entries: int = 5) -> list[GradientRow]:
+                    entries: int = 5, intrinsic: bool = False) -> list[GradientRow]:
     """Compare the gradients of a smooth network with central differences of its loss (mathematics 12).
 
     Parameters
@@ -43,6 +43,8 @@ def check_gradients(net: Network, params: Parameters, events: Events, eps: float
         Step to either side, above 0.
     entries : int
         Of each parameter, drawn with a fixed seed; all of them where there are no more.
+    intrinsic : bool
+        Also the gradients of ln R and ln tau; see :meth:`Network.gradients`.
 
     Returns
     -------
@@ -71,7 +73,8 @@ def check_gradients(net: Network, params: Parameters, events: Events, eps: float
         raise InputError(f"eps: expected a finite number above 0, found {eps!r}")
     if not isinstance(entries, (int, np.integer)) or isinstance(entries, bool) or entries < 1:
         raise InputError(f"entries: expected a whole number of at least 1, found {entries!r}")
-    gradients, shifted, rng, rows = net.gradients(params, events).gradients, params.copy(), np.random.default_rng(0), []
+    gradients = net.gradients(params, events, intrinsic=intrinsic).gradients
+    shifted, rng, rows = params.copy(), np.random.default_rng(0), []
     assert gradients is not None
     for n, (layer, arrays) in enumerate(zip(gradients.layers, shifted.layers)):
         for name, gradient in layer.items():
@@ -80,7 +83,7 @@ def check_gradients(net: Network, params: Parameters, events: Events, eps: float
                 index = tuple(int(i) for i in np.unravel_index(place, array.shape))
                 start, losses = array[index], []
                 for side in (1, -1):
-                    array[index] = start + side * eps
+                    array[index] = start * np.exp(side * eps) if name in INTRINSIC else start + side * eps
                     losses.append(net.loss(shifted, events))
                 array[index] = start
                 slope, by_hand = (losses[0] - losses[1]) / (2 * eps), float(gradient[index])

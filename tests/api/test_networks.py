@@ -55,6 +55,8 @@ def test_finite_differences_of_ones_own(layer, name):
     assert (losses[0] - losses[1]) / (2 * eps) == pytest.approx(gradient[place], rel=1e-6)
     rows = hs.check_gradients(net, params, events, eps=1e-5, entries=5)
     assert {row.name for row in rows} == set(params.trained().layers[0]) and max(row.error for row in rows) < 1e-6
+    own = [row for row in hs.check_gradients(net, params, events, intrinsic=True) if row.name in ("R", "tau")]
+    assert len(own) == 10 and max(row.error for row in own) < 1e-6 and min(abs(row.by_hand) for row in own) > 0
 
 
 def test_alpha_gradient_by_hand():
