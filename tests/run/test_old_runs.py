@@ -20,7 +20,7 @@ from hrmas_sparse.storage import arrayfile
 from hrmas_sparse.storage.errors import InputError
 
 OLD = Path(__file__).parent / "old_runs"
-OWN = ("training.search_epochs=2", "training.retrain_epochs=1", "plasticity.mode=window")
+OWN = ("training.search_epochs=2", "training.retrain_epochs=1", "training.schedule=constant", "plasticity.mode=window")
 
 
 @pytest.fixture(scope="module")
