@@ -49,16 +49,17 @@ def write(plan, study, defaults):
 def as_toml(settings, dataset, tuned=()):
     """Settings as a file that ``--data`` takes, whole: no preset changes them.
 
-    The epochs, and what else the data set's profiles differ in, are those that the profiles have, unless they are among
-    the ``tuned``.
+    The epochs are those that the data set's profiles have, unless they are among the ``tuned``; what else the profiles
+    differ in is theirs, too, unless somebody has set it.
     """
     table = {key: value for key, value in settings.as_dict().items() if key in SECTIONS}
     table["data"]["partition"] = "official"
     names = [settings.profile] if is_file(dataset) else profiles(dataset)
     lines = [f'\ndefault_profile = "{settings.profile}"']
     own = {name: configured(dataset, settings.preset, name).as_dict()["training"] for name in names}
-    of_profiles = [key for key in table["training"] if f"training.{key}" not in tuned
-                   and (key in EPOCHS or any(values[key] != own[names[0]][key] for values in own.values()))]
+    here = own[settings.profile]
+    of_profiles = [key for key, value in table["training"].items() if f"training.{key}" not in tuned
+                   and (key in EPOCHS or value == here[key] and any(value != other[key] for other in own.values()))]
     for name, values in own.items():
         table[f"profile.{name}.training"] = {key: values[key] for key in of_profiles}
     for key in of_profiles:

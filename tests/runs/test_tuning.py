@@ -328,3 +328,12 @@ def test_settings_written_as_a_file_are_the_same_settings(tmp_path, dataset, pre
     path.write_text(as_toml(load(dataset, preset, overrides={"training.retrain_epochs": 7}), dataset,
                             {"training.retrain_epochs"}))
     assert load(path).training.retrain_epochs == 7
+
+
+def test_what_was_set_is_written_and_not_what_the_profile_has(tmp_path):
+    from runs.tuning.report import as_toml
+    path = tmp_path / "best.toml"
+    for schedule in ("constant", "cosine"):
+        own = load("ntidigits", profile="demo", overrides={"training.schedule": schedule})
+        path.write_text(as_toml(own, "ntidigits"))
+        assert load(path).training.schedule == schedule
