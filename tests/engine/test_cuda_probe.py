@@ -73,6 +73,8 @@ def test_all_is_well(ask, bindings):
     assert found == module.Probe((12, 4), "NVIDIA H100", 80 << 30, (9, 0), "0.30.4", "14.2.0", "")
     found = ask(FakeDriver(13010), numba_cuda="0.30.4", cupy_cuda12x="14.2.0", **bindings)
     assert not found.reason, "a newer driver runs what is older"
+    for numba_cuda, numpy in (("0.30.4", "2.4.6"), ("0.31.0", "2.5.2"), ("0.30.4", "unknown")):
+        assert not ask(FakeDriver(), numba_cuda=numba_cuda, cupy_cuda12x="14.2.0", numpy=numpy, **bindings).reason
 
 
 @pytest.mark.parametrize("driver, installed, said", [
@@ -85,6 +87,9 @@ def test_all_is_well(ask, bindings):
     (FakeDriver(), {"numba_cuda": "1", "cupy_cuda13x": "1"}, "at most: uninstall cupy-cuda13x, then {cuda12}"),
     (FakeDriver(), {"numba_cuda": "1", "cupy_cuda12x": "1", "cuda_bindings": "13.0.1"},
      "compiles for CUDA 13 (cuda-bindings 13.0.1), but the NVIDIA driver runs CUDA 12.4 at most: {cuda12}"),
+    (FakeDriver(), {"numba_cuda": "0.30.4", "cupy_cuda12x": "14.2.0", "numpy": "2.5.2"},
+     "numba-cuda 0.30.4 does not work with NumPy 2.5.2: {cuda12}"),
+    (FakeDriver(), {"numba_cuda": "0.30", "cupy_cuda12x": "14.2.0", "numpy": "3.0.0rc1"}, "with NumPy 3.0.0rc1"),
 ])
 def test_what_is_missing_is_said(ask, driver, installed, said):
     said = said.format(cuda12=packages.install("cuda12"), cuda13=packages.install("cuda13"))

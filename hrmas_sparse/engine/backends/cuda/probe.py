@@ -2,12 +2,14 @@
 
 import ctypes
 import os
+import re
 from typing import NamedTuple
 
 from hrmas_sparse.environment import install, version
 
 DRIVER = "libcuda.so.1"
 CAPABILITY_MAJOR, CAPABILITY_MINOR = 75, 76  # CUdevice_attribute, CUDA driver API
+NEWEST, TOO_NEW = (0, 30, 4), (2, 5)         # numba-cuda up to this one compiles nothing beside NumPy from this one on
 
 
 class Probe(NamedTuple):
@@ -53,6 +55,9 @@ def _missing(gpu, wheel):
     lacking = [name for name, have in (("numba-cuda", gpu.numba_cuda), ("CuPy", gpu.cupy)) if have is None]
     if lacking:
         return f"{' and '.join(lacking)} missing: {install(gpu.extra)}"
+    numpy = version("numpy")
+    if _numbers(gpu.numba_cuda) <= NEWEST and _numbers(numpy) >= TOO_NEW:
+        return f"numba-cuda {gpu.numba_cuda} does not work with NumPy {numpy}: {install(gpu.extra)}"
     compiler = _compiler()
     if compiler and compiler > gpu.driver[0]:
         return (f"numba-cuda compiles for CUDA {compiler} (cuda-bindings {version('cuda-bindings')}), but the NVIDIA "
@@ -61,6 +66,12 @@ def _missing(gpu, wheel):
         return (f"CuPy is installed for CUDA {wheel}, but the NVIDIA driver runs CUDA {runs} at most: uninstall "
                 f"cupy-cuda{wheel}x, then {install(gpu.extra)}")
     return ""
+
+
+def _numbers(text):
+    """The numbers that a version begins with."""
+    found = re.match(r"\d+(\.\d+)*", text or "")
+    return tuple(map(int, found[0].split("."))) if found else ()
 
 
 def _compiler():

@@ -51,8 +51,8 @@ def alone(gpu):
 
 def _key(gpu):
     """What a verdict is about, as text."""
-    return " / ".join(map(str, (gpu.device, gpu.capability, gpu.driver, gpu.numba_cuda, gpu.cupy,
-                                _sources())))
+    packages = (gpu.numba_cuda, gpu.cupy, *map(environment.version, ("numpy", "numba")))
+    return " / ".join(map(str, (gpu.device, gpu.capability, gpu.driver, *packages, _sources())))
 
 
 @functools.cache
