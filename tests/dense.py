@@ -25,9 +25,14 @@ TOLERANCE = {"float64": 1e-9, "float32": 2e-5}
 # ---- comparing --------------------------------------------------------------------------------------
 
 
+def host(x):
+    """An array of NumPy's, whatever it was: CuPy's have to be asked."""
+    return x.get() if type(x).__module__.startswith("cupy") else np.asarray(x)
+
+
 def error(found, expected):
     """max|found - expected| / max|expected|, or max|found| where nothing is expected."""
-    found, expected = np.asarray(found, float), np.asarray(expected, float)
+    found, expected = (host(x).astype(float) for x in (found, expected))
     assert found.shape == expected.shape, (found.shape, expected.shape)
     if not expected.size:
         return 0.0
@@ -50,7 +55,7 @@ def flat(value, name=""):
         return {k: x for key, item in value.items() for k, x in flat(item, f"{name}/{key}").items()}
     if isinstance(value, (list, tuple)):
         return flat(dict(enumerate(value)), name)
-    return {} if value is None else {name: np.asarray(value)}
+    return {} if value is None else {name: host(value)}
 
 
 def assert_same_bits(found, expected):

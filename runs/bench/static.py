@@ -24,7 +24,7 @@ from hrmas_sparse.environment import install
 from runs.bench import model
 
 CAPABILITIES = (8, 0), (9, 0), (10, 0)
-REGISTERS, THREADS, BLOCKS = 65536, 2048, 32                # of a multiprocessor
+REGISTERS, SCHEDULERS, THREADS, BLOCKS = 65536, 4, 2048, 32   # of a multiprocessor
 SHARED = {(8, 0): 164 << 10, (9, 0): 228 << 10, (10, 0): 228 << 10}
 DIVISION = re.compile(r"\b(?:div|rem)\.[su]64")
 NEURONS = {1: 800, 2: 1600, 4: 3200}                        # of a layer whose threads have so many each
@@ -213,7 +213,8 @@ def occupancy(registers, threads, shared, capability):
     """Share of a multiprocessor's threads that blocks of this kind fill."""
     warps = -(-threads // 32)
     of_a_warp = -(-registers * 32 // 256) * 256
-    blocks = min(BLOCKS, THREADS // (32 * warps), REGISTERS // (of_a_warp * warps),
+    room = REGISTERS // SCHEDULERS // of_a_warp * SCHEDULERS      # for warps: each scheduler has its own registers
+    blocks = min(BLOCKS, THREADS // (32 * warps), room // warps,
                  SHARED[capability] // (shared + 1024))
     return blocks * warps * 32 / THREADS
 

@@ -3,7 +3,7 @@
 THREADS = 1024          # of the largest block, see launch.py, which needs packages of a GPU
 UNROLLED = 4            # neurons a thread keeps in registers at most, see step.py
 REGISTERS = 64          # of a thread: a multiprocessor has 65,536
-MORE_REGISTERS = 80     # where a thread has UNROLLED neurons, in blocks of FEWER threads
+MORE_REGISTERS = 72     # where a thread has UNROLLED neurons, in blocks of FEWER threads: seven warps a scheduler
 FEWER = 800
 RESIDENT = 2048 * 148   # threads that the largest device (a B200) has at once: the driver gives each its local memory
 STATE = 9               # numbers of a neuron in a thread's local memory at most

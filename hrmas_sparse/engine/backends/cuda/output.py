@@ -9,7 +9,6 @@ import functools
 
 from numba import cuda
 
-from hrmas_sparse.engine.backends.cuda.footprint import MORE_REGISTERS
 from hrmas_sparse.engine.backends.cuda.compile import (
     after_reset,
     device,
@@ -77,7 +76,7 @@ def output(of_loss, back, through_time=False):
     errors : output, (S, T, O), E; without ``back`` the gradient of the loss by psc
     shared memory : a float64 for each thread
     """
-    @functools.partial(jit, registers=MORE_REGISTERS)     # its blocks are small
+    @functools.partial(jit, registers=80)     # its blocks are small
     def kernel(k, leaks, drives, labels, first, second, sent, v, psc, numbers, errors):
         b, i, outputs, own = cuda.blockIdx.x, cuda.threadIdx.x, v.shape[2], sent[-1]
         while i < outputs:      # range would divide
