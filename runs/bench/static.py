@@ -73,7 +73,7 @@ def tool(name):
 def kernels(dtype):
     """Every kernel by name: the kernel, the types of its arguments, threads of a block and bytes of shared memory."""
     import numba
-    from numba import boolean, int32, int64, types, typeof, uint32
+    from numba import boolean, int8, int32, int64, types, typeof, uint32
 
     from hrmas_sparse.engine.backends.cuda import intrinsic, launch, smooth, step, synapses, windows
 
@@ -85,7 +85,7 @@ def kernels(dtype):
     r1, r2, r3 = (array(real, n) for n in (1, 2, 3))
     i1, i2, l1, bits = array(int32, 1), array(int32, 2), array(int64, 1), array(uint32, 3)
     u1, size = array(uint32, 1), int64
-    links, senders = (i2, i1, r1), (u1, size, r1, size)
+    links, senders = (i2, array(int8, 1), r1), (u1, size, r1, size)
     signatures = {}
     for per, neurons in NEURONS.items():
         for recurrent in (True, False)[:1 if per > 1 else 2]:
@@ -165,7 +165,7 @@ def _of_whole_networks(dtype):
         "mix": (learning.mix, (arrays, arrays, arrays, f2, float64, arrays)),
         "relax": (relaxation.relax, (r1, tables, r1, i2, real, r1)),
         "pull_back": (relaxation.pull_back, (r1, tables, r1, i2, real, i1, i1, i2, r1, tables, r1, f1)),
-        "pull_back_sizes": (relaxation.pull_back_sizes, (r1, i1, f1, r1)),
+        "pull_back_sizes": (relaxation.pull_back_sizes, (r1, i1, f1, int32, r1)),
         "select": (relaxation.select, (r1, i1, real, r1)),
         "choose": (relaxation.choose, (r1, i1, r1)),
         "copy": (copies.copy, (arrays, arrays)),

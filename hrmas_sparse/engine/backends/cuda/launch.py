@@ -9,7 +9,7 @@ from hrmas_sparse.engine.backends.cuda import footprint
 
 THREADS = footprint.THREADS
 TILE = 256             # threads of a block where blocks need nothing of each other
-PARTS = 8              # of the samples, of which a thread sums a link's gradient
+PARTS = 32             # of the samples, of which a thread sums a link's gradient
 SHARED = 48 << 10      # bytes a block may have without asking the driver for more
 WARP = 32
 if config.ENABLE_CUDASIM:
@@ -34,7 +34,7 @@ def links(count, samples):
     How many parts there are decides the order of sums.
     """
     parts = min(PARTS, samples)
-    return -(-count // WARP), max(1, min(TILE // WARP, parts)) * WARP, parts, WARP
+    return -(-count // WARP), max(1, min(THREADS // WARP, parts)) * WARP, parts, WARP
 
 
 def layer(samples, neurons, recurrent):

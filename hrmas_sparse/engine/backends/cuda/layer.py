@@ -141,14 +141,14 @@ class Layer(base.Layer):
     @property
     def _incoming(self):
         """The links as :func:`smooth.forward` takes them."""
-        degree, sources, _ = self._weights.pattern.incoming
-        return degree, _flat(sources), _flat(self._weights.incoming)
+        degree, others, _ = self._weights.pattern.incoming
+        return degree, _flat(others), _flat(self._weights.incoming)
 
     @property
     def _outgoing(self):
         """The links as :func:`step.backward` takes them."""
-        degree, targets, _ = self._weights.pattern.outgoing
-        return degree, _flat(targets), _flat(self._weights.outgoing)
+        degree, others, _ = self._weights.pattern.outgoing
+        return degree, _flat(others), _flat(self._weights.outgoing)
 
     def psc(self, tape, chunk):
         return tape.psc

@@ -15,13 +15,15 @@ from hrmas_sparse.engine.backends.cuda.arrays import to_device, xp
 from hrmas_sparse.engine.backends.cuda.compile import jit
 
 KEPT = 16  # patterns remembered: layers of the networks at work
+FAR = 127  # the largest int8
 
 
 class Columns(NamedTuple):
     """One order of the links of M networks of the same size, or of one pattern that M networks share (row 1)."""
 
     degree: object   # (1 or M, N) int32, links of each neuron
-    others: object   # (1 or M, K N) int32, the neurons they come from or go to: link n of neuron i at n N + i
+    others: object   # (1 or M, K N) how far the neurons are that they come from or go to: link n of neuron i at n N + i;
+                     # int8 where no neuron is further, as in motifs: this is read at every step; else int32
     place: object    # (1 or M, K N) int64, where their weights are among those of their network
 
 
@@ -49,11 +51,11 @@ class Pattern(NamedTuple):
 
 
 def _columns(row, other, place, neurons):
-    """The links, sorted by row, as host arrays degree (N,), others and place (K, N)."""
+    """The links, sorted by row, as host arrays degree (N,), others and place (K, N), see :class:`Columns`."""
     degree = np.bincount(row, minlength=neurons)
     depth = np.arange(row.size) - (np.cumsum(degree) - degree)[row]
     others, places = np.zeros((2, max(1, degree.max()), neurons), np.int64)
-    others[depth, row], places[depth, row] = other, place
+    others[depth, row], places[depth, row] = other - row, place
     return degree, others, places
 
 
@@ -86,7 +88,8 @@ def _stacked(columns):
             for n in range(2)]
     degree, *deep = np.stack([c[0] for c in columns]), np.stack(deep[0]), np.stack(deep[1])
     others, place = (array.reshape(len(array), -1) for array in deep)
-    return Columns(to_device(degree.astype(np.int32)), to_device(others.astype(np.int32)), to_device(place))
+    kind = np.int8 if np.abs(others).max() <= FAR else np.int32
+    return Columns(to_device(degree.astype(np.int32)), to_device(others.astype(kind)), to_device(place))
 
 
 class Patterns:

@@ -49,12 +49,14 @@ def of_psc(psc, labels, decay, period, sent, numbers, gradient):
     b, thread, half = cuda.blockIdx.x, cuda.threadIdx.x, 0.0
     classes, shared, o = psc.shape[2], cuda.shared.array(0, float64), thread
     while o < classes:
-        trace, score, due = 0.0, 0.0, 0
-        for t in range(psc.shape[1]):
+        trace, score, due, steps = 0.0, 0.0, 0, psc.shape[1]
+        arriving = psc[b, 0, o]
+        for t in range(steps):
             due, trace = due + 1, decay * trace
             if due == period:
                 due, trace = 0, trace + 1.0
-            a = float64(psc[b, t, o])
+            a = float64(arriving)
+            arriving = psc[b, min(t + 1, steps - 1), o]    # asked for a step before it is used
             error = a - trace if labels[b] == o else a
             half += 0.5 * error * error
             score += a

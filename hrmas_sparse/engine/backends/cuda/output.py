@@ -44,22 +44,25 @@ def _ahead(k, b, i, leak, drive, v, psc):
 @device
 def _back(k, through_time, b, i, leak, drive, v, psc, errors):
     """Take it back (mathematics 5, 6), or its gradient: dL/da becomes E, the filtered error, in place."""
-    effect, error, filtered_error = k.zero, k.zero, k.zero
-    potential = v[b, v.shape[1] - 1, i]
-    for t in range(v.shape[1] - 1, -1, -1):
-        v_before = v[b, max(t - 1, 0), i]
+    effect, error, filtered_error, last = k.zero, k.zero, k.zero, v.shape[1] - 1
+    potential, v_before = v[b, last, i], v[b, max(last - 1, 0), i]
+    arriving, trace = errors[b, last, i], psc[b, last, i]
+    for t in range(last, -1, -1):
+        gradient, a = arriving, trace
+        earlier = v[b, max(t - 2, 0), i]    # as the others, asked for a step before it is used
+        arriving, trace = errors[b, max(t - 1, 0), i], psc[b, max(t - 1, 0), i]
         u_before = k.zero if t == 0 or fires(k, v_before) else v_before    # before the first step, as after a spike
-        effect = filtered(k, effect, errors[b, t, i])
+        effect = filtered(k, effect, gradient)
         if through_time:
             error = through_time_error(k, potential, effect, slope_at(k, potential), leak, error)
         else:
             error = timing_error(k, potential, u_before, leak, effect, error)
         delta = error
-        if not through_time and not psc[b, t, i] > k.below_silent:
+        if not through_time and not a > k.below_silent:
             delta = surrogate_error(k, effect, slope_at(k, potential))
         filtered_error = filtered(k, filtered_error, drive * delta)
         errors[b, t, i] = filtered_error
-        potential = v_before
+        potential, v_before = v_before, earlier
 
 
 @functools.cache

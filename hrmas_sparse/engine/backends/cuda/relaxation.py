@@ -3,18 +3,20 @@
 And the links of a discrete architecture, in one.
 
 Shapes: nnz links of all V motif sizes, R rows of all tables of types one after another. A kernel is given the tables
-alpha_<v> as a tuple, (rows of v, 3) each. Every sum is taken by one thread in the order of the links.
+alpha_<v> as a tuple, (rows of v, 3) each. Sums are taken in a fixed order.
 """
 
 import math
 
 import numpy as np
-from numba import cuda
+from numba import cuda, float64
 
 from hrmas_sparse.engine.architecture import EXCITATORY, INHIBITORY
 from hrmas_sparse.engine.backends.cuda import launch
 from hrmas_sparse.engine.backends.cuda.arrays import to_device, xp
 from hrmas_sparse.engine.backends.cuda.compile import device, jit
+
+U = np.uint32   # of an index of 64 bits the compiler would divide
 
 
 @device
@@ -67,11 +69,18 @@ def pull_back(alpha_size, alphas, w_exc, row, w_inh, start, order, of_size, grad
     if k < dsize.size:
         s, r = of_size[k, 0], of_size[k, 1]
         types, made, hat_size = alphas[s][r], dalphas[s], np.float64(_share(alpha_size, s))
-        excitation, inhibition = 0.0, 0.0
-        for n in range(start[k], start[k + 1]):
-            link = order[n]
-            excitation += gradient[link] * w_exc[link]
-            inhibition += gradient[link]
+        excitation, inhibition, n, end = 0.0, 0.0, start[k], start[k + 1]
+        while n + 3 < end:      # four at a time, so that the processor waits for all at once
+            first, second, third, fourth = order[n], order[n + 1], order[n + 2], order[n + 3]
+            g, h, i, j = gradient[first], gradient[second], gradient[third], gradient[fourth]
+            a, b, c, d = w_exc[first], w_exc[second], w_exc[third], w_exc[fourth]
+            excitation = excitation + g * a + h * b + i * c + j * d
+            inhibition = inhibition + g + h + i + j
+            n += 4
+        while n < end:
+            excitation += gradient[order[n]] * w_exc[order[n]]
+            inhibition += gradient[order[n]]
+            n += 1
         inhibition *= w_inh
         found = _share(types, EXCITATORY) * excitation + _share(types, INHIBITORY) * inhibition
         dsize[k] = found
@@ -81,15 +90,30 @@ def pull_back(alpha_size, alphas, w_exc, row, w_inh, start, order, of_size, grad
 
 
 @jit
-def pull_back_sizes(alpha_size, first, dsize, dalpha_size):
-    """Gradient of alpha_size from what the rows give; first (V + 1,) : where the rows of a size begin."""
+def pull_back_sizes(alpha_size, first, dsize, lanes, dalpha_size):
+    """Gradient of alpha_size from what the rows give; first (V + 1,) : where the rows of a size begin.
+
+    shared memory : V lanes float64, sums of every lanes-th row of a size, which are then summed in their order
+    """
+    lanes, sizes = U(lanes), alpha_size.size
+    sums = cuda.shared.array(0, float64)
+    part = U(cuda.threadIdx.x)
+    while part < U(sizes * lanes):
+        s = U(part // lanes)
+        total, n = 0.0, U(U(first[s]) + U(part % lanes))
+        while n < U(first[s + 1]):
+            total += dsize[n]
+            n = U(n + lanes)
+        sums[part] = total
+        part = U(part + U(cuda.blockDim.x))
+    cuda.syncthreads()
     chosen = cuda.threadIdx.x
-    while chosen < alpha_size.size:
+    while chosen < sizes:
         mean, own = 0.0, 0.0
-        for s in range(alpha_size.size):
+        for s in range(sizes):
             total = 0.0
-            for n in range(first[s], first[s + 1]):
-                total += dsize[n]
+            for lane in range(np.int32(lanes)):
+                total += sums[U(U(s) * lanes + U(lane))]
             mean += _share(alpha_size, s) * total
             if s == chosen:
                 own = total
@@ -141,7 +165,9 @@ class Relaxation:
         pull_back[launch.flat(max(gradient.size, dsize.size))](
             *self._given(parameters), self._start, self._order, self._of_size, gradient,
             tuple(made[name] for name in self._names), made["w_exc"], dsize)
-        pull_back_sizes[1, launch.TILE](parameters["alpha_size"], self._first, dsize, made["alpha_size"])
+        sizes = parameters["alpha_size"]
+        pull_back_sizes[1, launch.TILE, 0, 8 * sizes.size * launch.WARP](sizes, self._first, dsize,
+                                                                        np.int32(launch.WARP), made["alpha_size"])
         return made
 
 

@@ -16,11 +16,11 @@ from hrmas_sparse.engine.backends.cuda.step import U, returned, row_at, row_of
 def forward(per):
     """The kernel of a smooth forward pass; ``spikes`` (S, T, N) are its output, psc too if kept."""
     @jit
-    def kernel(k, inv_tau, gain, degree, sources, weights, v, spikes, psc, keep):
+    def kernel(k, inv_tau, gain, degree, others, weights, v, spikes, psc, keep):
         b, samples, steps, neurons = U(cuda.blockIdx.x), U(v.shape[0]), np.int32(v.shape[1]), U(v.shape[2])
         width, first = U(cuda.blockDim.x), U(cuda.threadIdx.x)
         inv_tau_row, gain_row, row = row_of(inv_tau, b, samples), row_of(gain, b, samples), row_of(degree, b, samples)
-        size = U(U(sources.size) // U(degree.shape[0]))
+        size = U(U(others.size) // U(degree.shape[0]))
         link = U(row * size)
         value = U(row_at(weights, size, b, samples) - link)
         c, u, a = cuda.local.array(per, v.dtype), cuda.local.array(per, v.dtype), cuda.local.array(per, v.dtype)
@@ -32,8 +32,8 @@ def forward(per):
                 if i < neurons:
                     current = v[b, t, i]
                     if t > 0:
-                        current += returned(U(link + i), U(U(link + i) + U(degree[row, i]) * neurons), sources,
-                                            weights, value, neurons, spikes[b, t - 1], U(0))
+                        current += returned(U(link + i), U(U(link + i) + U(degree[row, i]) * neurons), others,
+                                            weights, value, neurons, spikes[b, t - 1], i)
                     c[j] = filtered(k, c[j], current)
                     v[b, t, i] = membrane(k, inv_tau[inv_tau_row, t if inv_tau.shape[1] > 1 else 0, i],
                                           gain[gain_row, t if gain.shape[1] > 1 else 0, i], u[j], c[j])
@@ -50,11 +50,11 @@ def forward(per):
 def backward(per):
     """The exact derivative of the smooth variant; ``errors`` holds A and becomes E, ``kept`` delta if it is kept."""
     @jit
-    def kernel(k, inv_tau, gain, degree, targets, weights, v, spikes, errors, kept, keep):
+    def kernel(k, inv_tau, gain, degree, others, weights, v, spikes, errors, kept, keep):
         b, samples, steps, neurons = U(cuda.blockIdx.x), U(v.shape[0]), np.int32(v.shape[1]), U(v.shape[2])
         width, first = U(cuda.blockDim.x), U(cuda.threadIdx.x)
         inv_tau_row, gain_row, row = row_of(inv_tau, b, samples), row_of(gain, b, samples), row_of(degree, b, samples)
-        size = U(U(targets.size) // U(degree.shape[0]))
+        size = U(U(others.size) // U(degree.shape[0]))
         link = U(row * size)
         value = U(row_at(weights, size, b, samples) - link)
         delta, filtered_error = cuda.local.array(per, v.dtype), cuda.local.array(per, v.dtype)
@@ -66,8 +66,8 @@ def backward(per):
                 if i < neurons:
                     effect = errors[b, t, i]
                     if t + 1 < steps:
-                        effect += returned(U(link + i), U(U(link + i) + U(degree[row, i]) * neurons), targets,
-                                           weights, value, neurons, errors[b, t + 1], U(0))
+                        effect += returned(U(link + i), U(U(link + i) + U(degree[row, i]) * neurons), others,
+                                           weights, value, neurons, errors[b, t + 1], i)
                     inv_tau_next = inv_tau[inv_tau_row, t + 1 if t + 1 < inv_tau.shape[1] else inv_tau.shape[1] - 1, i]
                     delta[j] = smooth_error(k, v[b, t, i], spikes[b, t, i], inv_tau_next, effect, delta[j])
                     gain_now = gain[gain_row, t if gain.shape[1] > 1 else 0, i]

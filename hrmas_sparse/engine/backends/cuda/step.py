@@ -90,19 +90,45 @@ def _received(entry, senders, weights, value, neurons, bits, first):
 
 
 @device
-def returned(link, end, targets, weights, value, neurons, filtered_error, first):
-    """Effect of a neuron's spike on those it is linked to: the sum of weight times filtered error.
+def _at(own, away):
+    """The index that is so far from one's own, up or down."""
+    return U(np.int32(np.int32(own) + np.int32(away)))
 
-    Its links are from ``link`` to ``end``, their weights ``value`` further on, the errors begin at ``first``.
+
+@device
+def returned(link, end, others, weights, value, neurons, numbers, own):
+    """Sum over a neuron's links of weight times the number of the neuron at their other end.
+
+    Its links are from ``link`` to ``end``, their weights ``value`` further on; its own number is at ``own``, the others'
+    are as far from it as ``others`` says. Eight links at a time, then two: the processor waits for all of them at once,
+    and sums them in their order.
     """
-    total = weights.dtype.type(0)
-    while U(link + neurons) < end:      # two at a time: the processor waits for both at once
+    total, seven = weights.dtype.type(0), U(U(7) * neurons)
+    while U(link + seven) < end:
+        b, c, d = U(link + neurons), U(link + U(2) * neurons), U(link + U(3) * neurons)
+        e, f, g, h = U(d + neurons), U(d + U(2) * neurons), U(d + U(3) * neurons), U(link + seven)
+        at_a, at_b = _at(own, others[link]), _at(own, others[b])
+        at_c, at_d, at_e = _at(own, others[c]), _at(own, others[d]), _at(own, others[e])
+        at_f, at_g, at_h = _at(own, others[f]), _at(own, others[g]), _at(own, others[h])
+        w_a, w_b = weights[U(value + link)], weights[U(value + b)]
+        w_c, w_d, w_e = weights[U(value + c)], weights[U(value + d)], weights[U(value + e)]
+        w_f, w_g, w_h = weights[U(value + f)], weights[U(value + g)], weights[U(value + h)]
+        total += w_a * numbers[at_a]
+        total += w_b * numbers[at_b]
+        total += w_c * numbers[at_c]
+        total += w_d * numbers[at_d]
+        total += w_e * numbers[at_e]
+        total += w_f * numbers[at_f]
+        total += w_g * numbers[at_g]
+        total += w_h * numbers[at_h]
+        link = U(h + neurons)
+    while U(link + neurons) < end:
         second = U(link + neurons)
-        total += weights[U(value + link)] * filtered_error[U(first + U(targets[link]))]
-        total += weights[U(value + second)] * filtered_error[U(first + U(targets[second]))]
+        total += weights[U(value + link)] * numbers[_at(own, others[link])]
+        total += weights[U(value + second)] * numbers[_at(own, others[second])]
         link = U(second + neurons)
     if link < end:
-        total += weights[U(value + link)] * filtered_error[U(first + U(targets[link]))]
+        total += weights[U(value + link)] * numbers[_at(own, others[link])]
     return total
 
 
@@ -237,7 +263,7 @@ def backward(per, recurrent, resident, moving=False, keep=False, through_time=Fa
         from ``errors``
     """
     @functools.partial(jit, registers=registers(per))
-    def kernel(k, leaks, drives, degree, targets, weights, v, silent, errors, delta):
+    def kernel(k, leaks, drives, degree, others, weights, v, silent, errors, delta):
         b, samples, neurons = U(cuda.blockIdx.x), U(cuda.gridDim.x), U(degree.shape[1])
         steps, width = U(U(v.size) // U(samples * neurons)), U(cuda.blockDim.x)
         first = U(U(cuda.blockIdx.y) * width * U(per) + U(cuda.threadIdx.x))
@@ -245,7 +271,7 @@ def backward(per, recurrent, resident, moving=False, keep=False, through_time=Fa
         last = U(steps - U(1))
         of_a_row = U(steps * neurons) if moving else neurons
         leaks_at, drives_at = row_at(leaks, of_a_row, b, samples), row_at(drives, of_a_row, b, samples)
-        row, size = row_of(degree, b, samples), U(U(targets.size) // U(degree.shape[0]))
+        row, size = row_of(degree, b, samples), U(U(others.size) // U(degree.shape[0]))
         link = U(row * size)
         value = U(row_at(weights, size, b, samples) - link) if recurrent else U(0)
         if moving:
@@ -280,10 +306,11 @@ def backward(per, recurrent, resident, moving=False, keep=False, through_time=Fa
                     if recurrent:
                         heard = end[j] if t < last else U(0)    # nothing follows the last step
                         if resident:
-                            effect += returned(U(link + i), heard, targets, weights, value, neurons, shared, after)
+                            effect += returned(U(link + i), heard, others, weights, value, neurons, shared,
+                                               U(after + i))
                         else:
-                            effect += returned(U(link + i), heard, targets, weights, value, neurons, errors,
-                                               U(at + neurons))
+                            effect += returned(U(link + i), heard, others, weights, value, neurons, errors,
+                                               U(U(at + neurons) + i))
                     u_before = k.zero if fires(k, v_before) else after_reset(k, v_before, start)
                     if moving:
                         leak[j] = leaks[U((U(leaks_at + neurons) if t < last else leaks_at) + i)]
