@@ -7,6 +7,7 @@ on and Numba's simulator lets pass, breaks it.
 
 import collections
 import contextlib
+import functools
 import threading
 
 import numpy as np
@@ -118,8 +119,17 @@ def _chosen(index):
     return isinstance(index, np.ndarray) or isinstance(index, tuple) and any(isinstance(x, np.ndarray) for x in index)
 
 
+# What of NumPy CuPy 14 lacks, and what it has but not for ufuncs of every kind.
+CONVERT = {name: getattr(np, name) for name in ("array", "asarray", "asanyarray", "ascontiguousarray")}
+REDUCED = {("reduce", np.add), ("reduce", np.multiply)}
+LACKING = {"block", "einsum_path", "histogram_bin_edges", "insert", "nanpercentile", "nanquantile", "unstack"}
+
+
 class DeviceArray(np.ndarray):
-    """Stands in for CuPy's array: does not mix with NumPy's own, and counts what makes the host wait."""
+    """Stands in for CuPy's array: does no more than that does, nor becomes one of NumPy's unless it is asked to.
+
+    It does not mix with NumPy's own, and counts what makes the host wait.
+    """
 
     waits = 0
     copy, repeat, argmax, take, fill = map(_method, ("copy", "repeat", "argmax", "take", "fill"))
@@ -130,6 +140,8 @@ class DeviceArray(np.ndarray):
             return self._applied(ufunc, method, inputs, out, options)
 
     def _applied(self, ufunc, method, inputs, out, options):
+        if method != "__call__" and (method, ufunc) not in REDUCED:
+            raise NotImplementedError(f"`cupy_{ufunc.__name__}.{method}` is not supported yet")
         if out:
             options["out"] = tuple(_plain(x) for x in out)
         found = getattr(ufunc, method)(*(_plain(x) for x in inputs), **options)
@@ -140,8 +152,10 @@ class DeviceArray(np.ndarray):
             return self._called(function, arguments, options)
 
     def _called(self, function, arguments, options):
+        if function.__name__ in LACKING:
+            raise TypeError(f"CuPy has no {function.__name__}")
         options.pop("like", None)
-        carries = function in (np.asarray, np.arange)   # with like=, which is how NumPy's own get here
+        carries = function in (CONVERT["asarray"], np.arange)   # with like=, which is how NumPy's own get here
         return _wrapped(function(*(x if carries else _plain(x) for x in arguments),
                                  **{key: _plain(x) for key, x in options.items()}))
 
@@ -181,14 +195,14 @@ def _wrapped(found):
     """What CuPy gives back: arrays of the device, of no dimension where NumPy has numbers."""
     if isinstance(found, tuple):
         return tuple(_wrapped(x) for x in found)
-    return np.asarray(found).view(DeviceArray) if isinstance(found, (np.ndarray, np.generic)) else found
+    return CONVERT["asarray"](found).view(DeviceArray) if isinstance(found, (np.ndarray, np.generic)) else found
 
 
 class DeviceModule:
     """Stands in for the module cupy."""
 
     def __getattr__(self, name):
-        found = getattr(np, name)
+        found = CONVERT.get(name) or getattr(np, name)
         if isinstance(found, type) or not callable(found):
             return found
         carries = name in ("asarray", "ascontiguousarray")
@@ -212,8 +226,24 @@ def checked(call):
     return launched
 
 
+def explicit(convert):
+    """A function of NumPy that makes an array of anything, but not of one of the device: CuPy refuses that.
+
+    With ``subok=False`` it is asked for, as CuPy's ``get`` is.
+    """
+    @functools.wraps(convert)
+    def converted(*arguments, **options):
+        if "subok" not in options and "like" not in options and any(isinstance(x, DeviceArray) for x in arguments):
+            raise TypeError("implicit conversion of an array of the device to one of NumPy's")
+        return convert(*arguments, **options)
+
+    return converted
+
+
 def install():
     """Use all of it; before the backend is loaded."""
+    for name, convert in CONVERT.items():
+        setattr(np, name, explicit(convert))
     kernel.BlockManager.run = run
     kernel.FakeCUDAKernel.__call__ = checked(kernel.FakeCUDAKernel.__call__)
     from hrmas_sparse.engine.backends.cuda import arrays

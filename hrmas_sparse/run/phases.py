@@ -103,9 +103,10 @@ def search_phase(context, network, learner, stage, epochs):
         return totals
 
     def describe():
-        types, sizes = entropy(network, learner.parameters)
-        chances = [softmax(own.alpha_size.astype(np.float64)).tolist() for own in learner.parameters.layers[:-1]]
-        return {"type_entropy": types, "size_entropy": sizes, "motif_sizes": chances, **_spread(learner.parameters)}
+        here = learner.parameters.map(context.backend.to_host)
+        types, sizes = entropy(network, here)
+        chances = [softmax(own.alpha_size.astype(np.float64)).tolist() for own in here.layers[:-1]]
+        return {"type_entropy": types, "size_entropy": sizes, "motif_sizes": chances, **_spread(here)}
 
     def prefetch(batch):
         for index in batch:
@@ -144,8 +145,10 @@ def _training(name, epochs, context, network, learner, samples, order, stage):
         settings = context.step_settings(network, stage, progress, update)
         return _totals(weight_step(network, learner, batch, settings), batch)
 
-    return Phase(name, epochs, batches, step, lambda: _spread(learner.parameters), loader.prefetch,
-                 network.spiking_output)
+    def describe():
+        return _spread(learner.parameters.intrinsic().map(context.backend.to_host))
+
+    return Phase(name, epochs, batches, step, describe, loader.prefetch, network.spiking_output)
 
 
 def _totals(result, batch):

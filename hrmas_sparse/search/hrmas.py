@@ -310,7 +310,7 @@ def decision(network, parameters, stage):
 
 
 def entropy(network, parameters):
-    """Mean entropy in nats of the type distributions and of the size distribution, over all layers."""
+    """Mean entropy in nats of the type distributions and of the size distribution, over all layers; on the host."""
     types, sizes = [], []
     for n, name in network.alpha_names:
         hat = softmax(parameters.layers[n][name].astype(np.float64))
