@@ -26,6 +26,24 @@ LAST_WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated", signal
 SEARCH = ("search", "ntidigits", "--raw", "words.hdf5", "--set", OVERRIDES)
 
 
+# Settings that whole jobs go through together: whatever a job does with a backend's arrays, it does in one of these.
+JOBS = {
+    "the paper's": (),
+    "what is trained": ("training.tau=trained", "training.threshold=trained", "training.dropout=0.5",
+                        "training.weight_decay=0.1", "training.schedule=cosine", "training.rule=surrogate",
+                        "network.tied=false"),
+    "integrators": ("network.readout=integrator", "network.windows=2", "loss.name=cross_entropy",
+                    "augmentation.shift_steps=1", "augmentation.drop=0.2", "augmentation.stretch=0.1",
+                    "search.candidates=2"),
+    "two layers, online": ("network.neurons=[6,6]", "plasticity.mode=online", "plasticity.retrain=true",
+                           "plasticity.carry_intrinsic=true", "search.patience=1", "search.decided=0.4"),
+    "sizes alone": ("search.method=size", "search.alpha_order=first", "network.inter=false"),
+    "random, the best of two": ("search.method=random", "search.candidates=2"),
+    "feedforward": ("network.recurrence=none",),
+    "fully connected": ("network.recurrence=full",),
+}
+
+
 def settings(*overrides):
     return load.load("ntidigits", profile="demo", overrides=[*SMALL, *overrides])
 
@@ -58,6 +76,20 @@ def run(folder, own, events, seed=0, given=None, threads=1, stop=never, backend=
     return RunDir(folder)
 
 
+def check_job(backend, folder, which):
+    """Search, discretise, retrain and test as one of ``JOBS`` says: the CPU's architecture and its numbers."""
+    events = cache(folder / "cache.h5", train=8, test=3)
+    own = settings("training.search_epochs=2", "training.retrain_epochs=1", "network.neurons=[6]",
+                   "network.dtype=float64", *JOBS[which])
+    found, expected = (run(folder / each.name, own, events, backend=each) for each in (backend, get_backend("cpu", 1)))
+    assert found.architecture_path.exists() == expected.architecture_path.exists()
+    if expected.architecture_path.exists():
+        assert found.architecture_path.read_text() == expected.architecture_path.read_text()
+    assert found.result()["test"]["confusion"] == expected.result()["test"]["confusion"]
+    np.testing.assert_allclose([line["loss"] for line in found.metrics()],
+                               [line["loss"] for line in expected.metrics()], rtol=1e-9)
+
+
 class Killed(BaseException):
     """The process is gone."""
 
@@ -87,12 +119,12 @@ def resume_until_done(*arguments, **options):
     raise AssertionError("no progress")
 
 
-def killed_every(batches, *arguments):
+def killed_every(batches, *arguments, **options):
     """As :func:`resume_until_done`, killed after so many batches each time, with a checkpoint of every batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "CHECKPOINT_SECONDS", -1)
         kill_after(patch, batches)
-        return resume_until_done(*arguments)
+        return resume_until_done(*arguments, **options)
 
 
 def after(looks):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import toys
 from dense import assert_close, assert_same_bits, random_case
 
 from hrmas_sparse.engine import lockstep
@@ -151,3 +152,17 @@ def test_too_little_memory_is_said_with_what_is_needed(gpu):
     with pytest.raises(InputError, match=r"the GPU's memory is full: .* needs about [\d.]+ GiB"):
         network.gradients(*given)
     random_case(1).check(gpu)  # and the backend goes on
+
+
+@pytest.mark.parametrize("which", toys.JOBS)
+def test_a_whole_job(gpu, tmp_path, which):
+    toys.check_job(gpu, tmp_path, which)
+
+
+def test_a_job_killed_and_resumed_has_the_same_bits(gpu, tmp_path):
+    """With CUDA graphs, which begin anew in each process."""
+    events, own = toys.cache(tmp_path / "cache.h5"), toys.settings()
+    whole, (parts, stops) = (toys.run(tmp_path / "whole", own, events, backend=gpu),
+                             toys.killed_every(5, tmp_path / "parts", own, events, backend=gpu))
+    assert stops > 2 and [line["loss"] for line in parts.metrics()] == [line["loss"] for line in whole.metrics()]
+    assert parts.result()["test"] == whole.result()["test"]

@@ -145,39 +145,10 @@ def test_a_host_array_on_the_device_is_refused():
             mix()
 
 
-EVERY = {    # settings that whole jobs go through together: whatever a job does with the device's arrays, it does here
-    "the paper's": (),
-    "what is trained": ("training.tau=trained", "training.threshold=trained", "training.dropout=0.5",
-                        "training.weight_decay=0.1", "training.schedule=cosine", "training.rule=surrogate",
-                        "network.tied=false"),
-    "integrators": ("network.readout=integrator", "network.windows=2", "loss.name=cross_entropy",
-                    "augmentation.shift_steps=1", "augmentation.drop=0.2", "augmentation.stretch=0.1",
-                    "search.candidates=2"),
-    "two layers, online": ("network.neurons=[6,6]", "plasticity.mode=online", "plasticity.retrain=true",
-                           "plasticity.carry_intrinsic=true", "search.patience=1", "search.decided=0.4"),
-    "sizes alone": ("search.method=size", "search.alpha_order=first", "network.inter=false"),
-    "random, the best of two": ("search.method=random", "search.candidates=2"),
-    "feedforward": ("network.recurrence=none",),
-    "fully connected": ("network.recurrence=full",),
-}
-
-
-@pytest.mark.parametrize("which", EVERY)
+@pytest.mark.parametrize("which", toys.JOBS)
 def test_a_whole_job(cuda, tmp_path, monkeypatch, which):
-    """Search, discretise, retrain, test: the CPU's architecture and its numbers."""
     simulator.one_thread_a_block(monkeypatch)
-    events = toys.cache(tmp_path / "cache.h5", train=8, test=3)
-    own = toys.settings("training.search_epochs=2", "training.retrain_epochs=1", "network.neurons=[6]",
-                        "network.dtype=float64", *EVERY[which])
-    results = []
-    for backend in (cuda, get_backend("cpu", 1)):
-        run = toys.run(tmp_path / backend.name, own, events, backend=backend)
-        results.append((run.architecture_path.read_text() if run.architecture_path.exists() else "",
-                        run.result()["test"], run.metrics()))
-    (architecture, test, metrics), expected = results[0], results[1]
-    assert architecture == expected[0]
-    assert test["confusion"] == expected[1]["confusion"]
-    np.testing.assert_allclose([line["loss"] for line in metrics], [line["loss"] for line in expected[2]], rtol=1e-9)
+    toys.check_job(cuda, tmp_path, which)
 
 
 def test_what_cupy_refuses_is_refused():
