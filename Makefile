@@ -117,7 +117,7 @@ test-gpu: $(VENV)/installed-test need-GPU ## the tests that need an NVIDIA GPU; 
 sanitize: $(VENV)/installed-test ## compute-sanitizer over the tests that need a GPU
 	@$(BIN)/python -m runs.sanitize $(ARGS)
 
-self-test: $(VENV)/installed-core need-GPU ## compare the GPU with the CPU in some seconds; BACKEND=auto takes no other
+self-test: $(VENV)/installed-core need-GPU ## compare the GPU with the CPU, about a minute; BACKEND=auto takes no other
 	@$(BIN)/hrmas doctor --self-test
 
 gpu-static: $(VENV)/tried-test-cuda ## registers, stack, instructions of the CUDA kernels; needs no GPU (ARGS="--sm 90")

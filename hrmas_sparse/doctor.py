@@ -143,7 +143,7 @@ def _gpu(gpu):
         return [*lines, f"        not used: {gpu.reason}"]
     failed = verdict(gpu)
     said = ("has passed the self-test" if failed == [] else f"FAILS THE SELF-TEST: {'; '.join(failed)}" if failed else
-            "has not been tested yet, so --backend auto does not take it: hrmas doctor --self-test")
+            "has not been tested yet: hrmas doctor --self-test, or the first search with --backend auto")
     return [*lines, f"        {said}"]
 
 

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from data_prep import synthetic
 from hrmas_sparse import places
 from hrmas_sparse.doctor import require_gpu
 from hrmas_sparse.run.folder import RunDir
@@ -24,8 +25,8 @@ PARTS = {  # title: words of make
     "compute-sanitizer": ["sanitize"],
     "The kernels' machine code": ["gpu-static"],
     "Bench": ["bench", "BACKEND=cuda"],
-    "A search on TI46's synthetic stand-in": ["search", "DATA=ti46", "BACKEND=cuda", "PROFILE=demo", "FRESH=1",
-                                              "NAME=gpu-report"],
+    "A search on N-TIDIGITS's synthetic stand-in": ["search", f"DATA={synthetic.DATASET}", "BACKEND=cuda",
+                                                    "PROFILE=demo", "FRESH=1", "NAME=gpu-report"],
 }
 SEARCH = "The search of the paper"    # on recordings that are given
 NAME = "gpu-report-ti46"              # its run

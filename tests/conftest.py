@@ -13,6 +13,7 @@ from hrmas_sparse.engine.backends import get_backend
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM") == "1"
 EMULATED = os.environ.get("HRMAS_EMULATED") == "1"
 MOST_SECONDS = 3600     # of a slow test
+SPARSE = 0.07           # share of non-zero input that tests of the CUDA backend take to be sparse: theirs is small
 # test_simulator.py and test_emulator.py start these, each in a process apart.
 collect_ignore_glob = ([] if SIMULATED else ["engine/test_simulated_*.py"]) + (
     [] if EMULATED else ["engine/test_emulated_*.py"])
@@ -22,6 +23,9 @@ if EMULATED:
 if SIMULATED:
     import simulator
     simulator.install()
+if EMULATED or SIMULATED:
+    from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
+    CudaBackend.dense = SPARSE
 
 
 def pytest_addoption(parser):
@@ -31,7 +35,10 @@ def pytest_addoption(parser):
 @pytest.fixture(scope="session")
 def backend(request):
     """One backend for all tests, on purpose: whatever an earlier test left in its buffers must not matter."""
-    return get_backend(request.config.getoption("--backend"))
+    found = get_backend(request.config.getoption("--backend"))
+    if found.name == "cuda":
+        found.dense = SPARSE
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -106,6 +106,15 @@ def _method(name):
     return method
 
 
+def _reduction(name):
+    """A method that CuPy has, though it is made of a ufunc's method that it has not."""
+    def method(self, *arguments, **options):
+        with Operations.seen(name):
+            return _wrapped(getattr(_plain(self), name)(*arguments, **options))
+
+    return method
+
+
 def _astype(self, dtype, *arguments, copy=True, **options):
     """As CuPy's, which launches nothing where nothing is to be done."""
     if not copy and self.dtype == dtype:
@@ -126,13 +135,15 @@ LACKING = {"block", "einsum_path", "histogram_bin_edges", "insert", "nanpercenti
 
 
 class DeviceArray(np.ndarray):
-    """Stands in for CuPy's array: does no more than that does, nor becomes one of NumPy's unless it is asked to.
+    """Stands in for CuPy's array, of what is used of it: refuses what that refuses, and counts what the host waits for.
 
-    It does not mix with NumPy's own, and counts what makes the host wait.
+    It does not mix with NumPy's own, nor becomes one of those unless it is asked to. Not noticed are copies into one of
+    NumPy's, ``host[...] = there``, which CuPy refuses.
     """
 
     waits = 0
     copy, repeat, argmax, take, fill = map(_method, ("copy", "repeat", "argmax", "take", "fill"))
+    max, min, any, all = map(_reduction, ("max", "min", "any", "all"))
     astype = _astype
 
     def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
@@ -155,7 +166,7 @@ class DeviceArray(np.ndarray):
         if function.__name__ in LACKING:
             raise TypeError(f"CuPy has no {function.__name__}")
         options.pop("like", None)
-        carries = function in (CONVERT["asarray"], np.arange)   # with like=, which is how NumPy's own get here
+        carries = function.__name__ in ("asarray", "arange")   # with like=, which is how NumPy's own get here
         return _wrapped(function(*(x if carries else _plain(x) for x in arguments),
                                  **{key: _plain(x) for key, x in options.items()}))
 
@@ -226,6 +237,11 @@ def checked(call):
     return launched
 
 
+def _has_any(values):
+    """Whether an array of the device is among values, or in a list or tuple there."""
+    return any(isinstance(x, DeviceArray) or isinstance(x, (list, tuple)) and _has_any(x) for x in values)
+
+
 def explicit(convert):
     """A function of NumPy that makes an array of anything, but not of one of the device: CuPy refuses that.
 
@@ -233,7 +249,7 @@ def explicit(convert):
     """
     @functools.wraps(convert)
     def converted(*arguments, **options):
-        if "subok" not in options and "like" not in options and any(isinstance(x, DeviceArray) for x in arguments):
+        if "subok" not in options and "like" not in options and _has_any((*arguments, *options.values())):
             raise TypeError("implicit conversion of an array of the device to one of NumPy's")
         return convert(*arguments, **options)
 

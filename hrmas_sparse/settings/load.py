@@ -212,8 +212,9 @@ def _find(name: str) -> Path:
         return RUNS / f"{name}.toml"
     if name.endswith(".toml") and Path(name).is_file():
         return Path(name)
-    raise InputError(f"data set: expected one of {', '.join(datasets())} or the path of a TOML file, "
-                     f"found {shown(name)}{_nearest(name, datasets())}")
+    found = f"{shown(name)}, which is no file" if Path(name).suffix else shown(name)
+    raise InputError(f"data set: expected one of {', '.join(datasets())} or the path of a TOML file, found {found}"
+                     f"{_nearest(name.lower(), datasets())}")
 
 
 def _display(path: Path) -> str:

@@ -30,9 +30,9 @@ def time(kind, net, step, word, link):
     visited = LINKS[net] * (RATE if word else 1)
     instructions = step + (word or 0) * looks + link * visited
     issued = instructions * -(-NEURONS // WARP) / SCHEDULERS
-    # Forward a look is a read of the table, then of the bits; back links are waited for two at a time. Weights are
-    # read beside the table, or, of links whose sender has spiked, after it.
-    at_once = 2 if kind == "backward" else 1
+    # Forward a look is a read of the table, then of the bits; back links are waited for eight at a time, as now.
+    # Weights are read beside the table, or, of links whose sender has spiked, after it.
+    at_once = 8 if kind == "backward" else 1
     waited = BASE + looks / at_once * (GLOBAL + SHARED) + (visited * GLOBAL if word else 0)
     return Time(instructions, 1e3 * STEPS * (max(issued, waited) + BARRIER) / CLOCK)
 

@@ -6,7 +6,7 @@ of the formulas, an addition or a multiplication one each. Both are of a whole t
 
 from runs.bench import report
 
-REAL, INDEX = 4, 4            # bytes of a float32 and of a neuron's number
+REAL, INDEX, OFFSET = 4, 4, 1  # bytes of a float32, of a neuron's number, and of how far one is
 # Floating-point operations of a neuron and step: filter, membrane, reset, psc (mathematics 1); errors (mathematics 5).
 FORWARD, BACKWARD, LOSS = 10, 20, 8    # of the loss, its effect filtered back too
 
@@ -31,7 +31,7 @@ def work(meta, links, events, rate, dense):
     heard = rate * rows * links  # spikes times those who hear them: rate x rows x N spikes, links / N each
     amounts = {
         "forward": (2 * REAL * cells + 2 * bits + (REAL + INDEX) * links, FORWARD * cells + heard),
-        "backward": (3 * REAL * cells + bits + (REAL + INDEX) * links, BACKWARD * cells + 2 * rows * links),
+        "backward": (3 * REAL * cells + bits + (REAL + OFFSET) * links, BACKWARD * cells + 2 * rows * links),
         "output": (4 * REAL * rows * o + INDEX * meta["samples"] * (n + o), (FORWARD + LOSS + BACKWARD) * rows * o),
         "spread": (rows * n / 8 + REAL * rows * n, 0),
         "links_gradient": (rows * n / 8 + REAL * rows * n + (REAL + 3 * INDEX) * links, heard),

@@ -104,27 +104,34 @@ def kernels(dtype):
                                             (k, k, r1, r1, *senders, *outputs), width, words),
                 f"moving backward, {name}": (step.backward(per, recurrent, recurrent, moving=True),
                                              (k, r1, r1, *links, r1, u1, r1, r1), width, room)}
-    rest = {
-        "forward, 16 a thread": (step.forward(16, True), (k, k, r1, r1, *senders, r1, u1, u1, i1, r2)),
-        "backward, 16 a thread": (step.backward(16, True, False), (k, r1, r1, *links, r1, u1, r1, r1)),
-        "surrogate backward": (step.backward(1, True, True, through_time=True), (k, r1, r1, *links, r1, u1, r1, r1)),
+    _, width, cut, lanes = launch.links(10**4, 50)
+    parts, large = (width, cut * lanes * real.bitwidth // 8), (launch.layer(50, 2048, True)[1], 0)
+    rest = {    # but for those with a block and shared memory of their own, in blocks of TILE threads
+        "forward, 16 a thread": (step.forward(16, True), (k, k, r1, r1, *senders, r1, u1, u1, i1, r2),
+                                 launch.layer(50, 12800, True)[1], 12 * 400),
+        "backward, 16 a thread": (step.backward(16, True, False), (k, r1, r1, *links, r1, u1, r1, r1),
+                                  launch.layer(50, 12800, True)[1], 0),
+        "surrogate backward": (step.backward(1, True, True, through_time=True), (k, r1, r1, *links, r1, u1, r1, r1),
+                               800, 2 * 800 * real.bitwidth // 8),
+        "backward, links too far for a byte": (step.backward(1, True, True), (k, r1, r1, i2, i1, r1, r1, u1, r1, r1),
+                                               800, 2 * 800 * real.bitwidth // 8),
         "filter_back": (step.filter_back, (k, r3)),
-        "smooth forward": (smooth.forward(2), (k, r3, r3, *links, r3, r3, r3, boolean)),
-        "smooth backward": (smooth.backward(2), (k, r3, r3, *links, r3, r3, r3, r3, boolean)),
+        "smooth forward": (smooth.forward(2), (k, r3, r3, *links, r3, r3, r3, boolean), *large),
+        "smooth backward": (smooth.backward(2), (k, r3, r3, *links, r3, r3, r3, r3, boolean), *large),
         "R and tau": (intrinsic.sums(False), (k, *[r3] * 5)),
         "smooth R and tau": (intrinsic.sums(True), (k, *[r3] * 5)),
         "spread": (synapses.spread, (bits, r3)),
         "feedforward": (synapses.feedforward, (l1, i1, r1, r3, r2)),
         "feedforward_gradient": (synapses.feedforward_gradient, (l1, i1, r1, r2, r2)),
-        "links_gradient": (synapses.links_gradient(False), (*[i1] * 3, *[int64] * 5, u1, r1, r1)),
-        "smooth_links_gradient": (synapses.links_gradient(True), (*[i1] * 3, *[int64] * 5, r1, r1, r1)),
+        "links_gradient": (synapses.links_gradient(False), (*[i1] * 3, *[int64] * 5, u1, r1, r1), *parts),
+        "smooth_links_gradient": (synapses.links_gradient(True), (*[i1] * 3, *[int64] * 5, r1, r1, r1), *parts),
         "sum_samples": (synapses.sum_samples, (r2, r2)),
         "sum_windows": (windows.sum_windows, (k, bits, int64, r3)),
         "sum_windows_of_values": (windows.sum_windows_of_values, (k, r3, int64, r3)),
         "effects": (windows.effects, (k, r3, r3)),
     }
     rest |= _of_whole_networks(dtype)
-    return signatures | {name: (*given, launch.TILE, 0) for name, given in rest.items()}
+    return signatures | {name: (*given[:2], *(given[2:] or (launch.TILE, 0))) for name, given in rest.items()}
 
 
 def _of_whole_networks(dtype):

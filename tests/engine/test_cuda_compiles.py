@@ -42,7 +42,7 @@ def test_what_the_assembler_makes_of_the_kernels_of_a_step(name, capability):
     """Bounds that hold today; `make gpu-static` prints the figures."""
     found, (kind, per) = static.figures(name, "float32", capability), (name.split(",")[0], int(name.split()[1]))
     assert (found.doubles, found.divisions) == (0, 0), found
-    assert found.occupancy > 0 and max(found.stack, found.spills) <= (64 if per == 4 else 0), found
+    assert found.occupancy > 0 and max(found.stack, found.spills) <= (16 if per == 4 else 0), found
     if found.step is not None:
         step, word, link = MOST[kind]
         assert found.step <= step * per and (found.word or 0) <= word and found.link <= link, found

@@ -20,7 +20,8 @@ from hrmas_sparse.data.events import Events
 from hrmas_sparse import doctor
 from hrmas_sparse.engine import lockstep, selftest
 from hrmas_sparse.engine.backends import cuda, get_backend
-from hrmas_sparse.engine.backends.cuda import Probe, batches, learning, losses, smooth, step, synapses, verdict
+from hrmas_sparse.engine.backends.cuda import (
+    Probe, batches, learning, losses, relaxation, smooth, step, synapses, verdict)
 from hrmas_sparse.engine.backends.cuda.backend import CudaBackend
 from hrmas_sparse.engine.layers import LIF, Dense, Feedforward, Integrator, Motifs, Supernet
 from hrmas_sparse.engine.network import Network, Plasticity
@@ -84,6 +85,7 @@ HIDDEN = {
     "supernet": [Supernet(40, sizes=(4, 5, 10))],
     "dense": [Dense(37)],
     "one neuron": [Dense(1)],
+    "links too far for a byte": [Motifs(280, size=140, seed=0)],
     LONG: [Motifs(1600, size=16, seed=0)],
 }
 
@@ -311,6 +313,20 @@ def test_squares_with_and_without_their_barriers(monkeypatch, barrier):
     for emulator.order in ORDERS:
         found = learning.squares(gradients).sum(axis=1)
         right.append(np.allclose(found, [np.square(g).sum() for _, g in gradients.items()], rtol=1e-12, atol=0))
+    assert all(right) == (barrier is None)
+
+
+@pytest.mark.parametrize("barrier", [None, 0])
+def test_the_gradient_of_sizes_with_and_without_its_barrier(monkeypatch, barrier):
+    if barrier is not None:
+        broken(monkeypatch, relaxation, ("pull_back_sizes",), without_barrier(barrier))
+    events, right = batch(3, 20, 40, 7, 0.1), []
+    cpu, here = (network(HIDDEN["supernet"], backend) for backend in (get_backend("cpu"), CudaBackend()))
+    params = cpu.init(seed=1)
+    expected = cpu.gradients(params, events).gradients.layers[0].alpha_size
+    for conftest.EMULATOR.order in ORDERS:
+        found = here.gradients(params, events).gradients.layers[0].alpha_size
+        right.append(np.abs(found - expected).max() <= 1e-9 * np.abs(expected).max())
     assert all(right) == (barrier is None)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toys
+from conftest import SPARSE
 from dense import assert_close, assert_same_bits, random_case
 
 from hrmas_sparse.engine import lockstep
@@ -37,7 +38,9 @@ def gpu():
     found = probe()
     assert not found.reason, f"these tests need a GPU: {found.reason}"
     assert not found.simulated, "these tests need a GPU, NUMBA_ENABLE_CUDASIM is set"
-    return get_backend("cuda")
+    backend = get_backend("cuda")
+    backend.dense = SPARSE
+    return backend
 
 
 def motif_network(backend, neurons, steps=100, inputs=78, samples=50, size=16, density=0.1, dtype="float32", seed=0):
@@ -77,6 +80,11 @@ def compare(gpu, neurons, dtype="float32", **options):
 @pytest.mark.parametrize("neurons", [400, 800, 3200])
 def test_the_cpu_finds_the_same(gpu, neurons, density, dtype):
     compare(gpu, neurons, dtype, density=density, samples=20)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_links_too_far_for_a_byte(gpu, dtype):
+    compare(gpu, 400, dtype, size=200, samples=20)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
@@ -160,9 +168,11 @@ def test_a_whole_job(gpu, tmp_path, which):
 
 
 def test_a_job_killed_and_resumed_has_the_same_bits(gpu, tmp_path):
-    """With CUDA graphs, which begin anew in each process."""
-    events, own = toys.cache(tmp_path / "cache.h5"), toys.settings()
-    whole, (parts, stops) = (toys.run(tmp_path / "whole", own, events, backend=gpu),
-                             toys.killed_every(5, tmp_path / "parts", own, events, backend=gpu))
+    """With CUDA graphs, which begin anew with every network."""
+    events, own, graphs = toys.cache(tmp_path / "cache.h5"), toys.settings(), type(gpu)()
+    graphs.use_graphs()
+    whole, (parts, stops) = (toys.run(tmp_path / "whole", own, events, backend=graphs),
+                             toys.killed_every(5, tmp_path / "parts", own, events, backend=graphs))
+    assert graphs._graphs.problem == "" and any(graph for _, graph, _ in graphs._graphs._seen.values())
     assert stops > 2 and [line["loss"] for line in parts.metrics()] == [line["loss"] for line in whole.metrics()]
     assert parts.result()["test"] == whole.result()["test"]

@@ -5,12 +5,13 @@ The simulator runs one Python thread per CUDA thread, so everything here is tiny
 
 import numpy as np
 import pytest
+from conftest import SPARSE
 from dense import assert_close, assert_same_bits, error, random_case
 from test_intrinsic import check as check_own
 from test_plasticity import SETTINGS, check_window, windows
 
 from hrmas_sparse.engine.backends import get_backend
-from hrmas_sparse.engine.backends.cuda import DENSE, chunks, launch, layer
+from hrmas_sparse.engine.backends.cuda import chunks, launch, layer
 from hrmas_sparse.storage.errors import InputError
 from hrmas_sparse.engine.network import Plasticity
 from runs.bench.launches import recorded as recorded_launches
@@ -78,7 +79,7 @@ def test_integrators(cuda, windows, smooth):
 def test_input_of_every_form(cuda, density, real):
     case = random_case(3, (("free", 5),), B=3, T=6, C=21, density=density, real=real)
     form = type(cuda.pack(case.events(), np.dtype("float64"))[0].spikes)
-    assert form is (chunks.EventRows if density < DENSE else chunks.Values)
+    assert form is (chunks.EventRows if density < SPARSE else chunks.Values)
     case.check(cuda, busy=False)
 
 

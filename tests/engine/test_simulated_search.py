@@ -155,10 +155,13 @@ def test_what_cupy_refuses_is_refused():
     """Or nothing above would show that it is not asked for: an H100 was, at the end of a search's first epoch."""
     there = simulator.DeviceModule().asarray(np.ones((2, 3)))
     for ask in (lambda: np.maximum.reduce(there), lambda: np.asarray(there), lambda: np.array(there),
-                lambda: np.insert(there, 0, 1.0), lambda: np.add.accumulate(there)):
+                lambda: np.asarray(a=there), lambda: np.array([there, there]), lambda: np.insert(there, 0, 1.0),
+                lambda: np.add.accumulate(there)):
         with pytest.raises((TypeError, NotImplementedError)):
             ask()
-    assert np.add.reduce(there).sum() == 6 and type(np.array(there, subok=False)) is np.ndarray
+    assert np.add.reduce(there).sum() == 6 and there.max() == 1 and there.all() and np.isfinite(there).all()
+    assert type(np.array(there, subok=False)) is np.ndarray
+    assert isinstance(np.asarray(np.ones(2), like=there), simulator.DeviceArray)
 
 
 @pytest.mark.parametrize("order, mode, clip", [("first", "off", 1.0), ("second", "window", 1e-9),

@@ -118,7 +118,7 @@ def test_what_does_not_fit_into_one_pass(cuda, merged, monkeypatch):
     """Another number of samples, input of another form, too many of all."""
     given = given_cases(STACKS["motif"])
     (case, parameters, events), *_ = given
-    sparse = given_cases(STACKS["motif"], density=0.005)[1]
+    sparse = given_cases(STACKS["motif"], density=0.02)[1]
     assert not is_dense(sparse[2], cuda.dense) and is_dense(events, cuda.dense)
     other = (case, parameters, events[np.array([0, 2])])
     jobs = [*given, other, sparse]

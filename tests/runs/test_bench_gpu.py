@@ -29,7 +29,7 @@ def test_work_of_a_step_counted_by_hand():
     found = roofline.work(meta, links=6, events=7, rate=0.25, dense=False)
     # 10 rows of 8 neurons: 80 cells; 20 spikes, heard by 6 / 8 neurons each: 15; 4 outputs: 40 cells
     assert found["forward"] == (80 * 4 + 80 * 4 + 2 * 80 / 8 + 6 * 8, 80 * 10 + 15)
-    assert found["backward"] == (80 * 4 * 3 + 80 / 8 + 6 * 8, 80 * 20 + 10 * 6 * 2)
+    assert found["backward"] == (80 * 4 * 3 + 80 / 8 + 6 * 5, 80 * 20 + 10 * 6 * 2)
     assert found["output"] == (4 * 40 * 4 + 2 * 12 * 4, 40 * (10 + 8 + 20)) and found["select"] == (6 * 12, 0)
     assert found["spread"] == (80 / 8 + 80 * 4, 0)
     assert found["links_gradient"] == (80 / 8 + 80 * 4 + 6 * (4 + 12), 15)

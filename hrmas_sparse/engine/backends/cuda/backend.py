@@ -55,7 +55,7 @@ class CudaBackend(Backend):
         for first in range(0, len(batch), most):
             last = min(first + most, len(batch))
             self._batch = last - first, batch.steps
-            spikes = chunks.pack(batch, first, last, dtype, networks)
+            spikes = chunks.pack(batch, first, last, dtype, self.dense, networks)
             packed.append(Chunk(spikes, to_device(batch.labels[first:last]), first, batch.steps))
         return packed
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hrmas_sparse.engine.backends.cuda import DENSE, batches, launch, synapses
+from hrmas_sparse.engine.backends.cuda import batches, launch, synapses
 from hrmas_sparse.engine.backends.cuda.arrays import to_device, to_host, xp
 from hrmas_sparse.engine.backends.cuda.launch import over
 
@@ -47,16 +47,17 @@ class EventRows(NamedTuple):
     shape: tuple          # (S, T, C)
 
 
-def pack(events, first, last, dtype, networks=1, into=None):
+def pack(events, first, last, dtype, share, networks=1, into=None):
     """What samples first to last of a batch send into the first layer: :class:`Values` or :class:`EventRows`.
 
-    ``into`` : where the numbers of Values go, else an array of their own
+    share : Values if more than this share of the input is not zero
+    into : where the numbers of Values go, else an array of their own
     """
     samples, steps, channels = last - first, events.steps, events.channels
     begin, end = int(events.indptr[first]), int(events.indptr[last])
     start = to_device(events.indptr[first:last + 1] - begin)
     step, channel, value = (to_device(x[begin:end]) for x in (events.step, events.channel, events.value))
-    if end - begin > DENSE * samples * steps * channels:
+    if end - begin > share * samples * steps * channels:
         values = xp.empty((samples, steps, channels), dtype) if into is None else into
         batches.scatter[samples, launch.TILE](
             start, step, channel, value, np.int64(channels), values.reshape(samples, -1))

@@ -81,7 +81,8 @@ class _Graph:
         """The results of a pass, in arrays of their own."""
         copies.copy_all([array for request in requests for array in _arrays(request.parameters)], self._given)
         batch = joined([request.batch for request in requests])
-        chunks.pack(batch, 0, len(batch), self._chunk.spikes.values.dtype, len(requests), self._chunk.spikes.values)
+        values = self._chunk.spikes.values
+        chunks.pack(batch, 0, len(batch), values.dtype, 0, len(requests), values)
         write(self._chunk.labels, batch.labels)
         self._start()
         made = [xp.empty(array.shape, array.dtype) for array in self._made]

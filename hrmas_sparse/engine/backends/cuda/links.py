@@ -22,8 +22,8 @@ class Columns(NamedTuple):
     """One order of the links of M networks of the same size, or of one pattern that M networks share (row 1)."""
 
     degree: object   # (1 or M, N) int32, links of each neuron
-    others: object   # (1 or M, K N) how far the neurons are that they come from or go to: link n of neuron i at n N + i;
-                     # int8 where no neuron is further, as in motifs: this is read at every step; else int32
+    others: object   # (1 or M, K N) how far those are that they come from or go to: link n of neuron i at n N + i;
+                     # int8 where none is further, as in motifs, for this is read at every step; else int32
     place: object    # (1 or M, K N) int64, where their weights are among those of their network
 
 

@@ -79,7 +79,7 @@ def output(of_loss, back, through_time=False):
     errors : output, (S, T, O), E; without ``back`` the gradient of the loss by psc
     shared memory : a float64 for each thread
     """
-    @functools.partial(jit, registers=80)     # its blocks are small
+    @functools.partial(jit, registers=80)     # enough for blocks of launch.TILE threads
     def kernel(k, leaks, drives, labels, first, second, sent, v, psc, numbers, errors):
         b, i, outputs, own = cuda.blockIdx.x, cuda.threadIdx.x, v.shape[2], sent[-1]
         while i < outputs:      # range would divide

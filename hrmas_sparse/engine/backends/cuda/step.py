@@ -99,9 +99,9 @@ def _at(own, away):
 def returned(link, end, others, weights, value, neurons, numbers, own):
     """Sum over a neuron's links of weight times the number of the neuron at their other end.
 
-    Its links are from ``link`` to ``end``, their weights ``value`` further on; its own number is at ``own``, the others'
-    are as far from it as ``others`` says. Eight links at a time, then two: the processor waits for all of them at once,
-    and sums them in their order.
+    Its links are from ``link`` to ``end``, their weights ``value`` further on; its own number is at ``own``, the
+    others' are as far from it as ``others`` says. Eight links at a time, then two: the processor waits for all of them
+    at once, and sums them in their order.
     """
     total, seven = weights.dtype.type(0), U(U(7) * neurons)
     while U(link + seven) < end:
