@@ -1,5 +1,6 @@
 """Runs on a Dask cluster: real schedulers and workers over TCP, killed, frozen, unfit."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -100,6 +101,28 @@ def test_a_killed_worker_hands_its_run_on_and_the_bits_are_the_same(dask, capfd)
     assert client.returncode == 0 and "2 of 2" in out, out
     assert cli.main(["search", "ntidigits", "--raw", "words.hdf5", "--set", SETTINGS, "--name", "straight"]) == 0
     assert exact_differences(run, folders.open_run("straight")) == []
+
+
+def test_a_machine_that_sleeps_goes_on_when_it_wakes(house):
+    """The program and its runs stand still for longer than a scheduler waits for a word of its workers."""
+    (house / "one.toml").write_text(TOML.replace("0-1", "0-3"))
+    impatient = os.environ | {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "1 s"}     # 300 s unless it is said
+    client = subprocess.Popen([sys.executable, "-m", "hrmas_sparse", "experiment", "one.toml", "--raw", "words.hdf5",
+                               "--set", SETTINGS, "--jobs", "2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, env=impatient, start_new_session=True)
+    one = working(folders.RunDir("runs/out/one-ntidigits/hrmas-s0"))
+    asleep = {client.pid, one, *(int(pid) for pid in subprocess.run(
+        ["pgrep", "-P", str(client.pid)], capture_output=True, text=True).stdout.split())}
+    for signum in (signal.SIGSTOP, signal.SIGCONT):
+        for process in asleep:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signum)
+        time.sleep(8 if signum == signal.SIGSTOP else 0)
+    try:
+        out, _ = client.communicate(timeout=120)
+    finally:
+        client.kill()
+    assert client.returncode == 0 and "4 of 4" in out, out
 
 
 def test_a_stopped_client_stops_the_runs_with_a_checkpoint(dask):
