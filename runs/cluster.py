@@ -59,8 +59,8 @@ def connected(where: str | None, jobs: int) -> Iterator[Any]:
         raise InputError(f"many runs at once need Dask: {environment.install('cluster')}") from None
     with contextlib.ExitStack() as stack:
         if where is None:
-            # Its worker is a thread of ours, and does not die by itself. A scheduler would take it for dead after a sleep
-            # of the machine, and no run would ever begin again.
+            # Its worker is a thread of ours, and does not die by itself. A scheduler would take it for dead after a
+            # sleep of the machine, and no run would ever begin again.
             stack.enter_context(dask.config.set({"distributed.scheduler.worker-ttl": None}))
             target = stack.enter_context(distributed.LocalCluster(
                 n_workers=1, threads_per_worker=jobs, processes=False, dashboard_address=LOOPBACK, silence_logs=50,
