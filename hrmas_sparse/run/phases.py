@@ -103,10 +103,11 @@ def search_phase(context, network, learner, stage, epochs):
         return totals
 
     def describe():
-        here = learner.parameters.map(context.backend.to_host)
-        types, sizes = entropy(network, here)
-        chances = [softmax(own.alpha_size.astype(np.float64)).tolist() for own in here.layers[:-1]]
-        return {"type_entropy": types, "size_entropy": sizes, "motif_sizes": chances, **_spread(here)}
+        types, sizes = entropy(network, learner.parameters)
+        chances = [softmax(context.backend.to_host(own.alpha_size).astype(np.float64)).tolist()
+                   for own in learner.parameters.layers[:-1]]
+        return {"type_entropy": types, "size_entropy": sizes, "motif_sizes": chances,
+                **_spread(context.backend, learner.parameters)}
 
     def prefetch(batch):
         for index in batch:
@@ -145,10 +146,8 @@ def _training(name, epochs, context, network, learner, samples, order, stage):
         settings = context.step_settings(network, stage, progress, update)
         return _totals(weight_step(network, learner, batch, settings), batch)
 
-    def describe():
-        return _spread(learner.parameters.intrinsic().map(context.backend.to_host))
-
-    return Phase(name, epochs, batches, step, describe, loader.prefetch, network.spiking_output)
+    return Phase(name, epochs, batches, step, lambda: _spread(context.backend, learner.parameters), loader.prefetch,
+                 network.spiking_output)
 
 
 def _totals(result, batch):
@@ -184,7 +183,7 @@ def _in_words(name):
     return f"{name} ({'output layer' if name == 'w_out' else 'into layer ' + name[1:]})"
 
 
-def _spread(parameters):
+def _spread(backend, parameters):
     """Least, mean and largest R and tau of each layer."""
     return {key: [float(value.min()), float(value.mean(dtype=np.float64)), float(value.max())]
-            for key, value in parameters.intrinsic().flatten().items()}
+            for key, value in parameters.intrinsic().map(backend.to_host).flatten().items()}

@@ -310,10 +310,10 @@ def decision(network, parameters, stage):
 
 
 def entropy(network, parameters):
-    """Mean entropy in nats of the type distributions and of the size distribution, over all layers; on the host."""
+    """Mean entropy in nats of the type distributions and of the size distribution, over all layers."""
     types, sizes = [], []
     for n, name in network.alpha_names:
-        hat = softmax(parameters.layers[n][name].astype(np.float64))
+        hat = softmax(network.backend.to_host(parameters.layers[n][name]).astype(np.float64))
         h = -(hat * np.log(np.maximum(hat, 1e-300))).sum(axis=-1)
         (sizes if name == "alpha_size" else types).append(h.ravel())
     return float(np.concatenate(types).mean()), float(np.concatenate(sizes).mean())

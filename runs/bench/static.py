@@ -106,15 +106,14 @@ def kernels(dtype):
                                              (k, r1, r1, *links, r1, u1, r1, r1), width, room)}
     _, width, cut, lanes = launch.links(10**4, 50)
     parts, large = (width, cut * lanes * real.bitwidth // 8), (launch.layer(50, 2048, True)[1], 0)
+    largest, one = launch.layer(50, 12800, True)[1], signatures["backward, 1 a thread"][2:]
     rest = {    # but for those with a block and shared memory of their own, in blocks of TILE threads
-        "forward, 16 a thread": (step.forward(16, True), (k, k, r1, r1, *senders, r1, u1, u1, i1, r2),
-                                 launch.layer(50, 12800, True)[1], 12 * 400),
-        "backward, 16 a thread": (step.backward(16, True, False), (k, r1, r1, *links, r1, u1, r1, r1),
-                                  launch.layer(50, 12800, True)[1], 0),
+        "forward, 16 a thread": (step.forward(16, True), (k, k, r1, r1, *senders, r1, u1, u1, i1, r2), largest, 4800),
+        "backward, 16 a thread": (step.backward(16, True, False), (k, r1, r1, *links, r1, u1, r1, r1), largest, 0),
         "surrogate backward": (step.backward(1, True, True, through_time=True), (k, r1, r1, *links, r1, u1, r1, r1),
-                               800, 2 * 800 * real.bitwidth // 8),
+                               *one),
         "backward, links too far for a byte": (step.backward(1, True, True), (k, r1, r1, i2, i1, r1, r1, u1, r1, r1),
-                                               800, 2 * 800 * real.bitwidth // 8),
+                                               *one),
         "filter_back": (step.filter_back, (k, r3)),
         "smooth forward": (smooth.forward(2), (k, r3, r3, *links, r3, r3, r3, boolean), *large),
         "smooth backward": (smooth.backward(2), (k, r3, r3, *links, r3, r3, r3, r3, boolean), *large),

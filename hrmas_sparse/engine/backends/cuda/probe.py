@@ -76,9 +76,7 @@ def _numbers(text):
 
 def _compiler():
     """The CUDA major of what numba-cuda compiles and loads with; None if it is not known."""
-    bindings = version("cuda-bindings") or ""
-    major = bindings.partition(".")[0]
-    return int(major) if major.isdecimal() else None
+    return next(iter(_numbers(version("cuda-bindings"))), None)
 
 
 def _cupy():

@@ -69,18 +69,11 @@ def pull_back(alpha_size, alphas, w_exc, row, w_inh, start, order, of_size, grad
     if k < dsize.size:
         s, r = of_size[k, 0], of_size[k, 1]
         types, made, hat_size = alphas[s][r], dalphas[s], np.float64(_share(alpha_size, s))
-        excitation, inhibition, n, end = 0.0, 0.0, start[k], start[k + 1]
-        while n + 3 < end:      # four at a time, so that the processor waits for all at once
-            first, second, third, fourth = order[n], order[n + 1], order[n + 2], order[n + 3]
-            g, h, i, j = gradient[first], gradient[second], gradient[third], gradient[fourth]
-            a, b, c, d = w_exc[first], w_exc[second], w_exc[third], w_exc[fourth]
-            excitation = excitation + g * a + h * b + i * c + j * d
-            inhibition = inhibition + g + h + i + j
-            n += 4
-        while n < end:
-            excitation += gradient[order[n]] * w_exc[order[n]]
-            inhibition += gradient[order[n]]
-            n += 1
+        excitation, inhibition = 0.0, 0.0
+        for n in range(start[k], start[k + 1]):
+            link = order[n]
+            excitation += gradient[link] * w_exc[link]
+            inhibition += gradient[link]
         inhibition *= w_inh
         found = _share(types, EXCITATORY) * excitation + _share(types, INHIBITORY) * inhibition
         dsize[k] = found
